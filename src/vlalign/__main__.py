@@ -1,0 +1,5 @@
+"""`python -m vlalign`"""
+
+from vlalign.cli import main
+
+main()

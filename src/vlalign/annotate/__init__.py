@@ -1,0 +1,1 @@
+"""Phrases and regions: what the images and captions are annotated with before training."""

@@ -1,0 +1,126 @@
+"""One subcommand per rule of the workflow, and a few for people.
+
+Commands import what they need when they run, so that `--help` answers at once.
+"""
+
+import json
+import logging
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.logging import RichHandler
+
+from vlalign import params as parameters
+from vlalign.console import console
+from vlalign.errors import VlalignError
+
+app = typer.Typer(
+    help="Fine-grained and distributional vision-language alignment. The workflow calls these commands; "
+    "start with `snakemake --cores all all`.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+Config = Annotated[str, typer.Option(help="The step's own part of params.yaml, as JSON.")]
+Output = Annotated[Path, typer.Option(help="Where to write.")]
+Split = Annotated[Path, typer.Option(help="Folder of shards with its manifest.json.")]
+
+
+def main() -> None:
+    """Run a command; mistakes that the user can mend end with one message and exit code 1."""
+    logging.basicConfig(
+        level=logging.INFO, format="%(message)s", handlers=[RichHandler(console=console, show_path=False, show_time=False)]
+    )
+    try:
+        app()
+    except VlalignError as error:
+        console.print(f"[bold red]error:[/] {error}", highlight=False, markup=True)
+        sys.exit(1)
+
+
+def _config(text: str) -> dict[str, Any]:
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError as error:
+        raise VlalignError(f"--config is not JSON: {error}") from None
+
+
+@app.command()
+def dataset(config: Config, output: Output) -> None:
+    """Make the embedded dataset: shards, zero-shot set, hard negatives, contact sheet."""
+    from vlalign.data import scenes
+
+    scenes.build(output, parameters.ScenesParams.model_validate(_config(config)))
+
+
+@app.command()
+def parser(config: Config, output: Output, classes: Annotated[int, typer.Option(help="Classes of the grammar.")]) -> None:
+    """Train the tiny constituency parser, or download Stanza's."""
+    settings = parameters.ParserParams.model_validate(_config(config))
+    if settings.source == "download":
+        from vlalign.annotate.download import download_parser
+
+        download_parser(output, language=settings.language, package=settings.package)
+    else:
+        from vlalign.annotate.tiny_parser import train_parser
+
+        train_parser(output, seed=settings.seed, trees=settings.trees, epochs=settings.epochs)
+
+
+@app.command()
+def phrases(
+    config: Config, split: Split, model: Annotated[Path, typer.Option(help="Stanza model folder.")], output: Output
+) -> None:
+    """Parse the captions of a split into phrases."""
+    from vlalign.annotate.phrases import parse_split
+
+    settings = parameters.ParserParams.model_validate(_config(config))
+    parse_split(split, model, output, max_words=settings.max_words, batch_size=settings.batch_size)
+
+
+@app.command()
+def regions(config: Config, split: Split, output: Output) -> None:
+    """Find the candidate regions of every image of a split."""
+    from vlalign.annotate.regions import annotate_split
+
+    annotate_split(split, output, parameters.RegionsParams.model_validate(_config(config)))
+
+
+@app.command()
+def pretrain(
+    config: Config,
+    seed: Annotated[int, typer.Option(help="Seed of weights, order and captions.")],
+    split: Split,
+    output: Output,
+    checkpoints: Annotated[Path, typer.Option(help="Folder of the checkpoints to resume from.")],
+    phrases: Annotated[Path | None, typer.Option(help="Annotation folder of the split's phrases.")] = None,
+    regions: Annotated[Path | None, typer.Option(help="Annotation folder of the split's regions.")] = None,
+    threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 1,
+) -> None:
+    """Train one run with one seed; a run that was killed continues from its last checkpoint."""
+    import torch
+
+    from vlalign.training.loop import Inputs, pretrain
+
+    torch.set_num_threads(threads)
+    inputs = Inputs(split, phrases, regions)
+    pretrain(_config(config), seed=seed, inputs=inputs, output=output, checkpoints=checkpoints)
+
+
+@app.command()
+def validate(
+    files: Annotated[list[Path], typer.Argument(help="params.yaml, then overlays.")],
+) -> None:
+    """Check params files and list the runs that they describe."""
+    loaded = parameters.load(*files)
+    for run in loaded.all_runs.values():
+        print(f"{run.name}\tseeds {', '.join(map(str, run.seeds))}")
+
+
+@app.command()
+def schema() -> None:
+    """Print the JSON Schema of params.yaml."""
+    print(json.dumps(parameters.schema(), indent=2, sort_keys=True))

@@ -1,0 +1,164 @@
+"""Annotated shards as training batches, a pure function of (seed, step)."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from vlalign.annotate.phrases import ParsedCaption, read_phrases
+from vlalign.annotate.regions import ImageRegions, read_regions
+from vlalign.annotate.tokens import TokenMapper
+from vlalign.data.shards import Sample, decode_image, read_split
+from vlalign.data.transforms import coverage, fit, fit_masks, normalise
+from vlalign.errors import VlalignError
+from vlalign.models import DualEncoder
+from vlalign.params import PhraseChoice, RegionChoice
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Pairs: pictures I 3 H W (normalised), token ids I L, and for the powerset what `pool_regions` and `pool_phrases` take."""
+
+    images: Tensor
+    tokens: Tensor
+    words: Tensor | None = None
+    members: Tensor | None = None
+    phrase_mask: Tensor | None = None
+    coverage: Tensor | None = None
+    region_mask: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class PhraseTable:
+    """Of every caption: the word of each token C L, the words of each phrase C P W, and which phrases are real C P."""
+
+    words: Tensor
+    members: Tensor
+    mask: Tensor
+
+
+class PairedSet:
+    """The pairs of a split in memory: pictures as uint8, captions as token ids, phrases and regions on the tower's grids.
+
+    Args:
+        split: folder of shards.
+        encoder: whose tokenizer and sizes are used.
+        phrases, regions: annotation folders; both or neither.
+        phrase_choice, region_choice: which of them enter.
+
+    Raises:
+        VlalignError: when a file is missing or no image has a caption.
+    """
+
+    def __init__(
+        self,
+        split: str | Path,
+        encoder: DualEncoder,
+        *,
+        phrases: str | Path | None = None,
+        regions: str | Path | None = None,
+        phrase_choice: PhraseChoice | None = None,
+        region_choice: RegionChoice | None = None,
+    ) -> None:
+        self.encoder = encoder
+        samples = [sample for sample in read_split(split) if sample.captions]
+        if not samples:
+            raise VlalignError(f"{split} holds no image with a caption; check the dataset's manifest.json")
+        self.images = torch.stack([fit(decode_image(sample.image), encoder.image_size) for sample in samples])
+        counts = torch.tensor([len(sample.captions) for sample in samples])
+        self.captions_of, self.first_caption = counts, counts.cumsum(0) - counts
+        self.phrases, self.regions = None, None
+        if phrases is not None and phrase_choice is not None:
+            self.tokens, self.phrases = _phrases(samples, read_phrases(Path(phrases)), encoder, phrase_choice)
+        else:
+            self.tokens = encoder.tokenizer([caption for sample in samples for caption in sample.captions])
+        if regions is not None and region_choice is not None:
+            self.regions = _regions(samples, read_regions(regions), encoder, region_choice)
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def batch(self, *, seed: int, step: int, size: int) -> Batch:
+        """The batch of one step: a new permutation in every epoch, the incomplete last batch dropped, one caption per image."""
+        per_epoch = len(self) // size
+        if per_epoch == 0:
+            raise VlalignError(f"train.batch_size is {size}, but the training split has {len(self)} images; lower it")
+        epoch, position = divmod(step, per_epoch)
+        order = torch.randperm(len(self), generator=generator(seed, "order", epoch))
+        images = order[position * size : (position + 1) * size]
+        draw = torch.rand(size, generator=generator(seed, "caption", step))
+        captions = self.first_caption[images] + (draw * self.captions_of[images]).long()
+        return self.select(images, captions)
+
+    def select(self, images: Tensor, captions: Tensor) -> Batch:
+        """The pairs of these image and caption indices."""
+        table, regions = self.phrases, self.regions
+        return Batch(
+            images=normalise(self.images[images], self.encoder),
+            tokens=self.tokens[captions],
+            words=table.words[captions].long() if table else None,
+            members=table.members[captions] if table else None,
+            phrase_mask=table.mask[captions] if table else None,
+            coverage=regions[images] if regions is not None else None,
+            region_mask=regions[images].sum(-1) > 0 if regions is not None else None,
+        )
+
+
+def generator(*key: object) -> torch.Generator:
+    """A random generator that depends on `key` alone."""
+    words = np.random.SeedSequence([int.from_bytes(str(part).encode(), "little") % 2**64 for part in key])
+    return torch.Generator().manual_seed(int(words.generate_state(1, np.uint64)[0]) >> 1)
+
+
+def _phrases(
+    samples: Sequence[Sample], parsed: dict[str, list[ParsedCaption]], encoder: DualEncoder, choice: PhraseChoice
+) -> tuple[Tensor, PhraseTable]:
+    """Token ids of every caption and its chosen phrases; a caption without a parse has none."""
+    mapper = TokenMapper(encoder.tokenizer, encoder.context_length)
+    width = encoder.context_length
+    total = sum(len(sample.captions) for sample in samples)
+    ids, words = torch.zeros(total, width, dtype=torch.long), torch.full((total, width), -1, dtype=torch.int16)
+    members = torch.zeros(total, choice.count, width, dtype=torch.bool)
+    row = 0
+    for sample in samples:
+        by_index = {entry.caption_index: entry for entry in parsed.get(sample.key, ())}
+        for index, caption in enumerate(sample.captions):
+            entry = by_index.get(index)
+            if entry is None:
+                raise VlalignError(f"caption {index} of '{sample.key}' was never parsed; run the phrases rule again")
+            ids[row], owner = mapper.encode(entry.caption, entry.words)
+            words[row] = owner.to(torch.int16)
+            for number, (first, last) in enumerate(choose_phrases(entry, choice, present=set(owner.tolist()))):
+                members[row, number, first:last] = True
+            row += 1
+    return ids, PhraseTable(words, members, members.any(-1))
+
+
+def choose_phrases(entry: ParsedCaption, choice: PhraseChoice, *, present: set[int]) -> list[tuple[int, int]]:
+    """Word ranges of the phrases that enter the powerset: distinct, chosen by label and length, the shortest first.
+
+    present: the words that have a token of their own; a phrase that truncation cut is left out.
+    """
+    ranges = {
+        (part.first, part.last)
+        for part in entry.constituents
+        if part.label in choice.labels and part.last - part.first >= choice.min_words
+    }
+    whole = [span for span in ranges if present.issuperset(range(*span))]
+    return sorted(whole, key=lambda span: (span[1] - span[0], span))[: choice.count]
+
+
+def _regions(
+    samples: Sequence[Sample], found: dict[str, ImageRegions], encoder: DualEncoder, choice: RegionChoice
+) -> Tensor:
+    """Coverage of the patch grid by every image's chosen regions, I R V; missing regions are zero."""
+    result = torch.zeros(len(samples), choice.count, encoder.grid[0] * encoder.grid[1])
+    for row, sample in zip(result, samples, strict=True):
+        if sample.key not in found:
+            raise VlalignError(f"'{sample.key}' has no regions; run the regions rule again")
+        masks = torch.from_numpy(found[sample.key].masks(kinds=choice.kinds, count=choice.count))
+        row[: len(masks)] = coverage(fit_masks(masks, encoder.image_size), encoder.grid)
+    return result

@@ -1,0 +1,51 @@
+"""Pictures to tensors, and regions to the patch grid of a tower."""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from torch import Tensor
+from torchvision.transforms.v2 import functional as V
+
+from vlalign.models import DualEncoder
+
+
+def fit(picture: Image.Image, size: int) -> Tensor:
+    """uint8 3 H W: the shorter side resized to `size`, the middle square kept, as CLIP evaluates."""
+    image = V.pil_to_tensor(picture)
+    if image.shape[1:] != (size, size):
+        image = V.center_crop(V.resize(image, [size], antialias=True), [size, size])
+    return image
+
+
+def fit_masks(masks_RHW: Tensor, size: int) -> Tensor:
+    """Masks moved exactly as `fit` moves their picture."""
+    if masks_RHW.shape[1:] != (size, size):
+        resized = V.resize(masks_RHW, [size], interpolation=V.InterpolationMode.NEAREST)
+        masks_RHW = V.center_crop(resized, [size, size])
+    return masks_RHW
+
+
+def preprocess(encoder: DualEncoder) -> Callable[[Sequence[Image.Image]], Tensor]:
+    """The function that turns pictures into the normalised batch I 3 H W of this encoder."""
+
+    def batch(pictures: Sequence[Image.Image]) -> Tensor:
+        return normalise(torch.stack([fit(picture, encoder.image_size) for picture in pictures]), encoder)
+
+    return batch
+
+
+def normalise(images_I3HW: Tensor, encoder: DualEncoder) -> Tensor:
+    """uint8 pictures to floats with the encoder's mean and standard deviation."""
+    mean, std = (torch.tensor(value).view(3, 1, 1) for value in (encoder.image_mean, encoder.image_std))
+    return (images_I3HW.float() / 255 - mean) / std
+
+
+def coverage(masks_RHW: Tensor | np.ndarray, grid: tuple[int, int]) -> Tensor:
+    """Share of each patch that each mask covers, R V in [0, 1]: a region is pooled with these weights."""
+    masks = torch.as_tensor(np.ascontiguousarray(masks_RHW))
+    if not len(masks):
+        return torch.zeros(0, grid[0] * grid[1])
+    return F.adaptive_avg_pool2d(masks.float()[None], grid)[0].flatten(1)

@@ -1,0 +1,99 @@
+"""Compositional hard negatives: SugarCrepe's accuracy, and Winoground's scores where the negative has an image."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from vlalign.errors import VlalignError
+from vlalign.evaluation.ranking import TIE, Scores, percent
+from vlalign.files import read_json
+
+
+@dataclass(frozen=True)
+class CompositionItem:
+    """One image with a true and a false caption; `negative_key` names an image of which the false one is true."""
+
+    key: str
+    caption: str
+    negative_caption: str
+    negative_key: str | None
+
+
+def read_category(path: Path) -> list[CompositionItem]:
+    """Read one SugarCrepe file {id: {filename, caption, negative_caption[, negative_filename]}}.
+
+    Raises VlalignError naming the file and the item when a field is missing.
+    """
+    items = []
+    for name, entry in read_json(path).items():
+        try:
+            negative = entry.get("negative_filename")
+            items.append(
+                CompositionItem(
+                    key=Path(entry["filename"]).stem,
+                    caption=entry["caption"],
+                    negative_caption=entry["negative_caption"],
+                    negative_key=None if negative is None else Path(negative).stem,
+                )
+            )
+        except KeyError as error:
+            raise VlalignError(f"{path}: item {name} has no {error.args[0]!r}; see SugarCrepe's format") from None
+    return items
+
+
+def category_scores(similarity_N22: Tensor, paired_N: Tensor) -> Scores:
+    """Scores of one category in percent; a model that cannot tell two candidates apart gets nothing.
+
+    Args:
+        similarity_N22: [item, image, caption], in either place 0 the positive and 1 the negative; the row of a
+            negative image that does not exist is ignored.
+        paired_N: bool, whether the item has a negative image.
+
+    Returns:
+        "items" and "accuracy" (SugarCrepe: the image prefers its caption); with pairs also "pairs" and Winoground's
+        "text", "image" and "group" (arXiv 2204.03162, equations 1-3).
+    """
+    prefers_caption = similarity_N22[:, 0, 0] > similarity_N22[:, 0, 1] + TIE
+    scores: Scores = {"items": len(similarity_N22), "accuracy": percent(prefers_caption)}
+    if paired_N.any():
+        pairs = similarity_N22[paired_N]
+        text = prefers_caption[paired_N] & (pairs[:, 1, 1] > pairs[:, 1, 0] + TIE)
+        image = (pairs[:, 0, 0] > pairs[:, 1, 0] + TIE) & (pairs[:, 1, 1] > pairs[:, 0, 1] + TIE)
+        scores |= {"pairs": len(pairs), "text": percent(text), "image": percent(image), "group": percent(text & image)}
+    return scores
+
+
+def composition_scores(categories: Mapping[str, tuple[Tensor, Tensor]]) -> Scores:
+    """`category_scores` per category, then "micro" (over items), "macro" (over categories) and the mean "group".
+
+    "group" is the mean over the categories that have pairs, and left out when none has. Empty categories are left out.
+    """
+    scores = {name: category_scores(*tensors) for name, tensors in categories.items() if len(tensors[0])}
+    items = sum(category["items"] for category in scores.values())
+    groups = [category["group"] for category in scores.values() if "group" in category]
+    means = {
+        "micro": sum(category["accuracy"] * category["items"] for category in scores.values()) / items,
+        "macro": sum(category["accuracy"] for category in scores.values()) / len(scores),
+    }
+    return scores | means | ({"group": sum(groups) / len(groups)} if groups else {})
+
+
+def item_similarities(
+    items: Sequence[CompositionItem], images: Mapping[str, Tensor], captions: Mapping[str, Tensor]
+) -> tuple[Tensor, Tensor]:
+    """The arguments of `category_scores`, from unit-norm embeddings [D] by image key and by caption.
+
+    Raises VlalignError naming the first image that the shards do not have.
+    """
+    for key in (key for item in items for key in (item.key, item.negative_key)):
+        if key is not None and key not in images:
+            raise VlalignError(
+                f"composition image {key} is not in the shards beside its category file; make them again"
+            )
+    images_N2D = torch.stack([torch.stack([images[i.key], images[i.negative_key or i.key]]) for i in items])
+    captions_N2D = torch.stack([torch.stack([captions[i.caption], captions[i.negative_caption]]) for i in items])
+    similarity_N22 = (images_N2D[:, :, None] * captions_N2D[:, None]).sum(-1)
+    return similarity_N22, torch.tensor([item.negative_key is not None for item in items])

@@ -1,0 +1,277 @@
+"""What an encoder makes of a split, computed once and shared by every benchmark.
+
+Suffixes: I images, C captions, R regions per image, P phrases per caption, N phrases of the split, L tokens, V patches,
+D embedding, W words.
+"""
+
+import dataclasses
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+
+from vlalign.annotate.phrases import ParsedCaption
+from vlalign.annotate.regions import ImageRegions
+from vlalign.annotate.tokens import TokenMapper
+from vlalign.data.shards import Sample, decode_image, decode_instances, read_split
+from vlalign.data.transforms import coverage, fit_masks, preprocess
+from vlalign.errors import VlalignError
+from vlalign.evaluation.phrases import GoldPhrase, gold_phrases, parsed_captions, word_members
+from vlalign.models import DualEncoder
+from vlalign.objectives import pool_phrases
+
+BATCH_SIZE = 256
+MASK_BATCH = 64
+Item = TypeVar("Item")
+
+
+@dataclass(frozen=True)
+class DenseFeatures:
+    """What grounding needs beyond embeddings.
+
+    Attributes:
+        patches_IVD: projected patch tokens, not normalised.
+        coverage_IRV: share of each patch that object R + 1 of the label map covers, 0-1.
+        objects_IR: bool, which objects have a visible pixel.
+        phrases: the N phrases with known and visible referents.
+        phrases_ND: their unit-norm vectors.
+        left_out: how many phrases and captions could not be used, by cause.
+    """
+
+    patches_IVD: Tensor
+    coverage_IRV: Tensor
+    objects_IR: Tensor
+    phrases: tuple[GoldPhrase, ...]
+    phrases_ND: Tensor
+    left_out: Mapping[str, int]
+
+
+@dataclass(frozen=True)
+class SplitFeatures:
+    """Unit-norm embeddings of a split; row i of every image field is the image `keys[i]`, likewise for captions.
+
+    `samples` are without their image bytes. `caption_image_C` (long) is the row of each caption's image. `dense` is
+    None unless phrase annotations were given.
+    """
+
+    samples: tuple[Sample, ...]
+    images_ID: Tensor
+    captions: tuple[str, ...]
+    captions_CD: Tensor
+    caption_image_C: Tensor
+    dense: DenseFeatures | None = None
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """The images' keys."""
+        return tuple(sample.key for sample in self.samples)
+
+    @property
+    def strata(self) -> tuple[str | None, ...]:
+        """The images' strata, None where the dataset names none."""
+        return tuple(sample.stratum for sample in self.samples)
+
+    def pairs(self) -> tuple[Tensor, Tensor]:
+        """One caption per image, as images_ND and captions_ND.
+
+        Each image takes its first caption that no earlier image took, since two images with one text could not be told
+        apart; an image without such a caption is left out.
+        """
+        taken: set[str] = set()
+        rows: dict[int, int] = {}
+        for row, (image, caption) in enumerate(zip(self.caption_image_C.tolist(), self.captions, strict=True)):
+            if image not in rows and caption not in taken:
+                rows[image] = row
+                taken.add(caption)
+        return self.images_ID[list(rows)], self.captions_CD[list(rows.values())]
+
+
+def encode_split(
+    encoder: DualEncoder,
+    directory: Path,
+    *,
+    annotation: Mapping[str, Iterable[ParsedCaption]] | None = None,
+    batch_size: int = BATCH_SIZE,
+) -> SplitFeatures:
+    """Run `encoder` over every image and caption of a split, without gradients.
+
+    Args:
+        encoder: in eval mode, on any device; the features come back on the CPU.
+        directory: split with a manifest.
+        annotation: parsed captions by key; with it the dense features are kept too.
+        batch_size: images or captions per forward pass.
+
+    Raises VlalignError for an unreadable shard, a stale annotation, or embeddings that are not finite.
+    """
+    samples, images_ID, patches_IVD = encode_images(
+        encoder, read_split(directory), keep_patches=annotation is not None, batch_size=batch_size
+    )
+    captions = tuple(caption for sample in samples for caption in sample.captions)
+    counts = torch.tensor([len(sample.captions) for sample in samples], dtype=torch.long)
+    caption_image_C = torch.arange(len(samples)).repeat_interleave(counts)
+    if annotation is None:
+        captions_CD = encode_texts(encoder, captions, batch_size=batch_size)
+        return SplitFeatures(samples, images_ID, captions, captions_CD, caption_image_C)
+    coverage_IRV, objects_IR = object_coverage(samples, encoder)
+    parses, causes = parsed_captions(samples, annotation)
+    phrases, more_causes = gold_phrases(samples, parses)
+    phrases, invisible = _visible(phrases, objects_IR)
+    captions_CD, phrases, phrases_ND, cut = encode_phrases(encoder, captions, parses, phrases, batch_size=batch_size)
+    left_out = dict(sorted((causes + more_causes + invisible + cut).items()))
+    dense = DenseFeatures(patches_IVD, coverage_IRV, objects_IR, tuple(phrases), phrases_ND, left_out)
+    return SplitFeatures(samples, images_ID, captions, captions_CD, caption_image_C, dense)
+
+
+def _visible(phrases: list[GoldPhrase], objects_IR: Tensor) -> tuple[list[GoldPhrase], Counter[str]]:
+    objects = [set((row.nonzero().squeeze(1) + 1).tolist()) for row in objects_IR]
+    visible = [phrase for phrase in phrases if objects[phrase.image].issuperset(phrase.instances)]
+    return visible, Counter({"phrase with a hidden referent": len(phrases) - len(visible)})
+
+
+@torch.inference_mode()
+def encode_images(
+    encoder: DualEncoder, samples: Iterable[Sample], *, keep_patches: bool = False, batch_size: int = BATCH_SIZE
+) -> tuple[tuple[Sample, ...], Tensor, Tensor]:
+    """Encode a stream of samples.
+
+    Returns:
+        The samples without their image bytes, images_ID, and patches_IVD (no rows unless `keep_patches`).
+    """
+    prepare = preprocess(encoder)
+    device = next(encoder.parameters()).device
+    kept: list[Sample] = []
+    embeddings, patches = [], []
+    for batch in _batched(samples, batch_size):
+        features = encoder.encode_image(prepare([decode_image(sample.image) for sample in batch]).to(device))
+        embeddings.append(features.embedding_ID.float().cpu())
+        if keep_patches:
+            patches.append(features.patches_IVD.float().cpu())
+        kept += [dataclasses.replace(sample, image=b"") for sample in batch]
+    return tuple(kept), _finite(embeddings), torch.cat(patches) if patches else torch.empty(0)
+
+
+@torch.inference_mode()
+def encode_texts(encoder: DualEncoder, texts: Sequence[str], *, batch_size: int = BATCH_SIZE) -> Tensor:
+    """Unit-norm embeddings [C, D] of any texts."""
+    device = next(encoder.parameters()).device
+    batches = [encoder.tokenizer(batch).to(device) for batch in _batched(texts, batch_size)]
+    return _finite([encoder.encode_text(tokens_CL).embedding_CD.float().cpu() for tokens_CL in batches])
+
+
+@torch.inference_mode()
+def encode_phrases(
+    encoder: DualEncoder,
+    captions: Sequence[str],
+    parses: Sequence[ParsedCaption | None],
+    phrases: Sequence[GoldPhrase],
+    *,
+    batch_size: int = BATCH_SIZE,
+) -> tuple[Tensor, list[GoldPhrase], Tensor, Counter[str]]:
+    """Encode captions and, in the same pass, their phrases: the unit-norm sum of the unit-norm words.
+
+    Returns:
+        captions_CD; the phrases that kept a token, in caption order; phrases_ND, theirs; and how many were left out
+        because the context ended before them.
+    """
+    device = next(encoder.parameters()).device
+    by_caption: list[list[GoldPhrase]] = [[] for _ in captions]
+    for phrase in phrases:
+        by_caption[phrase.caption].append(phrase)
+    embeddings, vectors, kept = [], [], []
+    for rows in _batched(range(len(captions)), batch_size):
+        tokens_CL, word_CL = _word_tokens(encoder, [captions[c] for c in rows], [parses[c] for c in rows])
+        features = encoder.encode_text(tokens_CL.to(device))
+        embeddings.append(features.embedding_CD.float().cpu())
+        words = int(max(word_CL.max().item() + 1, *(len(parse.words) for c in rows if (parse := parses[c])), 1))
+        member_CPW, mask_CP = word_members([by_caption[c] for c in rows], words=words)
+        owned_CW = (word_CL[:, :, None] == torch.arange(words)).any(1)
+        mask_CP &= (member_CPW & owned_CW[:, None]).any(2)
+        pooled_CPD = pool_phrases(features.tokens_CLD.float().cpu(), word_CL, member_CPW, normalise=True)
+        vectors.append(pooled_CPD[mask_CP])
+        kept += [by_caption[rows[c]][p] for c, p in mask_CP.nonzero().tolist()]
+    cut = Counter({"phrase beyond the context": len(phrases) - len(kept)})
+    return _finite(embeddings), kept, _finite(vectors), cut
+
+
+def _word_tokens(
+    encoder: DualEncoder, captions: list[str], parses: list[ParsedCaption | None]
+) -> tuple[Tensor, Tensor]:
+    mapper = TokenMapper(encoder.tokenizer, encoder.context_length)
+    tokens_CL = torch.zeros(len(captions), encoder.context_length, dtype=torch.long)
+    word_CL = torch.full_like(tokens_CL, -1)
+    for c, (caption, parse) in enumerate(zip(captions, parses, strict=True)):
+        if parse is None:
+            tokens_CL[c] = encoder.tokenizer([caption])[0]
+        else:
+            tokens_CL[c], word_CL[c] = mapper.encode(parse.caption, parse.words)
+    return tokens_CL, word_CL
+
+
+def object_coverage(samples: Sequence[Sample], encoder: DualEncoder) -> tuple[Tensor, Tensor]:
+    """Pool every image's label map to the encoder's patch grid.
+
+    Returns:
+        coverage_IRV, the share (0-1) of patch V that object R + 1 covers, and objects_IR, bool, whether it has a pixel
+        where the encoder looks.
+    """
+    return pool_masks((_instance_masks(sample) for sample in samples), encoder)
+
+
+def box_coverage(
+    keys: Sequence[str], annotation: Mapping[str, ImageRegions], encoder: DualEncoder
+) -> tuple[Tensor, Tensor]:
+    """Pool the random boxes of every image, joined by key: coverage_IBV (0-1) and mask_IB (bool), as `object_coverage`.
+
+    An image without annotation has no boxes.
+    """
+    none = np.zeros((0, 1, 1), dtype=bool)
+    boxes = (annotation[key].masks(kinds=("box",)) if key in annotation else none for key in keys)
+    return pool_masks(boxes, encoder)
+
+
+def pool_masks(stacks: Iterable[np.ndarray], encoder: DualEncoder) -> tuple[Tensor, Tensor]:
+    """Coverage [I, R, V] (0-1) of each image's masks [R, H, W], padded to the longest stack; and which have a pixel."""
+    coverages: list[Tensor] = []
+    present: list[Tensor] = []
+    # Together: small results between large temporaries, image by image, leave the heap in holes (1 GiB was measured).
+    for batch in _batched(stacks, MASK_BATCH):
+        fitted_RHW = torch.cat([_fitted(masks_RHW, encoder.image_size) for masks_RHW in batch])
+        counts = [len(masks_RHW) for masks_RHW in batch]
+        coverages += coverage(fitted_RHW, encoder.grid).split(counts)
+        present += fitted_RHW.flatten(1).any(1).split(counts)
+    return pad_sequence(coverages, batch_first=True), pad_sequence(present, batch_first=True)
+
+
+def _fitted(masks_RHW: np.ndarray, size: int) -> Tensor:
+    if len(masks_RHW) == 0:
+        return torch.zeros(0, size, size, dtype=torch.bool)
+    return fit_masks(torch.from_numpy(masks_RHW), size)
+
+
+def _instance_masks(sample: Sample) -> np.ndarray:
+    if sample.instances is None:
+        return np.zeros((0, 1, 1), dtype=bool)
+    labels_HW = decode_instances(sample.instances)
+    return labels_HW == np.arange(1, int(labels_HW.max()) + 1)[:, None, None]
+
+
+def _finite(batches: list[Tensor]) -> Tensor:
+    features = torch.cat(batches) if batches else torch.empty(0, 0)
+    if not features.isfinite().all():
+        raise VlalignError(
+            "the encoder gives embeddings that are not finite; its training diverged, lower the learning rate"
+        )
+    return features
+
+
+def _batched(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
+    iterator = iter(items)
+    while batch := list(islice(iterator, size)):
+        yield batch

@@ -1,0 +1,70 @@
+"""How far apart the two modalities lie, and whether they got closer by collapsing."""
+
+import numpy as np
+import torch
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import Pipeline, make_pipeline
+from sklearn.preprocessing import StandardScaler
+from torch import Tensor
+
+from vlalign.errors import VlalignError
+from vlalign.evaluation.ranking import Scores
+from vlalign.objectives import cs_divergence
+
+# Its kernel matrices are held whole: three times 2,000 x 2,000 numbers, and more points say nothing new.
+DIVERGENCE_PAIRS = 2000
+
+
+def linear_classifier() -> Pipeline:
+    """Standardised features and logistic regression: what this package means by a linear classifier."""
+    return make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000))
+
+
+def uniformity(x_ND: Tensor, *, t: float = 2.0, chunk: int = 1024) -> float:
+    """log E exp(-t |x - x'|^2) over the pairs of distinct samples (Wang & Isola, arXiv 2005.10242, section 4.1.2).
+
+    0 for a collapsed embedding; about -4 for unit vectors spread evenly over a large sphere at t = 2. Needs N >= 2.
+    """
+    x_ND = x_ND.double()
+    count = len(x_ND)
+    total = sum(torch.exp(-t * torch.cdist(rows, x_ND).square()).sum().item() for rows in x_ND.split(chunk))
+    return float(torch.tensor((total - count) / (count * (count - 1))).log())
+
+
+def probe_accuracy(images_ND: Tensor, captions_ND: Tensor, *, seed: int = 0) -> float:
+    """Accuracy in percent of a linear probe that tells images from captions, on the half it was not trained on.
+
+    Row i of both belongs to one pair and stays in one half, so that the probe cannot remember a pair's content.
+    """
+    order = torch.randperm(len(images_ND), generator=torch.Generator().manual_seed(seed))
+    train, test = order[: len(order) // 2], order[len(order) // 2 :]
+    probe = linear_classifier().fit(*_modalities(images_ND[train], captions_ND[train]))
+    return 100.0 * float(probe.score(*_modalities(images_ND[test], captions_ND[test])))
+
+
+def _modalities(images_ND: Tensor, captions_ND: Tensor) -> tuple[np.ndarray, np.ndarray]:
+    label = torch.arange(2).repeat_interleave(len(images_ND))
+    return torch.cat([images_ND, captions_ND]).numpy(), label.numpy()
+
+
+def modality_scores(images_ND: Tensor, captions_ND: Tensor) -> Scores:
+    """Gap measures of paired unit-norm embeddings, one caption per image.
+
+    Returns:
+        "mean_distance" (of the two means, 0-2), "cs_divergence" (median kernel width, first 2,000 pairs),
+        "uniformity_image" and "uniformity_text" (0 = collapsed), "probe_accuracy" and "probe_chance" in percent.
+
+    Raises VlalignError for fewer than four pairs, which cannot be halved for the probe.
+    """
+    if len(images_ND) < 4:
+        raise VlalignError(f"the modality gap needs at least 4 images with captions, not {len(images_ND)}")
+    return {
+        "mean_distance": (images_ND.mean(0) - captions_ND.mean(0)).norm().item(),
+        "cs_divergence": cs_divergence(
+            images_ND[:DIVERGENCE_PAIRS], captions_ND[:DIVERGENCE_PAIRS], sigma="median"
+        ).item(),
+        "uniformity_image": uniformity(images_ND),
+        "uniformity_text": uniformity(captions_ND),
+        "probe_accuracy": probe_accuracy(images_ND, captions_ND),
+        "probe_chance": 50.0,
+    }

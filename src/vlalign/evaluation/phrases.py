@@ -1,0 +1,118 @@
+"""The dataset's own phrases with known referents, joined to the words of the parsed captions."""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from vlalign.annotate.phrases import ParsedCaption
+from vlalign.annotate.tokens import clean_caption
+from vlalign.data.shards import Sample
+from vlalign.errors import VlalignError
+
+
+@dataclass(frozen=True)
+class GoldPhrase:
+    """A phrase whose referents are known.
+
+    Attributes:
+        image: row of the image in the split.
+        caption: row of the caption in the split.
+        kind: what the dataset calls this kind of phrase.
+        instances: object ids of the image's label map, from 1.
+        words: indices of the caption's words inside the phrase.
+    """
+
+    image: int
+    caption: int
+    kind: str
+    instances: tuple[int, ...]
+    words: tuple[int, ...]
+
+
+def parsed_captions(
+    samples: Sequence[Sample], annotation: Mapping[str, Iterable[ParsedCaption]]
+) -> tuple[list[ParsedCaption | None], Counter[str]]:
+    """The parse of every caption of every sample, in the samples' order, joined by key and caption index.
+
+    Returns:
+        One entry per caption, None where the annotation has none; and how many captions lack one, by cause.
+    Raises VlalignError when a parse belongs to another caption text: the annotation is stale.
+    """
+    parses: list[ParsedCaption | None] = []
+    causes: Counter[str] = Counter()
+    for sample in samples:
+        by_index = {parsed.caption_index: parsed for parsed in annotation.get(sample.key, ())}
+        for index, caption in enumerate(sample.captions):
+            parsed = by_index.get(index)
+            if parsed is not None and parsed.caption != caption and parsed.caption != clean_caption(caption):
+                raise VlalignError(
+                    f"caption {index} of {sample.key} was annotated as {parsed.caption!r} but reads {caption!r}; "
+                    "run the annotation of this split again"
+                )
+            if parsed is None or parsed.skipped:
+                causes[parsed.skipped if parsed and parsed.skipped else "caption without annotation"] += 1
+                parsed = None
+            parses.append(parsed)
+    return parses, causes
+
+
+def gold_phrases(
+    samples: Sequence[Sample], parses: Sequence[ParsedCaption | None]
+) -> tuple[list[GoldPhrase], Counter[str]]:
+    """All phrases of `meta["phrases"]`, in caption order.
+
+    Args:
+        samples: the split, in order.
+        parses: one per caption over all samples, as `parsed_captions` returns them.
+
+    Returns:
+        The phrases, and how many were left out by cause.
+    """
+    found: list[GoldPhrase] = []
+    causes: Counter[str] = Counter()
+    first_caption = 0
+    for image, sample in enumerate(samples):
+        for phrase in sorted(sample.meta.get("phrases", ()), key=lambda phrase: phrase["caption"]):
+            row = first_caption + phrase["caption"]
+            parsed = parses[row]
+            words = () if parsed is None else words_inside(parsed, phrase["start"], phrase["end"])
+            if not phrase["instances"]:
+                causes["phrase without referents"] += 1
+            elif parsed is None:
+                causes["phrase of a caption without annotation"] += 1
+            elif parsed.caption != sample.captions[phrase["caption"]]:
+                causes["phrase whose characters were moved by cleaning"] += 1
+            elif not words:
+                causes["phrase without words"] += 1
+            else:
+                found.append(GoldPhrase(image, row, phrase["kind"], tuple(phrase["instances"]), words))
+        first_caption += len(sample.captions)
+    return found, causes
+
+
+def words_inside(parsed: ParsedCaption, start: int, end: int) -> tuple[int, ...]:
+    """Indices of the words that lie within the characters [start, end)."""
+    return tuple(i for i, word in enumerate(parsed.words) if start <= word.start and word.end <= end)
+
+
+def word_members(phrases_by_caption: Sequence[Sequence[GoldPhrase]], *, words: int) -> tuple[Tensor, Tensor]:
+    """Which words each phrase consists of.
+
+    Args:
+        phrases_by_caption: the phrases of each of C captions.
+        words: number of words of the longest caption, W.
+
+    Returns:
+        member_CPW and mask_CP, both bool; mask is False where a caption has fewer phrases than P.
+    """
+    most = max((len(phrases) for phrases in phrases_by_caption), default=0)
+    member_CPW = torch.zeros(len(phrases_by_caption), most, words, dtype=torch.bool)
+    mask_CP = torch.zeros(len(phrases_by_caption), most, dtype=torch.bool)
+    for c, phrases in enumerate(phrases_by_caption):
+        for p, phrase in enumerate(phrases):
+            member_CPW[c, p, list(phrase.words)] = True
+            mask_CP[c, p] = True
+    return member_CPW, mask_CP

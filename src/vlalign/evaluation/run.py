@@ -1,0 +1,149 @@
+"""Measure one trained run: every benchmark that its data allow, one JSON file each."""
+
+import logging
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from vlalign import models
+from vlalign.errors import VlalignError
+from vlalign.evaluation.composition import composition_scores, item_similarities
+from vlalign.evaluation.features import BATCH_SIZE, DenseFeatures
+from vlalign.evaluation.grounding import best_threshold, grounding_scores, positive_share
+from vlalign.evaluation.modality import modality_scores
+from vlalign.evaluation.ranking import AbsentError, Scores
+from vlalign.evaluation.retrieval import retrieval_scores
+from vlalign.evaluation.similarity import feature_centres, phrase_scores
+from vlalign.evaluation.transfer import classifier_scores, mixed_gallery_scores
+from vlalign.evaluation.workbench import Workbench
+from vlalign.evaluation.zeroshot import zeroshot_classifier, zeroshot_scores
+from vlalign.files import write_json
+
+TUNING_SPLIT = "validation"
+logger = logging.getLogger(__name__)
+
+
+def evaluate(
+    run_dir: str | Path,
+    *,
+    data: str | Path,
+    annotations: str | Path | None = None,
+    output_dir: str | Path | None = None,
+    split: str = "test",
+    benchmarks: Sequence[str] | None = None,
+    batch_size: int = BATCH_SIZE,
+) -> dict[str, Scores]:
+    """Run benchmarks on a trained encoder and write `<output_dir>/<benchmark>.json` for each.
+
+    Args:
+        run_dir: folder of a run, as training writes it.
+        data: dataset folder with `<split>`, `zeroshot/<split>`, `composition/<split>`.
+        annotations: folder with `phrases/<split>` and `regions/<split>`; grounding needs the former.
+        output_dir: `<run_dir>/metrics` when None.
+        split: what is measured. Thresholds, centres and classifiers always come from the split "validation".
+        benchmarks: names out of `BENCHMARKS`; when None, all those whose data exist, the others logged and left out.
+        batch_size: images or captions per forward pass.
+
+    Returns:
+        The scores by benchmark, as written.
+    Raises VlalignError for an unknown benchmark, and for one asked for by name whose data are absent.
+    """
+    for name in benchmarks or ():
+        if name not in BENCHMARKS:
+            raise VlalignError(f"unknown benchmark {name!r}; choose among {', '.join(BENCHMARKS)}")
+    names = tuple(BENCHMARKS) if benchmarks is None else tuple(benchmarks)
+    bench = Workbench(
+        models.load(run_dir),
+        Path(data),
+        None if annotations is None else Path(annotations),
+        dense="grounding" in names,
+        batch_size=batch_size,
+    )
+    scores: dict[str, Scores] = {}
+    for name in names:
+        try:
+            scores[name] = BENCHMARKS[name](bench, split)
+        except AbsentError as reason:
+            if benchmarks is not None:
+                raise VlalignError(f"benchmark {name}: {reason}") from None
+            logger.warning("%s is left out: %s", name, reason)
+    output_dir = Path(run_dir) / "metrics" if output_dir is None else Path(output_dir)
+    for name, values in scores.items():
+        write_json(output_dir / f"{name}.json", values)
+    return scores
+
+
+def measure_retrieval(bench: Workbench, split: str) -> Scores:
+    """See `retrieval_scores`."""
+    features = bench.split(split)
+    return retrieval_scores(features.images_ID, features.captions_CD, features.caption_image_C, features.strata)
+
+
+def measure_zeroshot(bench: Workbench, split: str) -> Scores:
+    """See `zeroshot_scores`."""
+    prompts = bench.prompts()
+    classifier_KD = zeroshot_classifier(prompts.embeddings_CD, len(prompts.classnames))
+    return zeroshot_scores(*bench.labelled(split), classifier_KD, prompts.classnames)
+
+
+def measure_composition(bench: Workbench, split: str) -> Scores:
+    """See `composition_scores`."""
+    categories, images, captions = bench.composition(split)
+    return composition_scores({name: item_similarities(items, images, captions) for name, items in categories.items()})
+
+
+def measure_grounding(bench: Workbench, split: str) -> Scores:
+    """`grounding_scores` of raw and of centred features, "positive_share", and how many phrases were "left_out"."""
+    test, tuning = _dense(bench, split), _dense(bench, TUNING_SPLIT)
+    boxes = bench.boxes(split)
+    kinds = [phrase.kind for phrase in test.phrases]
+    image_strata = bench.split(split).strata
+    strata = [image_strata[phrase.image] for phrase in test.phrases]
+    result: Scores = {"left_out": sum(test.left_out.values())}
+    for name, centres in (("raw", None), ("centred", feature_centres(tuning))):
+        scores = phrase_scores(test, centres=centres, boxes=boxes)
+        threshold = best_threshold(phrase_scores(tuning, centres=centres))
+        result[name] = grounding_scores(scores, kinds, strata, threshold=threshold)
+        if centres is None:
+            result["positive_share"] = positive_share(scores)
+    return result
+
+
+def _dense(bench: Workbench, split: str) -> DenseFeatures:
+    dense = bench.split(split).dense
+    if dense is None:
+        raise AbsentError(f"{split} has no phrase annotation; annotate it")
+    for cause, count in dense.left_out.items():
+        if count:
+            logger.warning("%s: %d times %s", split, count, cause)
+    if not dense.phrases:
+        raise AbsentError(f"{split} has no phrase with known and visible referents in its samples' meta")
+    return dense
+
+
+def measure_modality(bench: Workbench, split: str) -> Scores:
+    """See `modality_scores`."""
+    return modality_scores(*bench.split(split).pairs())
+
+
+def measure_transfer(bench: Workbench, split: str) -> Scores:
+    """`mixed_gallery_scores`, and `classifier_scores` of a classifier trained on the tuning split."""
+    if split == TUNING_SPLIT:
+        raise AbsentError(f"its classifier is trained on {TUNING_SPLIT}; measure another split")
+    prompts = bench.prompts()
+    classifier = classifier_scores(
+        bench.labelled(TUNING_SPLIT),
+        bench.labelled(split),
+        (prompts.embeddings_CD, prompts.labels_C),
+        classes=len(prompts.classnames),
+    )
+    return mixed_gallery_scores(*bench.split(split).pairs()) | classifier
+
+
+BENCHMARKS: dict[str, Callable[[Workbench, str], Scores]] = {
+    "retrieval": measure_retrieval,
+    "zeroshot": measure_zeroshot,
+    "composition": measure_composition,
+    "grounding": measure_grounding,
+    "modality": measure_modality,
+    "transfer": measure_transfer,
+}

@@ -1,0 +1,147 @@
+"""A dataset as one encoder sees it: every split is encoded at most once, when the first benchmark asks for it."""
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from vlalign.annotate.phrases import ParsedCaption, read_phrases
+from vlalign.annotate.regions import read_regions
+from vlalign.data.shards import read_split
+from vlalign.errors import VlalignError
+from vlalign.evaluation.composition import CompositionItem, read_category
+from vlalign.evaluation.features import (
+    BATCH_SIZE,
+    SplitFeatures,
+    box_coverage,
+    encode_images,
+    encode_split,
+    encode_texts,
+)
+from vlalign.evaluation.ranking import AbsentError
+from vlalign.evaluation.zeroshot import fill_templates
+from vlalign.models import DualEncoder
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Prompts:
+    """Class prompts, class by class; row i of `embeddings_CD` is a prompt of class `labels_C[i]`."""
+
+    classnames: tuple[str, ...]
+    embeddings_CD: Tensor
+    labels_C: Tensor
+
+
+@dataclass
+class Workbench:
+    """The splits of `data` through `encoder`.
+
+    Attributes:
+        encoder: in eval mode.
+        data: dataset folder, as DESIGN.md section 2 lays it out.
+        annotations: folder with `phrases/<split>` and `regions/<split>`; None where there is none.
+        dense: keep what grounding needs when a retrieval split is encoded.
+        batch_size: images or captions per forward pass.
+    """
+
+    encoder: DualEncoder
+    data: Path
+    annotations: Path | None = None
+    dense: bool = True
+    batch_size: int = BATCH_SIZE
+    _splits: dict[str, SplitFeatures] = field(default_factory=dict, repr=False)
+    _prompts: Prompts | None = field(default=None, repr=False)
+
+    def split(self, name: str) -> SplitFeatures:
+        """Features of the retrieval split `name`; raises AbsentError when it or its captions are missing."""
+        features = self._encoded(name, annotation=self._annotation(name))
+        if not features.captions:
+            raise AbsentError(f"{self.data / name} has no captions; give every sample a .txt")
+        return features
+
+    def labelled(self, name: str) -> tuple[Tensor, Tensor]:
+        """Embeddings [N, D] and labels [N] (long) of `zeroshot/<name>`; raises AbsentError when there are none."""
+        features = self._encoded(f"zeroshot/{name}")
+        labels = [sample.label for sample in features.samples if sample.label is not None]
+        if len(labels) < len(features.samples) or not labels:
+            raise AbsentError(f"{self.data / 'zeroshot' / name} has samples without a class; give every sample a .cls")
+        return features.images_ID, torch.tensor(labels)
+
+    def prompts(self) -> Prompts:
+        """Every class name in every template; raises AbsentError when CLIP_benchmark's two files are missing."""
+        if self._prompts is None:
+            names = self._lines("classnames.txt")
+            templates = self._lines("zeroshot_classification_templates.txt")
+            embeddings_CD = encode_texts(self.encoder, fill_templates(names, templates), batch_size=self.batch_size)
+            labels_C = torch.arange(len(names)).repeat_interleave(len(templates))
+            self._prompts = Prompts(tuple(names), embeddings_CD, labels_C)
+        return self._prompts
+
+    def boxes(self, name: str) -> tuple[Tensor, Tensor] | None:
+        """Coverage_IBV and mask_IB of the random boxes of split `name`; None, with the reason logged, without any."""
+        directory = None if self.annotations is None else self.annotations / "regions" / name
+        if directory is None or not (directory / "manifest.json").is_file():
+            logger.warning("grounding among boxes is left out: %s has no region annotation", name)
+            return None
+        keys, annotation = self.split(name).keys, read_regions(directory)
+        missing = [key for key in keys if key not in annotation]
+        if missing:
+            logger.warning("%s: %d images without regions, such as %s", directory, len(missing), ", ".join(missing[:3]))
+        return box_coverage(keys, annotation, self.encoder)
+
+    def composition(
+        self, name: str
+    ) -> tuple[Mapping[str, Sequence[CompositionItem]], Mapping[str, Tensor], Mapping[str, Tensor]]:
+        """Items by category, and unit-norm embeddings [D] by image key and by caption, of `composition/<name>`."""
+        directory = self._directory(f"composition/{name}")
+        files = (path for path in sorted(directory.glob("*.json")) if path.name != "manifest.json")
+        categories = {path.stem: items for path in files if (items := read_category(path))}
+        if not categories:
+            raise AbsentError(f"{directory} has no category file <category>.json with items")
+        samples, images_ID, _ = encode_images(self.encoder, read_split(directory), batch_size=self.batch_size)
+        texts = [text for items in categories.values() for i in items for text in (i.caption, i.negative_caption)]
+        texts = list(dict.fromkeys(texts))
+        captions_CD = encode_texts(self.encoder, texts, batch_size=self.batch_size)
+        images = {sample.key: row for sample, row in zip(samples, images_ID, strict=True)}
+        return categories, images, dict(zip(texts, captions_CD, strict=True))
+
+    def _encoded(self, name: str, *, annotation: Mapping[str, list[ParsedCaption]] | None = None) -> SplitFeatures:
+        if name not in self._splits:
+            directory = self._directory(name)
+            self._splits[name] = encode_split(
+                self.encoder, directory, annotation=annotation, batch_size=self.batch_size
+            )
+            _check_shard_count(directory)
+        return self._splits[name]
+
+    def _annotation(self, name: str) -> Mapping[str, list[ParsedCaption]] | None:
+        directory = None if self.annotations is None else self.annotations / "phrases" / name
+        if not self.dense or directory is None or name in self._splits or not (directory / "manifest.json").is_file():
+            return None
+        return read_phrases(directory)
+
+    def _directory(self, name: str) -> Path:
+        directory = self.data / name
+        if not (directory / "manifest.json").is_file():
+            raise AbsentError(f"{directory} has no manifest.json; make this split or leave its benchmark out")
+        return directory
+
+    def _lines(self, name: str) -> list[str]:
+        path = self.data / "zeroshot" / name
+        if not path.is_file():
+            raise AbsentError(f"{path} does not exist; write one entry per line as CLIP_benchmark does")
+        return [line for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+
+
+def _check_shard_count(directory: Path) -> None:
+    """A split that lost a shard would be measured without a word."""
+    path = directory / "nshards.txt"
+    if path.is_file() and int(path.read_text()) != (found := len(list(directory.glob("*.tar")))):
+        raise VlalignError(
+            f"{path} promises {path.read_text().strip()} shards, but {found} are there; make the split again"
+        )

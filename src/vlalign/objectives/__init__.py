@@ -1,0 +1,22 @@
+"""Losses and scores on tensors, importing torch alone: the part to lift into another training loop.
+
+Shape letters, used as suffixes: I images, C captions, R regions per image, P phrases per caption, L tokens, W words,
+V patches, D embedding, S sampled subsets, N and M points. Masks are bool, True = real.
+"""
+
+from vlalign.objectives.alignment import centre, pool_phrases, pool_regions
+from vlalign.objectives.divergence import cs_divergence
+from vlalign.objectives.mining import powerset_loss, triplet_margin
+from vlalign.objectives.powerset import AGGREGATORS, PowersetScores, powerset_scores
+
+__all__ = [
+    "AGGREGATORS",
+    "PowersetScores",
+    "centre",
+    "cs_divergence",
+    "pool_phrases",
+    "pool_regions",
+    "powerset_loss",
+    "powerset_scores",
+    "triplet_margin",
+]

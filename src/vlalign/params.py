@@ -1,0 +1,364 @@
+"""What is run: params.yaml as typed values.
+
+Unknown keys, wrong types and impossible combinations are errors that name the key. Numbers are coerced, since YAML reads
+`1e-3` as text. The workflow asks this module for the effective params of every run.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from vlalign.errors import VlalignError
+
+Name = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9._-]*[a-z0-9])?$")]
+Count = Annotated[int, Field(ge=1)]
+Positive = Annotated[float, Field(gt=0)]
+NonNegative = Annotated[float, Field(ge=0)]
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+class Strict(BaseModel):
+    """Base of every part: unknown keys are errors, values do not change after loading."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class ScenesParams(Strict):
+    """The embedded dataset: sizes, and how hard it is."""
+
+    source: Literal["scenes"] = "scenes"
+    seed: int = 0
+    images: dict[Literal["train", "validation", "test"], Count] = Field(
+        default={"train": 8000, "validation": 1000, "test": 2000}, description="Images of each split"
+    )
+    image_size: Annotated[int, Field(ge=32, le=512)] = Field(default=96, description="Side of a picture in pixels")
+    captions: Count = Field(default=4, description="Captions of each image")
+    classes: Annotated[int, Field(ge=4, le=28)] = Field(default=20, description="Object classes")
+    simple_share: Share = Field(default=0.5, description="Share of simple scenes; the others are cluttered")
+    zeroshot_images: Count = Field(default=1000, description="Images of each zero-shot split")
+    composition_items: Count = Field(default=250, description="Hard negatives of each category and split")
+
+    @model_validator(mode="after")
+    def _splits(self) -> "ScenesParams":
+        missing = {"train", "validation", "test"} - set(self.images)
+        if missing:
+            raise ValueError(f"images must give a size for every split; missing: {', '.join(sorted(missing))}")
+        return self
+
+
+class ParserParams(Strict):
+    """The constituency parser: trained here on trees of the dataset's grammar, or downloaded."""
+
+    source: Literal["train", "download"] = "train"
+    language: str = "en"
+    package: str = Field(default="default", description="Stanza package to download")
+    seed: int = 0
+    trees: Annotated[int, Field(ge=50)] = Field(default=2500, description="Training trees (source: train)")
+    epochs: Count = Field(default=6, description="Epochs of the constituency parser (source: train)")
+    max_words: Count = Field(default=100, description="Longer captions are skipped and counted")
+    batch_size: Count = Field(default=200, description="Captions parsed at once")
+
+
+class RegionsParams(Strict):
+    """Candidate regions of every image, made once; each run chooses among them."""
+
+    boxes: Count = Field(default=16, description="Random boxes per image (PowerCLIP-R)")
+    seed: int = 0
+
+
+class AnnotateParams(Strict):
+    """Phrases and regions."""
+
+    parser: ParserParams = ParserParams()
+    regions: RegionsParams = RegionsParams()
+
+
+class ModelParams(Strict):
+    """The two towers."""
+
+    tower: str | dict[str, Any] = Field(
+        description="An open_clip model name, or a JSON file of an open_clip config, whose content is put in its place",
+    )
+    pooling: Literal["average", "default"] = Field(
+        default="average", description="average: mean of patch tokens and of real word tokens; default: the tower's own"
+    )
+
+
+    @field_validator("tower", mode="before")
+    @classmethod
+    def _read_tower(cls, tower: Any) -> Any:
+        if not (isinstance(tower, str) and tower.endswith(".json")):
+            return tower
+        try:
+            return json.loads(Path(tower).read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            raise ValueError("this file does not exist; give an open_clip model name or a JSON file") from None
+        except json.JSONDecodeError as error:
+            raise ValueError(f"this file is not JSON: {error}") from None
+
+
+class TrainParams(Strict):
+    """Optimisation: AdamW with linear warm-up and cosine decay."""
+
+    steps: Count = 600
+    batch_size: Annotated[int, Field(ge=2)] = 128
+    learning_rate: Positive = 2e-3
+    warmup: Share = Field(default=0.05, description="Share of the steps with a rising learning rate")
+    weight_decay: NonNegative = 0.05
+    betas: tuple[Share, Share] = (0.9, 0.98)
+    epsilon: Positive = 1e-6
+    clip_norm: Positive = Field(default=1.0, description="Largest gradient norm")
+    checkpoint_every: Count = Field(default=100, description="Steps between checkpoints")
+    log_every: Count = Field(default=10, description="Steps between rows of history.csv")
+
+
+class RegionChoice(Strict):
+    """Which of an image's regions enter the powerset."""
+
+    kinds: tuple[Literal["mask", "box"], ...] = Field(default=("mask",), min_length=1, description="In this order")
+    count: Count = Field(default=6, description="At most this many, the first ones")
+
+
+class PhraseChoice(Strict):
+    """Which constituents of a caption are its phrases."""
+
+    labels: tuple[str, ...] = Field(default=("NP", "PP", "VP", "S"), min_length=1)
+    min_words: Count = 2
+    count: Count = Field(default=12, description="At most this many, the shortest ones")
+    normalise: bool = Field(default=True, description="Unit phrases; false: sums of unit words, as published")
+
+
+class PowersetParams(Strict):
+    """The powerset loss (PowerCLIP)."""
+
+    weight: NonNegative = Field(default=0.0, description="λ of the total loss; 0 switches the term off")
+    aggregator: Literal["exact", "nla", "sampled", "mean", "max"] = "nla"
+    tau: Positive = Field(default=1e-3, description="Temperature of both non-linear aggregators")
+    zeta: Share = Field(default=0.75, description="Weight of log cosh in NLA-T2")
+    cost: NonNegative = Field(default=0.0, description="b: what each chosen region costs")
+    samples: Annotated[int, Field(ge=2, multiple_of=2)] = Field(default=16, description="Subsets of `sampled`")
+    loss: Literal["triplet", "cross-entropy"] = "triplet"
+    margin: NonNegative = 0.2
+    negatives: Literal["hardest", "semi-hard"] = "semi-hard"
+    temperature: Positive = Field(default=15.0, description="Initial scale of S under cross-entropy; learnt")
+    per_region: bool = Field(default=True, description="Divide S by the number of regions")
+    centre: bool = Field(default=False, description="Centre regions and phrases over the batch")
+    regions: RegionChoice = RegionChoice()
+    phrases: PhraseChoice = PhraseChoice()
+
+    @model_validator(mode="after")
+    def _exact_is_small(self) -> "PowersetParams":
+        if self.aggregator == "exact" and self.regions.count > 16:
+            raise ValueError("aggregator: exact enumerates 2^R subsets; regions.count must be at most 16")
+        return self
+
+
+class CSParams(Strict):
+    """The Cauchy-Schwarz divergence between both modalities' embeddings (CS-Aligner)."""
+
+    weight: NonNegative = Field(default=0.0, description="Weight of D_CS in the total loss; 0 switches the term off")
+    sigma: Positive | Literal["median"] | tuple[Positive, ...] = Field(
+        default="median", description="Kernel width: fixed, the median heuristic, or several kernels"
+    )
+    unbiased: bool = Field(default=True, description="Leave the diagonal out of the within-modality means")
+
+
+class ObjectiveParams(Strict):
+    """total = InfoNCE + powerset.weight * triplet + cs.weight * D_CS"""
+
+    contrastive: NonNegative = Field(default=1.0, description="Weight of InfoNCE")
+    powerset: PowersetParams = PowersetParams()
+    cs: CSParams = CSParams()
+
+
+class RunParams(Strict):
+    """All that one run's weights depend on, beside data and seed."""
+
+    model: ModelParams
+    train: TrainParams = TrainParams()
+    objective: ObjectiveParams = ObjectiveParams()
+
+
+class Ablation(Strict):
+    """A grid over one param of an arm."""
+
+    name: Name
+    arm: Name
+    param: str = Field(description="Path of the param below an arm, such as objective.powerset.tau")
+    values: tuple[Any, ...] = Field(min_length=1)
+    seeds: tuple[int, ...] | None = Field(default=None, description="The arms' seeds if left out")
+    set: dict[str, Any] = Field(default={}, description="Further changes to every run of this grid")
+
+    def run_name(self, value: Any) -> str:
+        """`tau-0.001`: the grid's name and the value, as the run's folder and DVC experiment are called."""
+        return f"{self.name}-{value:g}" if isinstance(value, int | float) else f"{self.name}-{value}"
+
+
+class Selection(Strict):
+    """What `all` makes."""
+
+    arms: tuple[Name, ...] = Field(min_length=1)
+    seeds: tuple[Annotated[int, Field(ge=0)], ...] = Field(default=(0, 1, 2), min_length=1)
+    ablations: tuple[Name, ...] = ()
+
+
+class EvaluationParams(Strict):
+    """What is measured, and on which split."""
+
+    split: Literal["validation", "test"] = "test"
+    benchmarks: tuple[
+        Literal["retrieval", "zeroshot", "composition", "grounding", "modality", "transfer"], ...
+    ] = Field(default=("retrieval", "zeroshot", "composition", "grounding", "modality", "transfer"), min_length=1)
+    batch_size: Count = 250
+
+
+class PrecisionParams(Strict):
+    """How far each aggregator is from the exact powerset."""
+
+    taus: tuple[Positive, ...] = (1.0, 0.1, 0.01, 0.001)
+    zetas: tuple[Share, ...] = (0.0, 0.1, 0.25, 0.5, 0.75, 1.0)
+    regions: tuple[Annotated[int, Field(ge=1, le=16)], ...] = (2, 4, 8, 12)
+    samples: tuple[Annotated[int, Field(ge=2, multiple_of=2)], ...] = (8, 16, 64)
+    pairs: Count = Field(default=64, description="Image-caption pairs that are averaged over")
+    seed: int = 0
+
+
+class ReportParams(Strict):
+    """What the report compares with."""
+
+    baseline: Name = "clip"
+    control: Name = Field(default="linear", description="The arm without subsets")
+    precision: PrecisionParams = PrecisionParams()
+
+
+class Params(Strict):
+    """The whole of params.yaml."""
+
+    root: str = Field(default=".", description="Everything that the workflow writes lies below this folder")
+    focus: Name = Field(description="The run whose metrics become metrics.json")
+    runs: Selection
+    dataset: ScenesParams = ScenesParams()
+    annotate: AnnotateParams = AnnotateParams()
+    model: ModelParams
+    train: TrainParams = TrainParams()
+    objective: ObjectiveParams = ObjectiveParams()
+    arms: dict[Name, dict[str, Any]] = Field(description="Changes to model, train and objective, by arm")
+    ablations: tuple[Ablation, ...] = ()
+    evaluation: EvaluationParams = EvaluationParams()
+    report: ReportParams = ReportParams()
+
+    @model_validator(mode="after")
+    def _names_exist(self) -> "Params":
+        for key, wanted, known in (
+            ("runs.arms", self.runs.arms, set(self.arms)),
+            ("runs.ablations", self.runs.ablations, {grid.name for grid in self.ablations}),
+            *((f"ablations.{grid.name}.arm", (grid.arm,), set(self.arms)) for grid in self.ablations),
+            ("focus", (self.focus,), set(self.all_runs)),
+        ):
+            for name in wanted:
+                if name not in known:
+                    raise ValueError(f"{key}: '{name}' is not one of {', '.join(sorted(known)) or 'none'}")
+        return self
+
+    @cached_property
+    def all_runs(self) -> dict[str, "Run"]:
+        """Every selected run by name: the arms, then the grids' values."""
+        found = {name: Run(name, name, None, None, self.runs.seeds, self._run_params(name)) for name in self.runs.arms}
+        for grid in (grid for grid in self.ablations if grid.name in self.runs.ablations):
+            for value in grid.values:
+                name = grid.run_name(value)
+                if name in found:
+                    raise ValueError(f"ablations.{grid.name}: the run '{name}' exists twice")
+                changes = (grid.set, nested(grid.param, value))
+                params = self._run_params(grid.arm, *changes, where=f"ablations.{grid.name}")
+                found[name] = Run(name, grid.arm, grid, value, grid.seeds or self.runs.seeds, params)
+        return found
+
+    def _run_params(self, arm: str, *changes: Mapping[str, Any], where: str = "") -> RunParams:
+        base = {key: getattr(self, key).model_dump() for key in ("model", "train", "objective")}
+        for change in (self.arms[arm], *changes):
+            base = merged(base, change)
+        try:
+            return RunParams.model_validate(base)
+        except ValidationError as error:
+            raise ValueError(describe(error, prefix=where or f"arms.{arm}")) from None
+
+
+class Run:
+    """A name with its effective params: an arm, or one value of a grid."""
+
+    def __init__(
+        self, name: str, arm: str, grid: Ablation | None, value: Any, seeds: tuple[int, ...], params: RunParams
+    ) -> None:
+        self.name, self.arm, self.grid, self.value, self.seeds, self.params = name, arm, grid, value, seeds, params
+
+    def config(self) -> dict[str, Any]:
+        """What `vlalign pretrain` is told, as plain JSON values."""
+        ablation = {"name": self.grid.name, "param": self.grid.param, "value": self.value} if self.grid else None
+        return {"run": self.name, "arm": self.arm, "ablation": ablation, "params": self.params.model_dump(mode="json")}
+
+
+def nested(path: str, value: Any) -> dict[str, Any]:
+    """`a.b`, 1 -> {"a": {"b": 1}}"""
+    for key in reversed(path.split(".")):
+        value = {key: value}
+    return value
+
+
+def merged(base: Mapping[str, Any], change: Mapping[str, Any]) -> dict[str, Any]:
+    """`base` with `change` laid over it, key by key."""
+    result = dict(base)
+    for key, value in change.items():
+        both = isinstance(value, Mapping) and isinstance(result.get(key), Mapping)
+        result[key] = merged(result[key], value) if both else value
+    return result
+
+
+def describe(error: ValidationError, *, prefix: str = "") -> str:
+    """One line per mistake: the key's path, what is wrong, and the value that was given."""
+    lines = []
+    for item in error.errors(include_url=False):
+        path = ".".join([prefix, *map(str, item["loc"])] if prefix else map(str, item["loc"]))
+        message = item["msg"].removeprefix("Value error, ")
+        if item["type"] == "extra_forbidden":
+            message = "unknown key"
+        shown = "" if isinstance(item["input"], dict) else f" (given: {item['input']!r})"
+        lines.append(f"{path}: {message}{shown}" if path else message)
+    return "\n".join(dict.fromkeys(lines))
+
+
+def parse(config: Mapping[str, Any], *, source: str = "params.yaml") -> Params:
+    """Typed params from plain values; raises VlalignError that names every key at fault."""
+    try:
+        return Params.model_validate(dict(config))
+    except ValidationError as error:
+        raise VlalignError(f"{source} is not valid:\n{describe(error)}") from None
+
+
+def load(*paths: str | Path) -> Params:
+    """Read params.yaml and the overlays after it; later files win key by key."""
+    config: dict[str, Any] = {}
+    for path in paths:
+        try:
+            config = merged(config, yaml.safe_load(Path(path).read_text(encoding="utf-8")) or {})
+        except FileNotFoundError:
+            raise VlalignError(f"{path} does not exist; give the path of a params file") from None
+        except (yaml.YAMLError, AttributeError) as error:
+            raise VlalignError(f"{path} is not a YAML mapping: {error}") from None
+    return parse(config, source=" + ".join(map(str, paths)))
+
+
+def digest(value: Any) -> str:
+    """Short SHA-256 of plain values, the same for equal params."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def schema() -> dict[str, Any]:
+    """JSON Schema of params.yaml; workflow/schemas/params.schema.json is this."""
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **Params.model_json_schema()}

@@ -1,0 +1,87 @@
+"""Numbers as readers see them, and the table that holds them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from vlalign.reporting.headline import Metric
+from vlalign.reporting.stats import ABOVE, NOISE, ONE_SEED, Difference, Spread
+
+MISSING = "–"
+TONES = {NOISE: "noise", ONE_SEED: "single"}
+
+
+@dataclass(frozen=True)
+class Cell:
+    """Text, a smaller note after it, and what its colour says: better, worse, noise, single, chance or nothing."""
+
+    text: str
+    note: str = ""
+    tone: str = ""
+
+
+@dataclass(frozen=True)
+class Row:
+    """Name and cells; `kind` is "chance" for a row that was not measured, "group" for one that heads others."""
+
+    name: str
+    cells: tuple[Cell, ...] = ()
+    kind: str = ""
+
+
+@dataclass(frozen=True)
+class Table:
+    """What readers see (title, caption, header, rows) and the same numbers unrounded, for its CSV (records)."""
+
+    name: str
+    title: str
+    caption: str
+    header: tuple[str, ...]
+    rows: tuple[Row, ...]
+    records: Sequence[dict[str, Any]] = field(default=(), repr=False)
+
+
+def number(value: float, *, digits: int = 1, signed: bool = False) -> str:
+    """Fixed decimals with a true minus sign; what rounds to zero has no sign."""
+    text = f"{value:.{digits}f}"
+    if float(text) == 0:
+        return text.lstrip("-")
+    return ("+" if signed and value > 0 else "") + text.replace("-", "−")
+
+
+def spread_cell(spread: Spread | None, *, digits: int = 1, tone: str = "") -> Cell:
+    """`81.5 ± 1.2`, or the mean alone for one seed."""
+    if spread is None:
+        return Cell(MISSING)
+    note = "" if spread.sd is None else f"± {number(spread.sd, digits=digits)}"
+    return Cell(number(spread.mean, digits=digits), note, tone)
+
+
+def difference_cell(difference: Difference | None, *, metric: Metric) -> Cell:
+    """`+18.8 [12.1, 25.4]`, toned by its verdict."""
+    if difference is None:
+        return Cell(MISSING)
+    note = interval_text(difference, digits=metric.digits)
+    text = number(difference.mean, digits=metric.digits, signed=True)
+    return Cell(text, note, tone(difference, higher_is_better=metric.higher_is_better))
+
+
+def interval_text(difference: Difference, *, digits: int) -> str:
+    """`[12.1, 25.4]`, or nothing for one seed."""
+    if difference.low is None or difference.high is None:
+        return ""
+    nearest = min(abs(difference.low), abs(difference.high))
+    if difference.verdict != NOISE and nearest < 0.5 * 10**-digits:
+        digits += 1  # or an interval that excludes zero would read as one that touches it
+    return f"[{number(difference.low, digits=digits)}, {number(difference.high, digits=digits)}]"
+
+
+def tone(difference: Difference | None, *, higher_is_better: bool | None) -> str:
+    """Say better or worse only where the interval excludes zero and the metric has a direction."""
+    if difference is None:
+        return ""
+    if difference.verdict in TONES:
+        return TONES[difference.verdict]
+    if higher_is_better is None:
+        return "changed"
+    return "better" if (difference.verdict == ABOVE) == higher_is_better else "worse"

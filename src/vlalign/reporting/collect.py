@@ -1,0 +1,82 @@
+"""Gather the metric files of all runs into one dictionary, over seeds."""
+
+import math
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from vlalign.errors import VlalignError
+from vlalign.files import read_json, write_json
+from vlalign.reporting.headline import HEADLINE
+from vlalign.reporting.results import Collected, read_run
+from vlalign.reporting.stats import spread
+
+
+def collect(run_dirs: Sequence[str | Path]) -> Collected:
+    """Return {run: {"<benchmark>.<path>.<metric>": {"mean", "sd", "n", "values": {seed: value}}}}.
+
+    `run_dirs` are the directories of single seeds. `sd` is None where a metric has one seed only; percent stays
+    percent. Raises VlalignError for a missing run.json, a value that is no finite number, and a seed given twice.
+    """
+    values: dict[str, dict[str, dict[str, float]]] = {}
+    seen: dict[tuple[str, int], Path] = {}
+    for directory in map(Path, run_dirs):
+        run = read_run(directory)
+        if (run.name, run.seed) in seen:
+            first = seen[run.name, run.seed]
+            raise VlalignError(f"{directory} and {first} are both seed {run.seed} of {run.name}; name one of them only")
+        seen[run.name, run.seed] = directory
+        metrics = values.setdefault(run.name, {})
+        for path, value in _read_metrics(directory):
+            metrics.setdefault(path, {})[str(run.seed)] = value
+    return {run: {path: _summary(seeds) for path, seeds in metrics.items()} for run, metrics in values.items()}
+
+
+def focus(metrics: Collected, run: str) -> dict[str, dict[str, float]]:
+    """Return the headline means of one run as {benchmark: {metric: mean}}, small enough for `dvc metrics diff`.
+
+    Raises VlalignError if `run` was not collected.
+    """
+    if run not in metrics:
+        raise VlalignError(
+            f"no metrics were collected for run {run!r}; there are {', '.join(sorted(metrics)) or 'none'}"
+        )
+    nested: dict[str, dict[str, float]] = {}
+    for metric in HEADLINE:
+        if metric.path in metrics[run]:
+            nested.setdefault(metric.benchmark, {})[metric.key] = round(metrics[run][metric.path]["mean"], 4)
+    return nested
+
+
+def collect_metrics(
+    run_dirs: Sequence[str | Path],
+    output: str | Path,
+    *,
+    focus_run: str | None = None,
+    focus_output: str | Path | None = None,
+) -> None:
+    """Write `collect(run_dirs)` to `output` and, if asked, `focus` of one run to `focus_output`."""
+    metrics = collect(run_dirs)
+    write_json(output, metrics)
+    if focus_run is not None and focus_output is not None:
+        write_json(focus_output, focus(metrics, focus_run))
+
+
+def _summary(seeds: dict[str, float]) -> dict[str, Any]:
+    result = spread(seeds.values())
+    return {"mean": result.mean, "sd": result.sd, "n": result.n, "values": seeds}
+
+
+def _read_metrics(directory: Path) -> Iterator[tuple[str, float]]:
+    for file in sorted((directory / "metrics").glob("*.json")):
+        yield from _flatten(read_json(file), prefix=file.stem, file=file)
+
+
+def _flatten(value: Any, *, prefix: str, file: Path) -> Iterator[tuple[str, float]]:
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            yield from _flatten(inner, prefix=f"{prefix}.{key}", file=file)
+    elif isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise VlalignError(f"{file}: {prefix} is {value!r}, not a finite number; delete the file and evaluate again")
+    else:
+        yield prefix, float(value)

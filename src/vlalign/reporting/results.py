@@ -1,0 +1,168 @@
+"""What tables, figures and the report read: the runs, and their collected metrics."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from vlalign.errors import VlalignError
+from vlalign.files import read_json
+from vlalign.reporting.headline import Metric
+from vlalign.reporting.stats import Difference, Spread, paired_difference, spread
+
+Collected = dict[str, dict[str, dict[str, Any]]]
+
+
+@dataclass(frozen=True)
+class Run:
+    """One seed of one run, as its run.json describes it."""
+
+    directory: Path
+    name: str
+    arm: str
+    seed: int
+    ablation: dict[str, Any] | None
+    params: dict[str, Any]
+    record: dict[str, Any] = field(repr=False)
+
+
+@dataclass(frozen=True)
+class Grid:
+    """One ablation: the runs in which one parameter of one arm takes different values."""
+
+    name: str
+    param: str
+    arm: str
+    points: tuple[tuple[Any, str], ...]
+
+
+@dataclass(frozen=True)
+class Results:
+    """Collected metrics beside the runs they came from, and the two arms that others are compared with."""
+
+    metrics: Collected
+    runs: tuple[Run, ...]
+    baseline: str
+    control: str
+
+    @cached_property
+    def arms(self) -> list[str]:
+        """Runs that belong to no ablation: baseline, control, then the others as they were given."""
+        names = dict.fromkeys(run.name for run in self.runs if run.ablation is None)
+        leading = [name for name in (self.baseline, self.control) if name in names]
+        return leading + [name for name in names if name not in leading]
+
+    @cached_property
+    def grids(self) -> list[Grid]:
+        """Ablations by name, their points in the order of their values."""
+        return ablation_grids(self.runs)
+
+    @cached_property
+    def seeds(self) -> list[int]:
+        """All seeds that any run has."""
+        return sorted({run.seed for run in self.runs})
+
+    def values(self, run: str, path: str) -> dict[str, float]:
+        """Value of a metric by seed; empty where it was not measured."""
+        values: dict[str, float] = self.metrics.get(run, {}).get(path, {}).get("values", {})
+        return values
+
+    def spread(self, run: str, path: str) -> Spread | None:
+        """Mean and standard deviation over seeds; None where the metric was not measured."""
+        values = self.values(run, path)
+        return spread(values.values()) if values else None
+
+    def difference(self, run: str, path: str, *, reference: str) -> Difference | None:
+        """Difference to another run, paired by seed; None where they share no seed."""
+        return paired_difference(self.values(run, path), self.values(reference, path))
+
+    def measured(self, metrics: Sequence[Metric]) -> list[Metric]:
+        """Those of `metrics` that any run has."""
+        return [metric for metric in metrics if any(metric.path in self.metrics.get(run.name, {}) for run in self.runs)]
+
+    def chance(self, metric: Metric) -> float | None:
+        """What guessing scores. It depends on the test set alone, so the first run that knows it tells it."""
+        for run in dict.fromkeys(run.name for run in self.runs):
+            means = {path: entry["mean"] for path, entry in self.metrics.get(run, {}).items()}
+            if metric.path in means:
+                return metric.chance(means)
+        return None
+
+
+def read_run(directory: str | Path) -> Run:
+    """Read run.json of one seed's directory. Raises VlalignError when it is missing or lacks a key."""
+    file = Path(directory) / "run.json"
+    record = read_json(file)
+    try:
+        return Run(
+            directory=Path(directory),
+            name=record["run"],
+            arm=record["arm"],
+            seed=record["seed"],
+            ablation=record["ablation"],
+            params=record["params"],
+            record=record,
+        )
+    except KeyError as error:
+        raise VlalignError(f"{file} has no {error}; delete the run and train it again") from None
+
+
+def load_results(
+    metrics: str | Path, run_dirs: Sequence[str | Path], *, baseline: str = "clip", control: str = "linear"
+) -> Results:
+    """Read the collected metrics and the run.json of every seed's directory; either comparison arm may be absent."""
+    return Results(read_json(metrics), tuple(map(read_run, run_dirs)), baseline, control)
+
+
+def ablation_grids(runs: Sequence[Run]) -> list[Grid]:
+    """Group the runs of ablations by name; the arm itself joins as a point if it differs in nothing else."""
+    grids = []
+    for name in sorted({run.ablation["name"] for run in runs if run.ablation}):
+        members = [run for run in runs if run.ablation and run.ablation["name"] == name]
+        first = members[0].ablation or {}
+        grids.append(_grid(name, first["param"], members[0].arm, members=members, runs=runs))
+    return grids
+
+
+def _grid(name: str, param: str, arm: str, *, members: Sequence[Run], runs: Sequence[Run]) -> Grid:
+    points = {run.name: run.ablation["value"] for run in members if run.ablation}
+    own = next((run for run in runs if run.ablation is None and run.name == arm), None)
+    if own is not None and differing(own.params, members[0].params) <= {param}:
+        value = lookup(own.params, param)
+        if value not in points.values():
+            points[arm] = value
+    ordered = sorted(points.items(), key=lambda item: _order(item[1]))
+    return Grid(name, param, arm, tuple((value, run) for run, value in ordered))
+
+
+def _order(value: Any) -> tuple[bool, float, str]:
+    return (False, float(value), "") if is_number(value) else (True, 0.0, str(value))
+
+
+def is_number(value: Any) -> bool:
+    """True for int and float, not for bool."""
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def lookup(params: Mapping[str, Any], dotted: str) -> Any:
+    """Return the value under a dotted name, or None where there is none."""
+    value: Any = params
+    for part in dotted.split("."):
+        value = value.get(part) if isinstance(value, Mapping) else None
+    return value
+
+
+def flat_params(params: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Return {dotted name: value}; lists are values."""
+    flat: dict[str, Any] = {}
+    for key, value in params.items():
+        flat |= flat_params(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
+    return flat
+
+
+def differing(*params: Mapping[str, Any]) -> set[str]:
+    """Dotted names of the params that are not the same in all of `params`."""
+    flat = [flat_params(one) for one in params]
+    names = {name for one in flat for name in one}
+    return {name for name in names if any(one.get(name) != flat[0].get(name) for one in flat)}

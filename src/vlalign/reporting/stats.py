@@ -1,0 +1,72 @@
+"""Spread over seeds and paired differences, with the words that they allow."""
+
+import math
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from scipy.special import stdtrit
+
+ABOVE = "above"
+BELOW = "below"
+NOISE = "not distinguishable from noise"
+ONE_SEED = "one seed: no interval"
+
+
+@dataclass(frozen=True)
+class Spread:
+    """Mean and sample standard deviation (n - 1) over seeds; `sd` is None for a single seed."""
+
+    mean: float
+    sd: float | None
+    n: int
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Mean of paired differences; `low` and `high` bound its Student-t interval and are None for a single pair."""
+
+    mean: float
+    low: float | None
+    high: float | None
+    n: int
+
+    @property
+    def verdict(self) -> str:
+        """ABOVE or BELOW if the interval excludes zero, NOISE if it contains it, ONE_SEED if there is none."""
+        if self.low is None or self.high is None:
+            return ONE_SEED
+        if self.low > 0:
+            return ABOVE
+        return BELOW if self.high < 0 else NOISE
+
+
+def spread(values: Iterable[float]) -> Spread:
+    """Summarise at least one value."""
+    values = list(values)
+    return Spread(statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else None, len(values))
+
+
+def half_width(values: Sequence[float], *, level: float = 0.95) -> float | None:
+    """Half of the Student-t interval of the mean, or None for fewer than two values."""
+    if len(values) < 2:
+        return None
+    quantile = float(stdtrit(len(values) - 1, (1 + level) / 2))
+    return quantile * statistics.stdev(values) / math.sqrt(len(values))
+
+
+def paired_difference(
+    values: Mapping[str, float], reference: Mapping[str, float], *, level: float = 0.95
+) -> Difference | None:
+    """Difference `values - reference` over the seeds that both have; None when they share no seed.
+
+    Pairing removes what a seed gives to both (initial weights, order of samples), so the interval is that of the
+    differences and not of the two means.
+    """
+    differences = [values[seed] - reference[seed] for seed in sorted(values.keys() & reference.keys())]
+    if not differences:
+        return None
+    mean, half = statistics.fmean(differences), half_width(differences, level=level)
+    if half is None:
+        return Difference(mean, None, None, len(differences))
+    return Difference(mean, mean - half, mean + half, len(differences))

@@ -1,0 +1,1 @@
+"""From params and annotated shards to a trained run."""

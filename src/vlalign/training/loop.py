@@ -1,0 +1,194 @@
+"""The training loop of one run: explicit, deterministic, resumable."""
+
+import csv
+import io
+import logging
+import platform
+import subprocess
+import time
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from torch import nn
+
+from vlalign.console import console
+from vlalign.data.batches import PairedSet, generator
+from vlalign.data.shards import fingerprint
+from vlalign.errors import VlalignError
+from vlalign.files import write_json, write_text
+from vlalign.models import create, save
+from vlalign.models.towers import tower_config
+from vlalign.params import RunParams, digest
+from vlalign.training.checkpoint import Checkpoint
+from vlalign.training.objective import Objective, positive_share
+from vlalign.training.optim import learning_rate, optimizer
+
+log = logging.getLogger(__name__)
+
+COLUMNS = ("step", "lr", "loss", "contrastive", "powerset", "cs", "positive_share", "logit_scale", "grad_norm",
+           "pairs_per_second", "data_seconds")  # fmt: skip
+# As in CLIP: the temperature never falls below 0.01.
+MAX_LOGIT_SCALE = 4.6052
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """Where a run reads from; the annotations are needed by the powerset loss alone."""
+
+    split: Path
+    phrases: Path | None = None
+    regions: Path | None = None
+
+    def hashes(self) -> dict[str, str]:
+        """SHA-256 of the manifests."""
+        folders = {"split": self.split, "phrases": self.phrases, "regions": self.regions}
+        return {name: fingerprint(path / "manifest.json")["sha256"] for name, path in folders.items() if path}
+
+
+def pretrain(config: dict[str, Any], *, seed: int, inputs: Inputs, output: Path, checkpoints: Path) -> None:
+    """Train the run of `config` (see `params.Run.config`) and write its folder.
+
+    Continues from the last checkpoint of the same params and data, with the same weights as an uninterrupted run. Raises
+    VlalignError when a term of the loss is not finite or an input is missing.
+    """
+    params = RunParams.model_validate(config["params"])
+    torch.use_deterministic_algorithms(True)
+    params_hash = digest([config["params"], tower_config(params.model.tower), seed, inputs.hashes()])
+    checkpoint = Checkpoint(checkpoints)
+    with checkpoint.lock():
+        trainer = Trainer(params, seed=seed, inputs=inputs)
+        state = checkpoint.load(params_hash=params_hash)
+        if state is not None:
+            trainer.restore(state)
+            log.info("continuing %s, seed %d, at step %d", config["run"], seed, trainer.step)
+        trainer.train(checkpoint, params_hash=params_hash, title=f"{config['run']} seed {seed}")
+        save(trainer.encoder, output)
+        write_text(output / "history.csv", history_csv(trainer.history))
+        write_json(output / "run.json", {**config, "seed": seed, "params_hash": params_hash, **provenance()})
+        checkpoint.clear()
+
+
+class Trainer:
+    """Model, objective and optimiser of one run, and the rows of its history."""
+
+    def __init__(self, params: RunParams, *, seed: int, inputs: Inputs) -> None:
+        self.params, self.seed, self.step = params, seed, 0
+        self.history: list[dict[str, float]] = []
+        torch.manual_seed(generator(seed, "weights").initial_seed())
+        self.encoder = create(tower_config(params.model.tower), pooling=params.model.pooling).train()
+        self.objective = Objective(params.objective)
+        self.optimizer = optimizer([self.encoder, self.objective], params.train)
+        powerset = params.objective.powerset
+        self.data = PairedSet(
+            inputs.split,
+            self.encoder,
+            phrases=inputs.phrases if powerset.weight else None,
+            regions=inputs.regions if powerset.weight else None,
+            phrase_choice=powerset.phrases,
+            region_choice=powerset.regions,
+        )
+        if powerset.weight and (self.data.phrases is None or self.data.regions is None):
+            raise VlalignError("objective.powerset.weight is above 0: give --phrases and --regions")
+
+    def state(self) -> dict[str, Any]:
+        """All that the next step depends on; the random state is a function of (seed, step)."""
+        return {
+            "step": self.step,
+            "encoder": self.encoder.state_dict(),
+            "objective": self.objective.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "history": self.history,
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Continue after the step of `state`."""
+        self.encoder.load_state_dict(state["encoder"])
+        self.objective.load_state_dict(state["objective"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.step, self.history = state["step"], state["history"]
+
+    def train(self, checkpoint: Checkpoint, *, params_hash: str, title: str) -> None:
+        """Take the remaining steps."""
+        train = self.params.train
+        with progress_bar() as bar:
+            task = bar.add_task(title, total=train.steps, completed=self.step, terms="")
+            while self.step < train.steps:
+                row = self.take_step()
+                bar.update(task, completed=self.step, terms=f"loss {row['loss']:.3f}  {row['pairs_per_second']:.0f} pairs/s")
+                if self.step % train.log_every == 0 or self.step == train.steps:
+                    self.history.append(row)
+                if self.step % train.checkpoint_every == 0 and self.step < train.steps:
+                    checkpoint.save({**self.state(), "params_hash": params_hash})
+
+    def take_step(self) -> dict[str, float]:
+        """One optimisation step; returns its row of the history."""
+        train, started = self.params.train, time.perf_counter()
+        batch = self.data.batch(seed=self.seed, step=self.step, size=train.batch_size)
+        loaded = time.perf_counter()
+        rate = learning_rate(self.step, train)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        image, text = self.encoder(batch.images, batch.tokens)
+        subsets = generator(self.seed, "subsets", self.step)
+        loss, terms = self.objective(image, text, self.encoder.logit_scale, batch, subsets)
+        self._check_finite(terms)
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        norm = nn.utils.clip_grad_norm_([*self.encoder.parameters(), *self.objective.parameters()], train.clip_norm)
+        self.optimizer.step()
+        with torch.no_grad():
+            self.encoder.logit_scale.clamp_(0, MAX_LOGIT_SCALE)
+        self.step += 1
+        row = {"step": self.step, "lr": rate, "loss": loss.item(), **{name: term.item() for name, term in terms.items()}}
+        powerset = self.params.objective.powerset
+        if powerset.weight and self.step % train.log_every == 0:
+            row["positive_share"] = positive_share(image, text, batch, powerset)
+        row |= {"logit_scale": self.encoder.logit_scale.exp().item(), "grad_norm": norm.item()}
+        return row | {
+            "pairs_per_second": train.batch_size / (time.perf_counter() - started),
+            "data_seconds": loaded - started,
+        }
+
+    def _check_finite(self, terms: dict[str, torch.Tensor]) -> None:
+        for name, term in terms.items():
+            if not torch.isfinite(term):
+                raise VlalignError(
+                    f"the {name} term is {term.item()} at step {self.step}: lower train.learning_rate or the weight of the term"
+                )
+
+
+def progress_bar() -> Progress:
+    """The bar of one run: step, loss, throughput, time left."""
+    return Progress(
+        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[terms]}"),
+        TimeRemainingColumn(), console=console, transient=True,
+    )  # fmt: skip
+
+
+def history_csv(history: list[dict[str, float]]) -> str:
+    """The rows as CSV; a term that is switched off leaves its cell empty."""
+    stream = io.StringIO()
+    writer = csv.DictWriter(stream, COLUMNS, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows({name: f"{value:.6g}" for name, value in row.items()} for row in history)
+    return stream.getvalue()
+
+
+def provenance() -> dict[str, Any]:
+    """Versions and commit, for run.json."""
+    packages = ("vlalign", "torch", "open_clip_torch", "timm", "stanza", "snakemake", "dvc")
+    return {
+        "versions": {"python": platform.python_version(), **{name: version(name) for name in packages}},
+        "git_commit": git_commit(),
+    }
+
+
+def git_commit() -> str | None:
+    """The commit of the folder that the code lies in, if it is a checkout."""
+    command = ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    return result.stdout.strip() or None if result.returncode == 0 else None

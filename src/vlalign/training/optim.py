@@ -1,0 +1,29 @@
+"""AdamW with the usual parameter groups, and the learning rate of every step."""
+
+import math
+from collections.abc import Iterable
+
+import torch
+from torch import nn
+
+from vlalign.params import TrainParams
+
+
+def optimizer(modules: Iterable[nn.Module], params: TrainParams) -> torch.optim.AdamW:
+    """Weight decay on matrices alone: gains, biases, temperatures and embeddings are left out, as in open_clip."""
+    decayed, free = [], []
+    for module in modules:
+        for name, parameter in module.named_parameters():
+            matrix = parameter.ndim >= 2 and "embedding" not in name
+            (decayed if matrix else free).append(parameter)
+    groups = [{"params": decayed, "weight_decay": params.weight_decay}, {"params": free, "weight_decay": 0.0}]
+    return torch.optim.AdamW(groups, lr=params.learning_rate, betas=params.betas, eps=params.epsilon, fused=True)
+
+
+def learning_rate(step: int, params: TrainParams) -> float:
+    """Linear warm-up over `warmup` of the steps, then a cosine to zero."""
+    warmup = params.warmup * params.steps
+    if step < warmup:
+        return params.learning_rate * (step + 1) / (warmup + 1)
+    progress = (step - warmup) / max(1.0, params.steps - warmup)
+    return params.learning_rate * 0.5 * (1 + math.cos(math.pi * progress))

@@ -1,0 +1,96 @@
+import functools
+import hashlib
+import http.server
+import json
+import threading
+
+import pytest
+import requests
+
+from vlalign.annotate.download import download_parser
+from vlalign.annotate.parser import CaptionParser
+from vlalign.errors import VlalignError
+
+
+class Handler(http.server.SimpleHTTPRequestHandler):
+    """Serves a folder and notes what was asked for."""
+
+    def log_message(self, *arguments):
+        self.server.asked.append(self.path)
+
+
+@pytest.fixture
+def mirror(model_dir, tmp_path, monkeypatch):
+    """A server that offers the tiny models under the names of Stanza's own, with processors that nobody asked for."""
+    monkeypatch.setenv("NO_PROXY", "*")
+    site = tmp_path / "site"
+    names = {"pos": "combined_charlm", "constituency": "ptb3-revised_charlm", "pretrain": "tiny"}
+    entries = {}
+    for processor, package in names.items():
+        content = (model_dir / "en" / processor / "tiny.pt").read_bytes()
+        (site / "en" / processor).mkdir(parents=True)
+        (site / "en" / processor / f"{package}.pt").write_bytes(content)
+        needs = [] if processor == "pretrain" else [{"model": "pretrain", "package": "tiny"}]
+        entries[processor] = {package: {"md5": hashlib.md5(content).hexdigest(), "dependencies": needs}}
+    default = {"tokenize": "combined", "mwt": "combined", "pos": names["pos"], "constituency": names["constituency"]}
+    entries |= {"tokenize": {"combined": {}}, "mwt": {"combined": {}}, "lang_name": "English"}
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Handler, directory=site))
+    server.asked = []
+    url = f"http://127.0.0.1:{server.server_address[1]}"
+    packages = {"default": default, "bare": {"tokenize": "combined", "pos": names["pos"]}}
+    resources = {"url": f"{url}/{{lang}}/{{filename}}", "en": {**entries, "packages": packages}}
+    from stanza.resources.common import DEFAULT_RESOURCES_VERSION
+
+    (site / f"resources_{DEFAULT_RESOURCES_VERSION}.json").write_text(json.dumps(resources))
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    yield url, server.asked
+    server.shutdown()
+    server.server_close()
+
+
+def test_a_downloaded_folder_is_used_like_a_trained_one(mirror, model_dir, tmp_path):
+    url, asked = mirror
+    download_parser(tmp_path / "parser", resources_url=url)
+    manifest = json.loads((tmp_path / "parser/manifest.json").read_text())
+    assert manifest["source"] == "download"
+    assert manifest["packages"] == {"pos": "combined_charlm", "constituency": "ptb3-revised_charlm"}
+    assert len(manifest["files"]) == 3
+    assert not any("tokenize" in path or "mwt" in path for path in asked)
+    captions = ["a red dog", "two cats above a green tree"]
+    assert list(CaptionParser(tmp_path / "parser").parse(captions)) == list(CaptionParser(model_dir).parse(captions))
+
+
+def test_files_that_are_there_are_not_fetched_again(mirror, tmp_path):
+    url, asked = mirror
+    download_parser(tmp_path / "parser", resources_url=url)
+    (tmp_path / "parser/en/pos/combined_charlm.pt").unlink()
+    asked.clear()
+    download_parser(tmp_path / "parser", resources_url=url)
+    assert [path for path in asked if path.endswith(".pt")] == ["/en/pos/combined_charlm.pt"]
+
+
+def test_an_unknown_language_or_package_names_the_key(mirror, tmp_path):
+    url, _ = mirror
+    with pytest.raises(VlalignError, match=r"annotate\.parser\.language tlh"):
+        download_parser(tmp_path / "parser", language="tlh", resources_url=url)
+    with pytest.raises(VlalignError, match=r"annotate\.parser\.package bare .*no constituency model"):
+        download_parser(tmp_path / "parser", package="bare", resources_url=url)
+    assert not (tmp_path / "parser/manifest.json").exists()
+
+
+def test_no_network_names_the_key_and_the_remedy(tmp_path, no_network):
+    with pytest.raises(VlalignError, match=r"cannot be downloaded .* set annotate\.parser\.source to train"):
+        download_parser(tmp_path)
+    assert not (tmp_path / "manifest.json").exists()
+
+
+def test_a_server_that_fails_is_reported_alike(mirror, tmp_path, monkeypatch):
+    url, _ = mirror
+
+    def fail(*arguments, **options):
+        raise requests.Timeout("timed out")
+
+    monkeypatch.setattr("requests.get", fail)
+    with pytest.raises(VlalignError, match="timed out"):
+        download_parser(tmp_path, resources_url=url)

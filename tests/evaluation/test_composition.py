@@ -1,0 +1,86 @@
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from evaluation_cases import unit
+
+from vlalign.errors import VlalignError
+from vlalign.evaluation.composition import (
+    CompositionItem,
+    category_scores,
+    composition_scores,
+    item_similarities,
+    read_category,
+)
+
+
+def naive(similarity: np.ndarray, paired: np.ndarray) -> dict[str, float]:
+    accuracy = [s[0, 0] > s[0, 1] for s in similarity]
+    text, image, group = [], [], []
+    for s in similarity[paired]:
+        text.append(s[0, 0] > s[0, 1] and s[1, 1] > s[1, 0])
+        image.append(s[0, 0] > s[1, 0] and s[1, 1] > s[0, 1])
+        group.append(text[-1] and image[-1])
+    means = {"accuracy": accuracy, "text": text, "image": image, "group": group}
+    return {name: 100 * float(np.mean(hits)) for name, hits in means.items()}
+
+
+def test_agrees_with_loops_under_ties() -> None:
+    g = torch.Generator().manual_seed(0)
+    similarity = torch.randint(0, 4, (200, 2, 2), generator=g) / 4
+    paired = torch.rand(200, generator=g) < 0.6
+    scores = category_scores(similarity, paired)
+    assert scores.pop("items") == 200
+    assert scores.pop("pairs") == int(paired.sum())
+    assert scores == pytest.approx(naive(similarity.numpy(), paired.numpy()))
+
+
+def test_constant_model_gets_nothing() -> None:
+    scores = category_scores(torch.ones(5, 2, 2), torch.ones(5).bool())
+    assert [scores[name] for name in ("accuracy", "text", "image", "group")] == [0, 0, 0, 0]
+
+
+def test_perfect_model_and_no_pairs() -> None:
+    similarity = torch.eye(2).expand(5, 2, 2)
+    assert category_scores(similarity, torch.ones(5).bool())["group"] == 100
+    assert category_scores(similarity, torch.zeros(5).bool()) == {"items": 5, "accuracy": 100}
+
+
+def test_means_over_items_categories_and_groups() -> None:
+    right, wrong = torch.eye(2).expand(3, 2, 2), torch.zeros(1, 2, 2)
+    scores = composition_scores(
+        {
+            "a": (right, torch.ones(3).bool()),
+            "b": (wrong, torch.zeros(1).bool()),
+            "empty": (wrong[:0], torch.zeros(0).bool()),
+        }
+    )
+    assert set(scores) == {"a", "b", "micro", "macro", "group"}
+    assert (scores["micro"], scores["macro"], scores["group"]) == (75, 50, 100)
+
+
+def test_similarities_follow_the_items() -> None:
+    images = dict(zip("pn", unit(2, 3), strict=True))
+    captions = dict(zip(("yes", "no"), unit(2, 3, seed=1), strict=True))
+    items = [CompositionItem("p", "yes", "no", "n"), CompositionItem("p", "yes", "no", None)]
+    similarity, paired = item_similarities(items, images, captions)
+    assert paired.tolist() == [True, False]
+    torch.testing.assert_close(similarity[0, 1, 0], images["n"] @ captions["yes"])
+    torch.testing.assert_close(similarity[1, 0, 1], images["p"] @ captions["no"])
+
+
+def test_missing_image_is_named() -> None:
+    with pytest.raises(VlalignError, match="image q "):
+        item_similarities([CompositionItem("p", "c", "c", "q")], {"p": unit(3)}, {"c": unit(3)})
+
+
+def test_reads_sugarcrepe_files(tmp_path: Path) -> None:
+    path = tmp_path / "swap.json"
+    item = {"filename": "007.png", "caption": "a", "negative_caption": "b"}
+    path.write_text(json.dumps({"0": item, "1": item | {"negative_filename": "008.png"}}))
+    assert [(i.key, i.negative_key) for i in read_category(path)] == [("007", None), ("007", "008")]
+    path.write_text(json.dumps({"5": {"filename": "x.png", "caption": "a"}}))
+    with pytest.raises(VlalignError, match=r"item 5 has no 'negative_caption'"):
+        read_category(path)

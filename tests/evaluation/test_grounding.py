@@ -1,0 +1,154 @@
+from dataclasses import fields, replace
+from itertools import combinations
+
+import numpy as np
+import pytest
+import torch
+from evaluation_cases import phrase_case, random_case
+
+from vlalign.evaluation.grounding import (
+    PhraseScores,
+    best_threshold,
+    box_scores,
+    grounding_scores,
+    kind_scores,
+    pointing_scores,
+    positive_share,
+    set_scores,
+    top_k_chance,
+)
+
+
+def naive_set_scores(case: PhraseScores, threshold: float) -> dict[str, float]:
+    found: dict[str, list[float]] = {name: [] for name in ("top_k", "chance_top_k", "recall_at_k", "f1", "exact")}
+    for row in range(len(case.regions_NR)):
+        score = case.regions_NR[row].numpy()
+        objects = [r for r in range(len(score)) if case.objects_NR[row, r]]
+        right = {r for r in objects if case.referents_NR[row, r]}
+        order = sorted(objects, key=lambda r: (-score[r], r in right))  # wrong objects win ties
+        chosen = {r for r in objects if score[r] > threshold}
+        draws = list(combinations(objects, len(right)))
+        found["top_k"].append(set(order[: len(right)]) == right)
+        found["chance_top_k"].append(np.mean([set(draw) == right for draw in draws]))
+        found["recall_at_k"].append(len(right & set(order[: len(right)])) / len(right))
+        found["f1"].append(2 * len(chosen & right) / (len(chosen) + len(right)))
+        found["exact"].append(chosen == right)
+    return {name: 100 * float(np.mean(values)) for name, values in found.items()}
+
+
+def naive_pointing(case: PhraseScores) -> tuple[int, float, float]:
+    hits, chances = [], []
+    for score, covered in zip(case.patches_NV.numpy(), case.coverage_NV.numpy() > 0.5, strict=True):
+        if covered.any():
+            winners = np.flatnonzero(score == score.max())
+            hits.append(all(covered[v] for v in winners))
+            chances.append(covered.mean())
+    return len(hits), 100 * float(np.mean(hits)), 100 * float(np.mean(chances))
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_sets_agree_with_loops_under_ties(seed: int) -> None:
+    case = random_case(120, 6, seed=seed)
+    scores = set_scores(case, threshold=0.25)
+    assert scores.pop("phrases") == 120
+    assert scores == pytest.approx(naive_set_scores(case, 0.25), rel=1e-5)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_pointing_agrees_with_loops_under_ties(seed: int) -> None:
+    case = random_case(120, 3, seed=seed)
+    assert tuple(pointing_scores(case).values()) == pytest.approx(naive_pointing(case), rel=1e-5)
+
+
+def test_boxes_agree_with_loops() -> None:
+    case = random_case(200, 5, seed=4)
+    case = case.select(case.referents_NR.sum(1) == 1)
+    hits, chances = [], []
+    for row in range(len(case.regions_NR)):
+        right = int(case.referents_NR[row].int().argmax())
+        rivals = [case.regions_NR[row, r] for r in range(5) if case.objects_NR[row, r] and r != right]
+        rivals += [case.boxes_NB[row, b] for b in range(3) if case.box_mask_NB[row, b]]
+        hits.append(all(case.regions_NR[row, right] > rival for rival in rivals))
+        chances.append(1 / (len(rivals) + 1))
+    scores = box_scores(case)
+    assert scores["top_1"] == pytest.approx(100 * np.mean(hits))
+    assert scores["chance"] == pytest.approx(100 * np.mean(chances))
+
+
+def test_chance_is_what_random_scores_reach() -> None:
+    case = random_case(60, 6, seed=7)
+    g = torch.Generator().manual_seed(0)
+    draws = [
+        replace(case, regions_NR=torch.rand(60, 6, generator=g), patches_NV=torch.rand(60, 9, generator=g))
+        for _ in range(200)
+    ]
+    reached = np.mean([set_scores(draw, threshold=0.5)["top_k"] for draw in draws])
+    assert reached == pytest.approx(set_scores(case, threshold=0.5)["chance_top_k"], abs=2)
+    pointed = np.mean([pointing_scores(draw)["accuracy"] for draw in draws])
+    assert pointed == pytest.approx(pointing_scores(case)["chance"], abs=2)
+
+
+def test_chance_of_a_set_that_leaves_no_choice() -> None:
+    assert top_k_chance(torch.ones(1, 3).bool(), torch.ones(1, 3).bool()).tolist() == [1]
+
+
+def test_constant_model_finds_nothing() -> None:
+    case = phrase_case([[0.5, 0.5, 0.5]], [[1, 0, 0]], patches=[[0.1, 0.1]], coverage=[[1.0, 0.0]], boxes=[[0.5]])
+    scores = set_scores(case, threshold=0.5)
+    assert [scores[name] for name in ("top_k", "recall_at_k", "f1", "exact")] == [0, 0, 0, 0]
+    assert box_scores(case)["top_1"] == 0
+    assert pointing_scores(case)["accuracy"] == 0
+
+
+def test_perfect_model() -> None:
+    case = phrase_case(
+        [[0.9, 0.8, 0.1, 9.0], [0.1, 0.9, 9.0, 9.0]], [[1, 1, 0, 0], [0, 1, 0, 0]], objects=[3, 2],
+        patches=[[0.9, 0.1], [0.1, 0.9]], coverage=[[0.7, 0.2], [0.0, 1.0]],
+    )  # fmt: skip
+    scores = set_scores(case, threshold=best_threshold(case))
+    assert [scores[name] for name in ("top_k", "recall_at_k", "f1", "exact")] == [100, 100, 100, 100]
+    assert scores["chance_top_k"] == pytest.approx(100 * (1 / 3 + 1 / 2) / 2)
+    assert pointing_scores(case)["accuracy"] == 100
+
+
+def test_threshold_maximises_f1() -> None:
+    case = random_case(80, 6, seed=9)
+    case = replace(
+        case, regions_NR=case.regions_NR + torch.rand(80, 6, generator=torch.Generator().manual_seed(1)) * 0.1
+    )
+    reached = set_scores(case, threshold=best_threshold(case, steps=2000))["f1"]
+    every = case.regions_NR[case.objects_NR].tolist()
+    assert reached == pytest.approx(max(set_scores(case, threshold=value)["f1"] for value in every), abs=0.5)
+
+
+def test_pointing_leaves_out_phrases_that_cover_no_patch() -> None:
+    case = phrase_case([[1.0, 0.0]] * 2, [[1, 0]] * 2, patches=[[1.0, 0.0]] * 2, coverage=[[0.9, 0.0], [0.5, 0.4]])
+    assert pointing_scores(case)["phrases"] == 1
+    assert pointing_scores(case.select(torch.tensor([False, True]))) == {"phrases": 0}
+
+
+def test_kinds_and_strata_are_read_from_the_data() -> None:
+    case = phrase_case([[0.9, 0.1], [0.1, 0.9], [0.6, 0.9]], [[1, 0], [1, 0], [1, 1]], patches=[[1.0, 0.0]] * 3)
+    scores = grounding_scores(case, ["plain", "plain", "pair"], ["easy", None, "easy"], threshold=0.5)
+    assert set(scores) == {"plain", "pair", "multiple", "all", "pointing", "threshold", "easy"}
+    assert scores["plain"]["top_k"] == 50
+    assert scores["multiple"] == scores["pair"]
+    assert scores["all"]["phrases"] == 3
+    assert scores["easy"]["plain"]["top_k"] == 100
+    assert "multiple" not in kind_scores(case.select(torch.tensor([True, False, False])), ["plain"], threshold=0.5)
+
+
+def test_boxes_appear_for_single_referents_only() -> None:
+    case = phrase_case([[0.9, 0.1], [0.9, 0.8]], [[1, 0], [1, 1]], boxes=[[0.2], [0.2]])
+    scores = kind_scores(case, ["one", "two"], threshold=0.5)
+    assert scores["one_with_boxes"] == {"phrases": 1, "top_1": 100, "chance": pytest.approx(100 / 3)}
+
+
+def test_positive_share_ignores_absent_objects() -> None:
+    assert positive_share(phrase_case([[0.5, -0.5, 9.0]], [[1, 0, 0]], objects=[2])) == 50
+
+
+def test_selection_keeps_rows_together() -> None:
+    case = random_case(10, 4)
+    part = case.select(torch.arange(10) == 3)
+    assert all(torch.equal(getattr(part, f.name), getattr(case, f.name)[3:4]) for f in fields(case))

@@ -1,0 +1,123 @@
+import json
+import re
+from html.parser import HTMLParser
+
+import pytest
+from conftest import load_tree, write_tree
+
+from vlalign.errors import VlalignError
+from vlalign.reporting import figures
+from vlalign.reporting.report import inline_svg, write_report
+
+VOID = {"meta", "br", "img", "path", "use", "rect", "image"}
+
+
+class Page(HTMLParser):
+    """Collects ids and links, and checks that elements nest."""
+
+    def __init__(self):
+        super().__init__()
+        self.open, self.ids, self.links, self.text = [], [], [], []
+
+    def handle_starttag(self, tag, attrs):
+        values = dict(attrs)
+        self.ids += [values["id"]] if "id" in values else []
+        self.links += [values[key] for key in ("href", "src", "xlink:href") if key in values]
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attrs):
+        self.handle_starttag(tag, attrs)
+        if tag not in VOID:
+            self.open.pop()
+
+    def handle_endtag(self, tag):
+        if tag not in VOID:
+            assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        self.text.append(data)
+
+
+def report(folder, run_dirs, **options):
+    results = load_tree(folder, run_dirs)
+    drawn = [folder / "figures" / name for name in ("differences.svg", "grounding.svg", "other-thing.svg")]
+    for path in drawn:
+        figures.draw_grounding(results, path) if path.stem != "differences" else figures.draw_differences(results, path)
+    write_report(folder / "report.html", metrics=folder / "metrics.json", run_dirs=run_dirs, figures=drawn, **options)
+    page = Page()
+    page.feed((folder / "report.html").read_text())
+    assert page.open == []
+    return page, " ".join(" ".join(page.text).split())
+
+
+def test_report_is_one_file_without_network_or_script(run_dirs, tmp_path):
+    page, _ = report(tmp_path, run_dirs)
+    assert all(link.startswith(("#", "data:")) for link in page.links)
+    html = (tmp_path / "report.html").read_text()
+    assert not re.search(r"<script|<link|@import|url\((?!#)", html)
+
+
+def test_identifiers_are_unique_and_every_link_arrives(run_dirs, tmp_path):
+    page, _ = report(tmp_path, run_dirs)
+    assert len(page.ids) == len(set(page.ids))
+    assert {link[1:] for link in page.links if link.startswith("#")} <= set(page.ids)
+
+
+def test_report_is_the_same_twice(run_dirs, tmp_path):
+    report(tmp_path, run_dirs)
+    first = (tmp_path / "report.html").read_bytes()
+    report(tmp_path, run_dirs)
+    assert (tmp_path / "report.html").read_bytes() == first
+
+
+def test_summary_and_provenance_come_from_the_runs(run_dirs, tmp_path):
+    _, text = report(tmp_path, run_dirs, title="Made up")
+    assert "7 arms, 3 seeds, 30 trained models, ablations of tau" in text
+    assert "not distinguishable from noise" in text
+    assert "0123456789abcdef" in text
+    assert "objective.powerset.weight" in text
+    assert "Figure 1. What moves against clip" in text
+    assert "other thing" in text
+
+
+def test_the_smallest_run_reports_gracefully(tmp_path):
+    _, text = report(tmp_path, write_tree(tmp_path, arms=("clip", "powerclip"), seeds=(0,), taus=()))
+    assert "2 arms, 1 seed, 2 trained models, no ablation" in text
+    assert "no conclusion can be drawn" in text
+    assert "One seed, so there are no intervals" in text
+    assert "Ablations" not in text
+
+
+def test_attribution_comes_from_the_manifests(run_dirs, tmp_path):
+    manifest = tmp_path / "manifest.json"
+    manifest.write_text(json.dumps({"source": {"artwork": "OpenMoji, CC BY-SA 4.0", "images": {"test": 10}}}))
+    _, text = report(tmp_path, run_dirs, manifests=[manifest, manifest])
+    assert text.count("OpenMoji, CC BY-SA 4.0") == 1
+    assert "images.test" in text
+
+
+def test_without_manifests_nothing_about_artwork_is_claimed(run_dirs, tmp_path):
+    _, text = report(tmp_path, run_dirs)
+    assert "OpenMoji" not in text
+
+
+def test_runs_of_different_versions_are_warned_about(run_dirs, tmp_path):
+    file = run_dirs[0] / "run.json"
+    file.write_text(file.read_text().replace("2.9.0", "2.8.0").replace("0123456789", "9876543210"))
+    _, text = report(tmp_path, run_dirs)
+    assert "different versions of torch: 2.8.0, 2.9.0" in text
+    assert "2 different commits" in text
+
+
+def test_names_are_escaped(tmp_path, run_dirs):
+    _, text = report(tmp_path, run_dirs, title="<b>A & B</b>")
+    assert "<b>A & B</b>" in text
+
+
+def test_missing_or_broken_figures_are_named(tmp_path):
+    with pytest.raises(VlalignError, match=r"gone\.svg does not exist"):
+        inline_svg(tmp_path / "gone.svg", "x")
+    (tmp_path / "bad.svg").write_text("nothing")
+    with pytest.raises(VlalignError, match=r"bad\.svg is not an SVG"):
+        inline_svg(tmp_path / "bad.svg", "x")

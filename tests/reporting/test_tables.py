@@ -1,0 +1,106 @@
+import csv
+
+import pytest
+
+from vlalign.reporting.cells import interval_text, number
+from vlalign.reporting.headline import Metric
+from vlalign.reporting.published import published_tables
+from vlalign.reporting.results import Run, ablation_grids
+from vlalign.reporting.stats import Difference
+from vlalign.reporting.tables import arms_table, differences_table, measured_tables, write_tables
+
+
+def rows(path):
+    with path.open(newline="") as stream:
+        return list(csv.DictReader(stream))
+
+
+def table(results, name):
+    return next(table for table in measured_tables(results) if table.name == name)
+
+
+def test_numbers_carry_true_minus_signs():
+    assert [number(x, signed=True) for x in (-0.04, 0.0, 1.25, -3)] == ["0.0", "0.0", "+1.2", "−3.0"]
+
+
+def test_an_interval_that_excludes_zero_does_not_read_as_one_that_touches_it():
+    assert interval_text(Difference(-2.3, -4.6, -0.02, 3), digits=1) == "[−4.60, −0.02]"
+    assert interval_text(Difference(-2.3, -4.6, 0.02, 3), digits=1) == "[−4.6, 0.0]"
+    assert interval_text(Difference(-2.3, None, None, 1), digits=1) == ""
+
+
+def test_arms_stand_in_order_and_ablations_do_not_join_them(results):
+    names = [row.name for row in arms_table(results).rows]
+    assert names[:3] == ["clip", "linear", "powerclip"]
+    assert names[-1] == "chance"
+    assert not any(name.startswith("tau-") for name in names)
+
+
+def test_retrieval_chance_follows_from_the_gallery(results):
+    metric = Metric("retrieval.all.image_to_text_r1", "", chance=lambda means: 100 / means["retrieval.all.images"])
+    assert results.chance(metric) == pytest.approx(0.05)
+
+
+def test_csv_is_unrounded_and_matches_the_metrics(results, run_dirs, tmp_path):
+    paths = write_tables(tmp_path / "metrics.json", tmp_path / "tables", run_dirs=run_dirs)
+    assert all(path.exists() for path in paths)
+    found = next(row for row in rows(tmp_path / "tables" / "arms.csv") if row["metric"] == "zeroshot.accuracy")
+    assert float(found["mean"]) == results.metrics["clip"]["zeroshot.accuracy"]["mean"]
+
+
+def test_differences_say_their_verdict(results, run_dirs, tmp_path):
+    write_tables(tmp_path / "metrics.json", tmp_path / "tables", run_dirs=run_dirs)
+    found = {(row["run"], row["metric"]): row["verdict"] for row in rows(tmp_path / "tables/differences-to-clip.csv")}
+    assert found["powerclip", "grounding.centred.all.top_k"] == "above"
+    assert found["powerclip-literal", "retrieval.all.image_to_text_r1"] == "below"
+    assert found["cs", "composition.macro"] == "not distinguishable from noise"
+
+
+def test_lower_gap_is_better(results):
+    shown = differences_table(results, reference="clip")
+    column = shown.header.index("Modality gap") - 1
+    assert {row.name: row.cells[column].tone for row in shown.rows}["cs"] == "better"
+
+
+def test_grounding_reads_kinds_and_strata_from_the_data(results):
+    shown = table(results, "grounding")
+    assert shown.header[1:6] == ("one", "count", "conjunction", "multiple", "all")
+    assert [row.name for row in shown.rows if row.kind == "group"] == ["all scenes", "clutter", "simple"]
+    assert [row.cells[0].text for row in shown.rows if row.kind == "chance"] == ["20.0"] * 3
+
+
+def test_composition_has_a_column_for_each_category(results):
+    assert "flip relation" in table(results, "composition").header
+
+
+def test_ablation_includes_the_arm_at_its_own_value(results):
+    assert [row.name for row in table(results, "ablation-tau").rows] == [
+        "0.0001",
+        "0.001 (powerclip)",
+        "0.01",
+        "0.1",
+        "clip",
+    ]
+
+
+def test_an_arm_that_differs_in_more_is_no_point_of_the_grid(tmp_path):
+    def run(name, ablation, **params):
+        return Run(tmp_path, name, "arm", 0, ablation, params, {})
+
+    changed = {"name": "grid", "param": "b", "value": 1}
+    assert len(ablation_grids([run("arm", None, a=1, b=2), run("b-1", changed, a=1, b=1)])[0].points) == 2
+    assert len(ablation_grids([run("arm", None, a=0, b=2), run("b-1", changed, a=1, b=1)])[0].points) == 1
+
+
+def test_the_smallest_results_have_no_empty_tables(demo):
+    shown = measured_tables(demo)
+    assert {"arms", "differences-to-clip", "grounding"} <= {table.name for table in shown}
+    assert all(table.rows for table in shown)
+    assert not any("linear" in table.name or "ablation" in table.name for table in shown)
+
+
+def test_published_numbers_name_their_source_and_stay_apart(results):
+    published = published_tables()
+    assert published
+    assert all("arXiv" in table.caption for table in published)
+    assert not {table.name for table in published} & {table.name for table in measured_tables(results)}

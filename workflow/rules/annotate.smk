@@ -1,0 +1,47 @@
+rule parser:
+    output:
+        "data/parser/manifest.json",
+    input:
+        code("annotate/treebank", "annotate/tiny_parser", "annotate/download", "data/captions", "data/layout"),
+    params:
+        config=as_json(PARAMS.annotate.parser),
+        classes=PARAMS.dataset.classes,
+    log:
+        "logs/parser.log",
+    shell:
+        "vlalign parser --config {params.config:q} --classes {params.classes} --output data/parser 2> {log}"
+
+
+rule phrases:
+    output:
+        "data/annotations/phrases/{split}/manifest.json",
+    input:
+        code("annotate/parser", "annotate/phrases", "annotate/words", "data/shards"),
+        split="data/scenes/{split}/manifest.json",
+        parser="data/parser/manifest.json",
+    params:
+        config=as_json(PARAMS.annotate.parser),
+        split=lambda wildcards, input: Path(input.split).parent,
+        parser=lambda wildcards, input: Path(input.parser).parent,
+        output=lambda wildcards, output: Path(output[0]).parent,
+    log:
+        "logs/phrases/{split}.log",
+    shell:
+        "vlalign phrases --config {params.config:q} --split {params.split} --model {params.parser}"
+        " --output {params.output} 2> {log}"
+
+
+rule regions:
+    output:
+        "data/annotations/regions/{split}/manifest.json",
+    input:
+        code("annotate/regions", "data/shards"),
+        split="data/scenes/{split}/manifest.json",
+    params:
+        config=as_json(PARAMS.annotate.regions),
+        split=lambda wildcards, input: Path(input.split).parent,
+        output=lambda wildcards, output: Path(output[0]).parent,
+    log:
+        "logs/regions/{split}.log",
+    shell:
+        "vlalign regions --config {params.config:q} --split {params.split} --output {params.output} 2> {log}"
