@@ -32,7 +32,9 @@ Split = Annotated[Path, typer.Option(help="Folder of shards with its manifest.js
 def main() -> None:
     """Run a command; mistakes that the user can mend end with one message and exit code 1."""
     logging.basicConfig(
-        level=logging.INFO, format="%(message)s", handlers=[RichHandler(console=console, show_path=False, show_time=False)]
+        level=logging.INFO,
+        format="%(message)s",
+        handlers=[RichHandler(console=console, show_path=False, show_time=False)],
     )
     try:
         app()
@@ -57,7 +59,9 @@ def dataset(config: Config, output: Output) -> None:
 
 
 @app.command()
-def parser(config: Config, output: Output, classes: Annotated[int, typer.Option(help="Classes of the grammar.")]) -> None:
+def parser(
+    config: Config, output: Output, classes: Annotated[int, typer.Option(help="Classes of the grammar.")]
+) -> None:
     """Train the tiny constituency parser, or download Stanza's."""
     settings = parameters.ParserParams.model_validate(_config(config))
     if settings.source == "download":
@@ -67,7 +71,7 @@ def parser(config: Config, output: Output, classes: Annotated[int, typer.Option(
     else:
         from vlalign.annotate.tiny_parser import train_parser
 
-        train_parser(output, seed=settings.seed, trees=settings.trees, epochs=settings.epochs)
+        train_parser(output, seed=settings.seed, trees=settings.trees, epochs=settings.epochs, classes=classes)
 
 
 @app.command()
@@ -78,7 +82,14 @@ def phrases(
     from vlalign.annotate.phrases import parse_split
 
     settings = parameters.ParserParams.model_validate(_config(config))
-    parse_split(split, model, output, max_words=settings.max_words, batch_size=settings.batch_size)
+    parse_split(
+        split,
+        model,
+        output,
+        max_words=settings.max_words,
+        batch_size=settings.batch_size,
+        max_skipped=settings.max_skipped,
+    )
 
 
 @app.command()
@@ -108,6 +119,109 @@ def pretrain(
     torch.set_num_threads(threads)
     inputs = Inputs(split, phrases, regions)
     pretrain(_config(config), seed=seed, inputs=inputs, output=output, checkpoints=checkpoints)
+
+
+Runs = Annotated[list[Path], typer.Option(help="Folder of one run and seed; repeat for more.")]
+Data = Annotated[Path, typer.Option(help="Folder of the dataset.")]
+Annotations = Annotated[Path, typer.Option(help="Folder of the annotations.")]
+
+
+@app.command()
+def evaluate(config: Config, run: Annotated[Path, typer.Option(help="Folder of the run.")], data: Data,
+             annotations: Annotations, output: Output,
+             threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 1) -> None:  # fmt: skip
+    """Measure one run: one JSON file for each benchmark."""
+    import torch
+
+    from vlalign.evaluation.run import evaluate
+
+    torch.set_num_threads(threads)
+    settings = parameters.EvaluationParams.model_validate(_config(config))
+    evaluate(
+        run,
+        data=data,
+        annotations=annotations,
+        output_dir=output,
+        split=settings.split,
+        benchmarks=settings.benchmarks,
+        batch_size=settings.batch_size,
+    )
+
+
+@app.command()
+def precision(config: Config, run: Annotated[Path, typer.Option(help="Folder of the run.")], split: Split,
+              annotations: Annotations, output: Output) -> None:  # fmt: skip
+    """Measure the aggregators against the exact powerset on random, clustered and the run's own features."""
+    from vlalign.evaluation.precision import precision_table
+
+    settings = parameters.PrecisionParams.model_validate(_config(config))
+    folders = (annotations / kind / split.name for kind in ("phrases", "regions"))
+    precision_table(run, split, *folders, output, settings)
+
+
+@app.command()
+def illustrate(run: Runs, data: Data, annotations: Annotations, output: Output,
+               split: Annotated[str, typer.Option(help="Split that is shown.")],
+               compared: Annotated[list[str], typer.Option(help="Run whose similarities are drawn; repeat.")]) -> None:  # fmt: skip
+    """Draw region-phrase similarities and embeddings of runs."""
+    from vlalign.evaluation.illustrate import illustrate
+
+    named = {folder.parent.name: folder for folder in run}
+    illustrate(named, data=data, annotations=annotations, split=split, compared=tuple(compared), output=output)
+
+
+@app.command()
+def collect(run: Runs, output: Output) -> None:
+    """Gather the metrics of runs into one JSON file with mean and standard deviation over seeds."""
+    from vlalign.reporting.collect import collect_metrics
+
+    collect_metrics(run, output)
+
+
+@app.command()
+def focus(
+    metrics: Annotated[Path, typer.Option(help="JSON file of `vlalign collect`.")],
+    run: Annotated[Path, typer.Option(help="Folder of the run's first seed.")],
+    output: Output,
+) -> None:
+    """Put one run's metrics, params and history at the root, for `dvc metrics`, `dvc params` and `dvc plots`."""
+    from vlalign.reporting.everything import focus_files
+
+    focus_files(metrics, run, output)
+
+
+@app.command()
+def report(config: Config, metrics: Annotated[Path, typer.Option(help="JSON file of `vlalign collect`.")], run: Runs,
+           precision: Annotated[Path, typer.Option(help="CSV file of `vlalign precision`.")],
+           figures: Annotated[Path, typer.Option(help="Folder of the drawn figures.")],
+           tables: Annotated[Path, typer.Option(help="Folder for the tables.")], output: Output,
+           manifest: Annotated[list[Path], typer.Option(help="Manifest of data to name; repeat.")]) -> None:  # fmt: skip
+    """Write the tables, the figures and the report."""
+    from vlalign.reporting.everything import write_everything
+
+    settings = parameters.ReportParams.model_validate(_config(config))
+    write_everything(
+        metrics,
+        run,
+        precision=precision,
+        figures=figures,
+        tables=tables,
+        output=output,
+        manifests=manifest,
+        baseline=settings.baseline,
+        control=settings.control,
+    )
+
+
+@app.command()
+def experiments(
+    names: Annotated[list[str] | None, typer.Argument(help="Runs; all of them if left out.")] = None,
+    params: Annotated[Path, typer.Option(help="params.yaml of the repository.")] = Path("params.yaml"),
+) -> None:
+    """Make every arm and ablation run a DVC experiment, without training anything again."""
+    from vlalign.experiments import make_experiments
+
+    make_experiments(names or list(parameters.load(params).all_runs))
 
 
 @app.command()

@@ -59,9 +59,12 @@ class ParserParams(Strict):
     language: str = "en"
     package: str = Field(default="default", description="Stanza package to download")
     seed: int = 0
-    trees: Annotated[int, Field(ge=50)] = Field(default=2500, description="Training trees (source: train)")
-    epochs: Count = Field(default=6, description="Epochs of the constituency parser (source: train)")
+    trees: Annotated[int, Field(ge=50)] = Field(default=1200, description="Training trees (source: train)")
+    epochs: Count = Field(default=5, description="Epochs of the constituency parser (source: train)")
     max_words: Count = Field(default=100, description="Longer captions are skipped and counted")
+    max_skipped: Annotated[float, Field(ge=0, le=100)] = Field(
+        default=10.0, description="Percent of captions that may be skipped before the step fails"
+    )
     batch_size: Count = Field(default=200, description="Captions parsed at once")
 
 
@@ -88,7 +91,6 @@ class ModelParams(Strict):
     pooling: Literal["average", "default"] = Field(
         default="average", description="average: mean of patch tokens and of real word tokens; default: the tower's own"
     )
-
 
     @field_validator("tower", mode="before")
     @classmethod
@@ -212,10 +214,16 @@ class EvaluationParams(Strict):
     """What is measured, and on which split."""
 
     split: Literal["validation", "test"] = "test"
-    benchmarks: tuple[
-        Literal["retrieval", "zeroshot", "composition", "grounding", "modality", "transfer"], ...
-    ] = Field(default=("retrieval", "zeroshot", "composition", "grounding", "modality", "transfer"), min_length=1)
+    benchmarks: tuple[Literal["retrieval", "zeroshot", "composition", "grounding", "modality", "transfer"], ...] = (
+        Field(default=("retrieval", "zeroshot", "composition", "grounding", "modality", "transfer"), min_length=1)
+    )
     batch_size: Count = 250
+
+    @model_validator(mode="after")
+    def _transfer_needs_validation(self) -> "EvaluationParams":
+        if self.split == "validation" and "transfer" in self.benchmarks:
+            raise ValueError("benchmarks: transfer trains its classifier on validation; measure it on split: test")
+        return self
 
 
 class PrecisionParams(Strict):

@@ -7,7 +7,7 @@ from vlalign.annotate.tiny_parser import train_parser
 def model_dir(tmp_path_factory):
     """A parser that has seen few trees: it knows the common captions, not all."""
     folder = tmp_path_factory.mktemp("parser")
-    train_parser(folder, seed=0, trees=240, epochs=4)
+    train_parser(folder, seed=0, trees=200, epochs=4)
     return folder
 
 

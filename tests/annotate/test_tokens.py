@@ -11,11 +11,12 @@ from vlalign.annotate.words import word_ranges
 from vlalign.errors import VlalignError
 
 TOKENIZER = SimpleTokenizer()
-FRAGMENTS = (
-    "a dog the CATS skateboarding antidisestablishmentarianism naïve café ﬁsh İstanbul ΣΟΦΟΣ 犬 猫が 三匹 漢字 한국어 зебра "
-    "🐶 👩‍🚀 🇪🇺 ❤️ 1 23 4.5 10,000 don't doesn't we'll it’s O'Neil 's n't &amp; &lt;b&gt; &amp;amp; &amp;amp;lt; &#39; &nbsp; "
-    '<start_of_text> <end_of_text> </w> <|endoftext|> ... !? --- _ a_b x/y # @home ( ) " “quoted” \\ \t \n \u200b Ã© schÃ¶n e\u0301'
-).split(" ")
+SNIPPETS = """
+a dog the CATS skateboarding antidisestablishmentarianism naïve café ﬁsh İstanbul ΣΟΦΟΣ зебра 犬 猫が 三匹 漢字 한국어
+🐶 👩\u200d🚀 🇪🇺 ❤️ 1 23 4.5 10,000 don't doesn't we'll it’s O'Neil 's n't ... !? --- _ a_b x/y # @home ( ) " “quoted” \\
+&amp; &lt;b&gt; &amp;amp; &amp;amp;lt; &#39; &nbsp; <start_of_text> <end_of_text> </w> <|endoftext|> Ã© e\u0301 \u200b
+"""
+FRAGMENTS = SNIPPETS.split()
 
 
 def words_of(caption):
@@ -23,7 +24,7 @@ def words_of(caption):
 
 
 def random_caption(rng):
-    separators = (" ", " ", " ", "", "  ", "\n")
+    separators = (" ", " ", " ", "", "  ", "\n", "\t")
     count = rng.choice((0, 1, 3, 8, 20, 60))
     if rng.random() < 0.2:
         return "".join(chr(rng.choice((rng.randrange(32, 1024), rng.randrange(0x3000, 0xD7FF)))) for _ in range(count))

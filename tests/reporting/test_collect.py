@@ -44,9 +44,9 @@ def test_missing_run_json_is_named(tmp_path):
         collect([tmp_path])
 
 
-def test_focus_holds_headline_means_one_level_deep(run_dirs, tmp_path):
-    collect_metrics(run_dirs, tmp_path / "all.json", focus_run="clip", focus_output=tmp_path / "focus.json")
-    metrics, small = read_json(tmp_path / "all.json"), read_json(tmp_path / "focus.json")
+def test_focus_holds_headline_means_one_level_deep(run_dirs):
+    metrics = collect(run_dirs)
+    small = focus(metrics, "clip")
     assert small["grounding"].keys() == {"top_k", "exact", "pointing_accuracy"}
     assert small["retrieval"].keys() == {"image_to_text_r1", "text_to_image_r1"}
     assert small["zeroshot"]["accuracy"] == round(metrics["clip"]["zeroshot.accuracy"]["mean"], 4)

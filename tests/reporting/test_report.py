@@ -3,10 +3,11 @@ import re
 from html.parser import HTMLParser
 
 import pytest
-from conftest import load_tree, write_tree
+from fake_results import load_tree, make_scene, write_precision, write_tree
 
 from vlalign.errors import VlalignError
 from vlalign.reporting import figures
+from vlalign.reporting.everything import write_everything
 from vlalign.reporting.report import inline_svg, write_report
 
 VOID = {"meta", "br", "img", "path", "use", "rect", "image"}
@@ -121,3 +122,23 @@ def test_missing_or_broken_figures_are_named(tmp_path):
     (tmp_path / "bad.svg").write_text("nothing")
     with pytest.raises(VlalignError, match=r"bad\.svg is not an SVG"):
         inline_svg(tmp_path / "bad.svg", "x")
+
+
+def test_everything_from_the_files_of_the_workflow(tmp_path):
+    run_dirs = write_tree(tmp_path, arms=("clip", "powerclip"), seeds=(0, 1), taus=(0.1,))
+    load_tree(tmp_path, run_dirs)
+    figures.draw_similarity([make_scene(0)], tmp_path / "figures" / "similarity.svg")
+    write_everything(
+        tmp_path / "metrics.json",
+        run_dirs,
+        precision=write_precision(tmp_path / "precision.csv"),
+        figures=tmp_path / "figures",
+        tables=tmp_path / "tables",
+        output=tmp_path / "report.html",
+    )
+    page = Page()
+    page.feed((tmp_path / "report.html").read_text())
+    wanted = {f"figure-{path.stem}" for path in (tmp_path / "figures").iterdir()}
+    assert len(wanted) == 7
+    assert wanted <= set(page.ids)
+    assert (tmp_path / "tables" / "ablation-tau.csv").exists()

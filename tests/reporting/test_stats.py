@@ -25,8 +25,8 @@ def test_half_width_agrees_with_scipy():
 @pytest.mark.parametrize(
     ("values", "verdict"),
     [
-        ({"0": 11.0, "1": 22.1, "2": 30.9}, ABOVE),
-        ({"0": 9.0, "1": 17.9, "2": 29.1}, BELOW),
+        ({"0": 11.0, "1": 21.1, "2": 30.9}, ABOVE),
+        ({"0": 9.0, "1": 18.9, "2": 29.1}, BELOW),
         ({"0": 11.0, "1": 18.0, "2": 31.0}, NOISE),
         ({"1": 99.0}, ONE_SEED),
     ],

@@ -1,6 +1,6 @@
 import json
 
-from conftest import load_tree, write_tree
+from fake_results import load_tree, write_tree
 
 from vlalign.reporting.summary import compare, summarise
 

@@ -1,10 +1,22 @@
+# What changes how captions are parsed, but not the parser.
+PARSING = {"max_words", "max_skipped", "batch_size"}
+
+
 rule parser:
     output:
         "data/parser/manifest.json",
     input:
-        code("annotate/treebank", "annotate/tiny_parser", "annotate/download", "data/captions", "data/layout"),
+        code(
+            "annotate/treebank",
+            "annotate/tiny_parser",
+            "annotate/isolation",
+            "annotate/download",
+            "annotate/parser",
+            "data/captions",
+            "data/layout",
+        ),
     params:
-        config=as_json(PARAMS.annotate.parser),
+        config=as_json(PARAMS.annotate.parser.model_dump(exclude=PARSING)),
         classes=PARAMS.dataset.classes,
     log:
         "logs/parser.log",
@@ -20,7 +32,7 @@ rule phrases:
         split="data/scenes/{split}/manifest.json",
         parser="data/parser/manifest.json",
     params:
-        config=as_json(PARAMS.annotate.parser),
+        config=as_json(PARAMS.annotate.parser.model_dump(include=PARSING)),
         split=lambda wildcards, input: Path(input.split).parent,
         parser=lambda wildcards, input: Path(input.parser).parent,
         output=lambda wildcards, output: Path(output[0]).parent,

@@ -25,6 +25,9 @@ HELD_OUT = ["validation", "test"]
 RUNS = PARAMS.all_runs
 SELECTED = [(name, seed) for name, run in RUNS.items() for seed in run.seeds]
 BENCHMARKS = PARAMS.evaluation.benchmarks
+GRIDS = PARAMS.runs.ablations
+# What the figures are about: the first arm with a powerset, whatever is in focus, so that a change of focus redoes nothing.
+SUBJECT = next((name for name in PARAMS.runs.arms if RUNS[name].params.objective.powerset.weight), PARAMS.runs.arms[0])
 FOCUS_FILES = ["metrics.json", "focus.json", "focus.csv"]
 RUN_FILES = ["model.safetensors", "open_clip_config.json", "history.csv", "run.json"]
 
@@ -87,3 +90,15 @@ def annotation_options(wildcards, input):
     """--phrases FOLDER --regions FOLDER, where the run needs them."""
     kinds = (kind for kind in ("phrases", "regions") if kind in input.keys())
     return " ".join(f"--{kind} {Path(input[kind]).parent}" for kind in kinds)
+
+
+def run_options(selected):
+    """--run FOLDER for every run and seed."""
+    return " ".join(f"--run {run_folder(run, seed)}" for run, seed in selected)
+
+
+TEMPLATES = sorted(
+    os.path.relpath(path)
+    for pattern in ("templates/*", "published.yaml")
+    for path in (REPOSITORY / "src" / "vlalign" / "reporting").glob(pattern)
+)

@@ -30,8 +30,8 @@ def download_parser(
     except OSError as error:
         raise VlalignError(
             f"Stanza's models cannot be downloaded into {model_dir} ({error}); check the network and run again, copy "
-            "the folder from a machine that has it, or set annotate.parser.source to train, which does for the embedded "
-            "dataset"
+            "the folder from a machine that has it, or set annotate.parser.source to train, which does for the "
+            "embedded dataset"
         ) from None
     except (ImportError, ValueError) as error:
         raise VlalignError(

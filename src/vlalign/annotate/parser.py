@@ -102,7 +102,7 @@ def open_pipeline(
     """Stanza's Pipeline on `model_dir`; `download_method` as Stanza's own, None being no network at all."""
     stanza = import_stanza()
     _register_tokenizer()
-    return stanza.Pipeline(
+    pipeline = stanza.Pipeline(
         language,
         model_dir=str(model_dir),
         processors="tokenize,pos,constituency",
@@ -112,16 +112,20 @@ def open_pipeline(
         pos_batch_size=1000,
         constituency_batch_size=batch_size,
     )
+    # Stanza passes over a package that it does not know.
+    if missing := set(packages).difference(pipeline.processors):
+        raise ValueError(f"there is no {' and no '.join(sorted(missing))} model")
+    return pipeline
 
 
 @functools.cache
 def _register_tokenizer() -> None:
-    """Name a tokenizer for captions that are already cut into words, so that Stanza neither loads nor fetches its own."""
+    """Name a tokenizer for captions that are already cut into words, so that Stanza needs none of its own."""
     from stanza.models.common.doc import Document
     from stanza.pipeline.processor import ProcessorVariant, register_processor_variant
 
     @register_processor_variant("tokenize", "word-lists")
-    class WordLists(ProcessorVariant):  # type: ignore[misc]
+    class WordLists(ProcessorVariant):
         OVERRIDE = True
 
         def __init__(self, config: dict[str, Any]) -> None:
@@ -131,15 +135,13 @@ def _register_tokenizer() -> None:
             return Document([[{"id": (n,), "text": word} for n, word in enumerate(s, 1)] for s in sentences])
 
 
-def import_stanza() -> Any:
-    """Stanza without its own handler on the console: its log goes where this program's goes, from warnings up."""
-    log = logging.getLogger("stanza")
-    if not log.hasHandlers():
-        log.addHandler(logging.NullHandler())
-    if log.level == logging.NOTSET:
-        log.setLevel(logging.WARNING)
+def import_stanza(*, level: int = logging.WARNING) -> Any:
+    """Stanza without its handler on the console: its log goes where this program's goes, from `level` up."""
     import stanza
 
+    log = logging.getLogger("stanza")
+    log.removeHandler(stanza.log_handler)
+    log.setLevel(level)
     return stanza
 
 

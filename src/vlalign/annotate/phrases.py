@@ -71,10 +71,13 @@ def parse_split(
 
     A file that was made from the same shard with the same models and settings is kept, so a run that was killed goes on
     where it stopped. A sample without captions counts as one empty caption.
-    Raises VlalignError when a shard or model is missing or changed, and when more than `max_skipped` percent of the captions are skipped.
+    Raises VlalignError when a shard or model is missing or changed, and when more than `max_skipped` percent of the
+    captions are skipped.
     """
     split_dir, output_dir = Path(split_dir), Path(output_dir)
     source, model = read_manifest(split_dir), read_model_manifest(model_dir)
+    # A manifest of another run must not vouch for the files of this one while they are being made.
+    (output_dir / "manifest.json").unlink(missing_ok=True)
     load = functools.cache(lambda: CaptionParser(model_dir, max_words=max_words, batch_size=batch_size))
     with _progress(source["samples"]) as advance:
         for shard in source["shards"]:

@@ -3,26 +3,23 @@
 The result is a Stanza `model_dir` like a downloaded one. It knows the captions of its own grammar, not English.
 """
 
-import contextlib
 import hashlib
 import io
 import logging
-import random
 import tempfile
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from operator import eq
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
+from vlalign.annotate.isolation import quiet, replaced, reproducible
 from vlalign.annotate.parser import (
     CaptionParser,
     Constituent,
     Parse,
-    import_stanza,
     tree_constituents,
     write_model_manifest,
 )
@@ -77,7 +74,7 @@ def train_on_trees(trees: Sequence[Tree], output_dir: str | Path, *, seed: int, 
     Raises VlalignError when there are too few trees.
     """
     treebank = split_trees(trees, seed=seed)
-    with _quiet(), _reproducible(), tempfile.TemporaryDirectory() as folder:
+    with quiet(), reproducible(), tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
         _write_treebank(work, treebank)
         _make_vectors(work, treebank.train, seed=seed)
@@ -99,7 +96,6 @@ def _write_treebank(work: Path, treebank: Treebank) -> None:
 
 def _make_vectors(work: Path, trees: Sequence[Tree], *, seed: int) -> None:
     """Random word vectors in Stanza's own file: the tagger and the parser both insist on a pretrained file."""
-    import_stanza()
     from stanza.models.common.pretrain import Pretrain, PretrainedWordVocab
     from stanza.models.common.vocab import VOCAB_PREFIX
 
@@ -145,13 +141,15 @@ def _train_constituency(work: Path, *, seed: int, epochs: int) -> None:
     arguments = constituency_parser.parse_args([*options, *CONSTITUENCY_OPTIONS.split()])
     arguments["epoch_size"] = None  # an epoch is every tree once; no option says so
     utils.set_random_seed(seed)
-    with _replaced(parser_training, "EvaluateParser", _BracketScorer):
+    with replaced(parser_training, "EvaluateParser", _BracketScorer):
         parser_training.train(arguments, None, [_tagging_pipeline(work)])
 
 
 def _tagging_pipeline(work: Path) -> Any:
+    import stanza
+
     write_json(work / "resources.json", {})
-    return import_stanza().Pipeline(
+    return stanza.Pipeline(
         LANGUAGE,
         model_dir=str(work),
         processors="tokenize,pos",
@@ -169,8 +167,8 @@ def _tagging_pipeline(work: Path) -> Any:
 class _BracketScorer:
     """Stands in for Stanza's scorer, which starts a Java server; one scorer is one context of a training run."""
 
-    kbestF1 = None  # noqa: N815
-    treeF1: tuple[float, ...] = ()  # noqa: N815
+    kbestF1 = None
+    treeF1: tuple[float, ...] = ()
 
     def __init__(self, kbest: int | None = None) -> None:
         self.f1 = 0.0
@@ -255,44 +253,3 @@ def _tag_accuracy(trees: Sequence[Tree], parses: Sequence[Parse]) -> float:
         total += len(gold)
         right += sum(map(eq, gold, found)) if len(gold) == len(found) else 0
     return 100.0 * right / total
-
-
-@contextlib.contextmanager
-def _replaced(module: Any, name: str, value: Any) -> Iterator[None]:
-    original = getattr(module, name)
-    setattr(module, name, value)
-    try:
-        yield
-    finally:
-        setattr(module, name, original)
-
-
-@contextlib.contextmanager
-def _reproducible() -> Iterator[None]:
-    """One thread, since sums depend on how they are split; and the caller's random state is given back."""
-    threads, state, numpy_state = torch.get_num_threads(), random.getstate(), np.random.get_state()
-    torch.set_num_threads(1)
-    try:
-        with torch.random.fork_rng(devices=[]):
-            yield
-    finally:
-        torch.set_num_threads(threads)
-        random.setstate(state)
-        np.random.set_state(numpy_state)
-
-
-class _LogStream(io.TextIOBase):
-    """A text stream whose lines become debug messages."""
-
-    def write(self, line: str) -> int:
-        if line.strip():
-            logger.debug("%s", line.strip())
-        return len(line)
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Stanza prints and draws bars while it trains; these go to the log."""
-    stream = _LogStream()
-    with contextlib.redirect_stdout(stream), contextlib.redirect_stderr(stream):
-        yield

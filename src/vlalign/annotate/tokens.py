@@ -46,7 +46,7 @@ class TokenMapper:
         if not isinstance(tokenizer, SimpleTokenizer) or tokenizer.clean_fn is not _cleaner() or tokenizer.reduction_fn:
             raise VlalignError(
                 "phrases need open_clip's SimpleTokenizer with clean='lower' and no reduction mask, which this text "
-                "tower does not use; choose another tower in params.yaml or switch the phrase terms of the objective off"
+                "tower does not use; choose another in params.yaml or switch the phrase terms of the objective off"
             )
         self.tokenizer = tokenizer
         self.context_length = context_length or tokenizer.context_length

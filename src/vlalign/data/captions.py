@@ -12,7 +12,7 @@ from typing import Union
 
 from vlalign.data.layout import INVERSE, PLURALS, Group, Scene, sample_scene
 
-Tree = tuple[str, Union[str, list["Tree"]]]
+Tree = tuple[str, str | list["Tree"]]
 
 COUNTS = {1: "a", 2: "two", 3: "three"}
 # The words of a relation, as (preposition phrase towards the second object).

@@ -11,9 +11,9 @@ from vlalign.data.layout import BACKGROUNDS, CLASSES, TINTS, Scene
 
 # Sprite sides as shares of the picture's side, by stratum and size: a cell of the cluttered grid is a third of it.
 SCALE = {("simple", "large"): 0.47, ("simple", "small"): 0.32, ("clutter", "large"): 0.31, ("clutter", "small"): 0.21}
-# Sprites start at twelfths of the side, half a patch of the tiny tower: free offsets are beyond a run of minutes, and whole
-# patches are so easy that the arms cannot be told apart.
-STEPS = 12
+# Sprites start on a grid of so many steps per side. With free offsets towers of this size need hours to tell objects apart;
+# a step is one patch of the tiny tower in simple scenes, and half a patch in cluttered ones.
+STEPS = {"simple": 6, "clutter": 12}
 
 
 def draw(scene: Scene, *, size: int) -> tuple[np.ndarray, np.ndarray]:
@@ -24,7 +24,8 @@ def draw(scene: Scene, *, size: int) -> tuple[np.ndarray, np.ndarray]:
     for instance, name, tint, scale, (x, y) in scene.objects():
         sprite = _sprite(name, tint, max(4, round(size * SCALE[scene.stratum, scale])))
         height, width = sprite.shape[:2]
-        left, top = _corner(x, size, width), _corner(y, size, height)
+        step = size / STEPS[scene.stratum]
+        left, top = _corner(x, size, width, step), _corner(y, size, height, step)
         window = np.s_[top : top + height, left : left + width]
         alpha = sprite[..., 3:].astype(np.float32) / 255
         picture[window] = picture[window] * (1 - alpha) + sprite[..., :3]
@@ -32,9 +33,8 @@ def draw(scene: Scene, *, size: int) -> tuple[np.ndarray, np.ndarray]:
     return picture.clip(0, 255).astype(np.uint8), instances
 
 
-def _corner(centre: float, size: int, extent: int) -> int:
-    """Where a sprite starts along one axis: on the grid of `STEPS`, inside the picture."""
-    step = size / STEPS
+def _corner(centre: float, size: int, extent: int, step: float) -> int:
+    """Where a sprite starts along one axis: a multiple of `step`, inside the picture."""
     start = round((centre * size - extent / 2) / step) * step
     return round(min(max(start, 0), size - extent))
 

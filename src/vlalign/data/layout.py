@@ -129,7 +129,8 @@ def _clutter(rng: random.Random, names: list[str], twins: float) -> Scene:
         groups[other] = replace(groups[other], name=groups[one].name, tint=tint)
     cells = rng.sample(range(9), sum(counts))
     centres = tuple(
-        ((cell % 3 + 0.5) / 3 + rng.uniform(-1, 1) / 32, (cell // 3 + 0.5) / 3 + rng.uniform(-1, 1) / 32) for cell in cells
+        ((cell % 3 + 0.5) / 3 + rng.uniform(-1, 1) / 32, (cell // 3 + 0.5) / 3 + rng.uniform(-1, 1) / 32)
+        for cell in cells
     )
     sizes = tuple(rng.choice(SIZES) for _ in cells)
     return Scene("clutter", tuple(groups), sizes, centres, rng.choice(list(BACKGROUNDS)))

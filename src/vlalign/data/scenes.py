@@ -68,7 +68,9 @@ class Gallery:
         """Whether `scene`, described by `mentions` of its groups, can join; if so it has joined."""
         facts = scene.facts()
         said = {_said(scene, mentioned) for mentioned in mentions}
-        if any(words <= other for words in said for other in self.scenes) or any(words <= facts for words in self.captions):
+        if any(words <= other for words in said for other in self.scenes) or any(
+            words <= facts for words in self.captions
+        ):
             return False
         self.scenes.append(facts)
         self.captions.extend(said)
@@ -138,7 +140,9 @@ def _write_composition(directory: Path, split: str, params: ScenesParams, source
 
 def hard_negative(category: str, rng: random.Random, *, classes: int) -> tuple[Scene, Scene | None, tuple[str, str]]:
     """A scene, the scene for which the negative caption is true (None for counts), and both captions."""
-    stratum = "simple" if category == "flip_relation" or (category != "change_count" and rng.random() < 0.5) else "clutter"
+    stratum = (
+        "simple" if category == "flip_relation" or (category != "change_count" and rng.random() < 0.5) else "clutter"
+    )
     while True:
         scene = sample_scene(rng, stratum, classes=classes, objects=2 if stratum == "simple" else None, twins=0.0)
         pair = (0, 1) if stratum == "simple" else tuple(rng.sample(range(len(scene.groups)), 2))
@@ -151,7 +155,9 @@ def hard_negative(category: str, rng: random.Random, *, classes: int) -> tuple[S
     texts = []
     for version in (scene, altered):
         rng.setstate(state)
-        texts.append(caption(version, rng, mentioned=mentioned, full=True, template=template, background=background).text())
+        texts.append(
+            caption(version, rng, mentioned=mentioned, full=True, template=template, background=background).text()
+        )
     return scene, altered if drawable else None, (texts[0], texts[1])
 
 

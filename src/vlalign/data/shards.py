@@ -131,7 +131,9 @@ def read_shard(path: Path, *, expected_bytes: int | None = None) -> Iterator[Sam
             for key, group in itertools.groupby(members, key=lambda entry: entry[0][0]):
                 yield _sample(key, {name[2]: stream.read() for name, stream in group if stream})
     except tarfile.TarError as error:
-        raise VlalignError(f"{path} is not a readable tar file ({error}); delete it and run the workflow again") from None
+        raise VlalignError(
+            f"{path} is not a readable tar file ({error}); delete it and run the workflow again"
+        ) from None
 
 
 def _sample(key: str, files: dict[str, bytes]) -> Sample:

@@ -17,7 +17,17 @@ from vlalign.objectives import pool_phrases, pool_regions
 from vlalign.objectives.powerset import Aggregation, all_subsets, sample_subsets
 from vlalign.params import PhraseChoice, PrecisionParams, RegionChoice
 
-COLUMNS = ("features", "aggregator", "direction", "tau", "zeta", "regions", "samples", "error_relative", "bound_relative")
+COLUMNS = (
+    "features",
+    "aggregator",
+    "direction",
+    "tau",
+    "zeta",
+    "regions",
+    "samples",
+    "error_relative",
+    "bound_relative",
+)
 PHRASES, WIDTH = 12, 64
 
 
@@ -101,7 +111,10 @@ def measure(similarity: Tensor, phrase_mask: Tensor, params: PrecisionParams) ->
     for samples in params.samples:
         subsets = sample_subsets(count, samples, generator=generator(params.seed, "subsets", samples)).double()
         yield row(
-            "sampled", "r2t", Aggregation("sampled", subsets_SR=subsets)(s, region_mask, phrase_mask).r2t, samples=samples
+            "sampled",
+            "r2t",
+            Aggregation("sampled", subsets_SR=subsets)(s, region_mask, phrase_mask).r2t,
+            samples=samples,
         )
     linear = Aggregation("mean")(s, region_mask, phrase_mask)
     yield row("mean", "r2t", linear.r2t)

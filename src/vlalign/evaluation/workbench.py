@@ -43,7 +43,7 @@ class Workbench:
 
     Attributes:
         encoder: in eval mode.
-        data: dataset folder, as DESIGN.md section 2 lays it out.
+        data: dataset folder with `<split>`, `zeroshot/<split>` and `composition/<split>`.
         annotations: folder with `phrases/<split>` and `regions/<split>`; None where there is none.
         dense: keep what grounding needs when a retrieval split is encoded.
         batch_size: images or captions per forward pass.

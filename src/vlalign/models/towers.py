@@ -40,7 +40,9 @@ class TextFeatures(NamedTuple):
 class DualEncoder(nn.Module):
     """An open_clip model with its tokenizer; `pooling` is `average` (both towers) or `default` (the towers' own)."""
 
-    def __init__(self, clip: nn.Module, tokenizer: Callable[..., Tensor], *, config: dict[str, Any], pooling: str) -> None:
+    def __init__(
+        self, clip: nn.Module, tokenizer: Callable[..., Tensor], *, config: dict[str, Any], pooling: str
+    ) -> None:
         super().__init__()
         self.clip, self.tokenizer, self.config, self.pooling = clip, tokenizer, config, pooling
         for tower in (clip.visual, clip.text):

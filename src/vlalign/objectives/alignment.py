@@ -21,7 +21,9 @@ def pool_phrases(tokens_CLD: Tensor, word_CL: Tensor, member_CPW: Tensor, *, nor
     place of the published sums; an empty phrase stays zero.
     """
     if word_CL.shape != tokens_CLD.shape[:2]:
-        raise ValueError(f"word_CL has shape {tuple(word_CL.shape)}, tokens_CLD {tuple(tokens_CLD.shape)}: C and L must agree")
+        raise ValueError(
+            f"word_CL has shape {tuple(word_CL.shape)}, tokens_CLD {tuple(tokens_CLD.shape)}: C and L must agree"
+        )
     words = torch.arange(member_CPW.shape[2], device=word_CL.device)
     owned_CWL = (word_CL[:, None, :] == words[None, :, None]).to(tokens_CLD.dtype)
     leaves_CWD = F.normalize(torch.bmm(owned_CWL, tokens_CLD), dim=-1)

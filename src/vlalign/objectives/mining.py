@@ -75,13 +75,17 @@ def powerset_loss(
     """
     regions_IRD, phrases_CPD = _checked(regions_IRD, "regions_IRD"), _checked(phrases_CPD, "phrases_CPD")
     if len(regions_IRD) != len(phrases_CPD):
-        raise ValueError(f"{len(regions_IRD)} images in regions_IRD, {len(phrases_CPD)} captions in phrases_CPD: need pairs")
+        raise ValueError(
+            f"{len(regions_IRD)} images in regions_IRD, {len(phrases_CPD)} captions in phrases_CPD: need pairs"
+        )
     region_mask = _mask(region_mask, regions_IRD, "region_mask")
     phrase_mask = _mask(phrase_mask, phrases_CPD, "phrase_mask")
     aggregation = make_aggregation(
         regions_IRD, aggregator=aggregator, tau=tau, zeta=zeta, cost=cost, samples=samples, generator=generator
     )
-    units = region_mask.sum(1).clamp_min(1).to(regions_IRD.dtype) if per_region else torch.ones_like(regions_IRD[:, 0, 0])
+    units = (
+        region_mask.sum(1).clamp_min(1).to(regions_IRD.dtype) if per_region else torch.ones_like(regions_IRD[:, 0, 0])
+    )
     scores = tiled_scores(regions_IRD, phrases_CPD, region_mask, phrase_mask, aggregation, tile=tile) / units[:, None]
     column, row = mine(scores, negatives=negatives)
 

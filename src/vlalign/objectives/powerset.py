@@ -147,7 +147,9 @@ def _exact(rule: Aggregation, s: Tensor, region_mask: Tensor, phrase_mask: Tenso
     assert rule.subsets_SR is not None
     s = s * region_mask
     subset_scores = (s @ rule.subsets_SR.T).masked_fill(~phrase_mask, NEVER).amax(-2)
-    return PowersetScores(_without_phrases(subset_scores.mean(-1), phrase_mask), _phrase_mean(s.relu().sum(-1), phrase_mask))
+    return PowersetScores(
+        _without_phrases(subset_scores.mean(-1), phrase_mask), _phrase_mean(s.relu().sum(-1), phrase_mask)
+    )
 
 
 def _nla(rule: Aggregation, s: Tensor, region_mask: Tensor, phrase_mask: Tensor) -> PowersetScores:
@@ -206,5 +208,7 @@ def _mask(mask: Tensor | None, x: Tensor, name: str) -> Tensor:
     if mask is None:
         return torch.ones(x.shape[:2], dtype=torch.bool, device=x.device)
     if mask.shape != x.shape[:2] or mask.dtype != torch.bool:
-        raise ValueError(f"{name} has shape {tuple(mask.shape)} and dtype {mask.dtype}; expected bool {tuple(x.shape[:2])}")
+        raise ValueError(
+            f"{name} has shape {tuple(mask.shape)} and dtype {mask.dtype}; expected bool {tuple(x.shape[:2])}"
+        )
     return mask

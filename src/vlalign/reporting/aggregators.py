@@ -78,6 +78,7 @@ def _draw_sweep(axes: Axes, table: pd.DataFrame, sweep: str, *, colours: Mapping
     if spans_decades(rows[sweep].dropna().tolist()):
         axes.set_xscale("log")
     axes.axhline(1, color=MUTED, linewidth=0.7, linestyle=(0, (1, 2)))
+    axes.minorticks_off()
     axes.grid(axis="y")
     return ends
 

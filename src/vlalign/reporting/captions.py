@@ -110,7 +110,7 @@ def _precision(rest: str, results: Results) -> Caption:
         0,
         f"Error of the aggregators, {direction}",
         "Relative error against the exact powerset, on a logarithmic axis; 1 (dotted) is an error as large as the "
-        "value. Dashed: the proven bound, where there is one. Mean and max are controls without subsets.",
+        "value. Dashed: the proven bound, where there is one. Mean and max know no subsets: controls.",
         "Exact values by enumerating all subsets. One parameter varies at a time, the others keep one value; an "
         "aggregator without the parameter is a level line.",
     )

@@ -48,18 +48,9 @@ def focus(metrics: Collected, run: str) -> dict[str, dict[str, float]]:
     return nested
 
 
-def collect_metrics(
-    run_dirs: Sequence[str | Path],
-    output: str | Path,
-    *,
-    focus_run: str | None = None,
-    focus_output: str | Path | None = None,
-) -> None:
-    """Write `collect(run_dirs)` to `output` and, if asked, `focus` of one run to `focus_output`."""
-    metrics = collect(run_dirs)
-    write_json(output, metrics)
-    if focus_run is not None and focus_output is not None:
-        write_json(focus_output, focus(metrics, focus_run))
+def collect_metrics(run_dirs: Sequence[str | Path], output: str | Path) -> None:
+    """Write `collect(run_dirs)` as JSON."""
+    write_json(output, collect(run_dirs))
 
 
 def _summary(seeds: dict[str, float]) -> dict[str, Any]:

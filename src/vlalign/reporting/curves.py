@@ -66,6 +66,7 @@ def _draw_term(axes: Axes, term: str, *, histories: dict[str, list[pd.DataFrame]
         everything += [value for seed in seeds for value in seed]
     if spans_decades(everything):
         axes.set_yscale("log")
+        axes.minorticks_off()
     axes.set(title=TERMS[term], xlabel="step")
     axes.grid(axis="y")
     axes.margins(x=0)
@@ -126,6 +127,7 @@ def _place(axes: Axes, values: Sequence[Any]) -> list[float]:
     numeric = all(is_number(value) for value in values)
     if numeric and spans_decades(values):
         axes.set_xscale("log")
+        axes.minorticks_off()
         axes.set_xlim(min(values) / 1.6, max(values) * 1.6)
         return [float(value) for value in values]
     if numeric and not spans_decades([value for value in values if value > 0]):

@@ -118,7 +118,9 @@ class Trainer:
             task = bar.add_task(title, total=train.steps, completed=self.step, terms="")
             while self.step < train.steps:
                 row = self.take_step()
-                bar.update(task, completed=self.step, terms=f"loss {row['loss']:.3f}  {row['pairs_per_second']:.0f} pairs/s")
+                bar.update(
+                    task, completed=self.step, terms=f"loss {row['loss']:.3f}  {row['pairs_per_second']:.0f} pairs/s"
+                )
                 if self.step % train.log_every == 0 or self.step == train.steps:
                     self.history.append(row)
                 if self.step % train.checkpoint_every == 0 and self.step < train.steps:
@@ -143,7 +145,12 @@ class Trainer:
         with torch.no_grad():
             self.encoder.logit_scale.clamp_(0, MAX_LOGIT_SCALE)
         self.step += 1
-        row = {"step": self.step, "lr": rate, "loss": loss.item(), **{name: term.item() for name, term in terms.items()}}
+        row = {
+            "step": self.step,
+            "lr": rate,
+            "loss": loss.item(),
+            **{name: term.item() for name, term in terms.items()},
+        }
         powerset = self.params.objective.powerset
         if powerset.weight and self.step % train.log_every == 0:
             row["positive_share"] = positive_share(image, text, batch, powerset)

@@ -1,0 +1,42 @@
+# `make all` needs Python 3.11, git and make. Every target works in the environment .venv, which it makes if need be.
+PYTHON ?= python3.11
+VENV := .venv
+READY := $(VENV)/.ready
+SNAKEMAKE := snakemake --cores all --quiet rules
+export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
+
+.PHONY: all demo test record experiments lint clean
+
+all: $(READY)
+	$(SNAKEMAKE) all
+	@echo "Report: results/report.html"
+
+demo: $(READY)
+	$(SNAKEMAKE) --configfile config/demo.yaml -- all
+	@echo "Report: demo/results/report.html"
+
+test: $(READY)
+	python -m pytest -n 2
+
+# Put the finished results under DVC and commit the record.
+record: $(READY)
+	dvc repro
+	git add dvc.lock
+	git diff --cached --quiet -- dvc.lock || git commit --quiet -m "Record results" -- dvc.lock
+
+experiments: $(READY)
+	vlalign experiments
+
+lint: $(READY)
+	ruff check .
+	ruff format --check .
+	snakefmt --check workflow
+	mypy
+
+clean:
+	rm -rf $(VENV) demo test-run logs checkpoints
+
+$(READY): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/python -m pip install --quiet --constraint constraints.txt --editable ".[dev]"
+	@touch $@

@@ -1,0 +1,74 @@
+"""Tables, figures and report in one go, from the files that the workflow has made."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+from vlalign.files import read_json, write_json, write_text
+from vlalign.reporting.collect import focus
+from vlalign.reporting.figures import draw_ablation, draw_differences, draw_grounding, draw_precision, draw_training
+from vlalign.reporting.report import write_report
+from vlalign.reporting.results import Results, load_results
+from vlalign.reporting.tables import write_tables
+
+DRAWN_ELSEWHERE = ("similarity.svg", "embeddings.svg")
+
+
+def write_everything(
+    metrics: str | Path,
+    run_dirs: Sequence[str | Path],
+    *,
+    precision: str | Path,
+    figures: str | Path,
+    tables: str | Path,
+    output: str | Path,
+    manifests: Sequence[str | Path] = (),
+    baseline: str = "clip",
+    control: str = "linear",
+) -> None:
+    """Write CSV tables into `tables`, SVG figures into `figures` and the HTML report to `output`.
+
+    Args:
+        metrics: the collected metrics.json.
+        run_dirs: directories of single seeds, in the order in which arms are to appear.
+        precision: CSV of the aggregators' errors.
+        figures: may hold similarity.svg and embeddings.svg, which need the models; they join the report.
+        manifests: manifest.json of the data, for attribution.
+        baseline, control: arms that the others are compared with; either may be absent.
+    """
+    results = load_results(metrics, run_dirs, baseline=baseline, control=control)
+    drawn = draw_all(results, Path(precision), Path(figures))
+    drawn += [path for path in (Path(figures) / name for name in DRAWN_ELSEWHERE) if path.exists()]
+    write_tables(metrics, tables, run_dirs=run_dirs, baseline=baseline, control=control)
+    arms = {"baseline": baseline, "control": control}
+    write_report(output, metrics=metrics, run_dirs=run_dirs, figures=drawn, manifests=manifests, **arms)
+
+
+def draw_all(results: Results, precision: Path, folder: Path) -> list[Path]:
+    """Draw every figure that needs no model, and return their paths."""
+    named = {name: folder / f"{name}.svg" for name in ("differences", "grounding", "training")}
+    draw_differences(results, named["differences"])
+    draw_grounding(results, named["grounding"])
+    draw_training(results, named["training"])
+    paths = list(named.values())
+    for grid in results.grids:
+        paths.append(folder / f"ablation-{grid.name}.svg")
+        draw_ablation(results, grid.name, paths[-1])
+    directions: tuple[Literal["r2t", "t2r"], ...] = ("r2t", "t2r")
+    for direction in directions:
+        paths.append(folder / f"precision-{direction}.svg")
+        draw_precision(precision, paths[-1], direction=direction)
+    return paths
+
+
+def focus_files(metrics: str | Path, run_dir: str | Path, output: str | Path) -> None:
+    """Write `metrics.json`, `focus.json` (effective params) and `focus.csv` (history) of one run into `output`.
+
+    They have the same names whatever the run, so that `dvc metrics diff`, `dvc params diff` and `dvc plots` compare
+    experiments.
+    """
+    run_dir, output = Path(run_dir), Path(output)
+    run = read_json(run_dir / "run.json")
+    write_json(output / "metrics.json", focus(read_json(metrics), run["run"]))
+    write_json(output / "focus.json", {"run": run["run"], **run["params"]})
+    write_text(output / "focus.csv", (run_dir / "history.csv").read_text(encoding="utf-8"))

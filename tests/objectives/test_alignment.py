@@ -1,0 +1,33 @@
+import torch
+import torch.nn.functional as F
+
+from vlalign.objectives import centre, pool_phrases, pool_regions
+
+
+def test_regions_are_weighted_means_of_their_patches():
+    patches = torch.randn(2, 4, 3)
+    coverage = torch.tensor([[[1.0, 0, 0, 0], [0.5, 0.5, 0, 0]], [[0, 0, 0, 0], [0, 0, 0, 1]]])
+    regions = pool_regions(patches, coverage)
+    torch.testing.assert_close(regions[0, 0], F.normalize(patches[0, 0], dim=0))
+    torch.testing.assert_close(regions[0, 1], F.normalize(patches[0, 0] + patches[0, 1], dim=0))
+    assert (regions[1, 0] == 0).all()
+
+
+def test_phrases_are_sums_of_unit_words():
+    tokens = torch.randn(1, 5, 3)
+    words = torch.tensor([[-1, 0, 0, 1, -1]])
+    members = torch.tensor([[[True, True], [False, True], [False, False]]])
+    first, second = F.normalize(tokens[0, 1] + tokens[0, 2], dim=0), F.normalize(tokens[0, 3], dim=0)
+    phrases = pool_phrases(tokens, words, members)
+    torch.testing.assert_close(phrases[0], torch.stack([first + second, second, torch.zeros(3)]))
+    torch.testing.assert_close(pool_phrases(tokens, words, members, normalise=True)[0, 0].norm(), torch.tensor(1.0))
+
+
+def test_centring_ignores_masked_vectors():
+    x = F.normalize(torch.randn(3, 4, 5), dim=-1)
+    mask = torch.ones(3, 4, dtype=torch.bool)
+    mask[0, 1:] = False
+    centred = centre(x, mask)
+    expected = F.normalize(x - x[mask].mean(0), dim=-1)
+    torch.testing.assert_close(centred[mask], expected[mask])
+    assert (centred[~mask] == 0).all()

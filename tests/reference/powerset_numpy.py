@@ -1,0 +1,68 @@
+"""The powerset scores written out with loops, from the definitions alone."""
+
+import itertools
+
+import numpy as np
+
+
+def subsets(count):
+    return itertools.product((0, 1), repeat=count)
+
+
+def exact(s_PR, cost=0.0):
+    """(R2T, T2R) of one image-caption pair by enumeration."""
+    s = np.asarray(s_PR, float) - cost
+    if s.shape[0] == 0:
+        return 0.0, 0.0
+    scores = np.array(
+        [[sum(row[r] for r in range(s.shape[1]) if subset[r]) for subset in subsets(s.shape[1])] for row in s]
+    )
+    return scores.max(0).mean(), scores.max(1).mean()
+
+
+def nla(s_PR, *, tau, zeta, cost=0.0):
+    """(T2, T1) of one pair, term by term."""
+    s = np.asarray(s_PR, float) - cost
+    if s.shape[0] == 0:
+        return 0.0, 0.0
+    t1 = np.mean([sum(tau * np.logaddexp(0, x / tau) for x in row) for row in s])
+    inner = []
+    for row in s:
+        halves = row / tau / 2
+        inner.append(sum(h + zeta * (np.logaddexp(h, -h) - np.log(2)) for h in halves))
+    return tau * np.logaddexp.reduce(inner), t1
+
+
+def triplet(scores, *, margin, negatives):
+    """Mean over rows plus mean over columns, negatives searched one by one."""
+    scores = np.asarray(scores, float)
+    total = 0.0
+    for matrix in (scores, scores.T):
+        losses = []
+        for i, row in enumerate(matrix):
+            others = [row[j] for j in range(len(row)) if j != i]
+            if negatives == "semi-hard":
+                below = [value for value in others if value < row[i]]
+                negative = max(below) if below else min(others)
+            else:
+                negative = max(others)
+            losses.append(max(0.0, margin + negative - row[i]))
+        total += np.mean(losses)
+    return total
+
+
+def cs_divergence(x, y, *, sigma, unbiased=False):
+    """D_CS by double loops."""
+
+    def mean_kernel(a, b, skip):
+        values = [
+            np.exp(-((p - q) ** 2).sum() / (2 * sigma**2))
+            for i, p in enumerate(a)
+            for j, q in enumerate(b)
+            if not (skip and i == j)
+        ]
+        return np.mean(values)
+
+    return (
+        np.log(mean_kernel(x, x, unbiased)) + np.log(mean_kernel(y, y, unbiased)) - 2 * np.log(mean_kernel(x, y, False))
+    )

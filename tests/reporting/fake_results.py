@@ -1,0 +1,208 @@
+"""A results tree with the shapes of real runs and made-up numbers."""
+
+import csv
+import json
+import zlib
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from vlalign.reporting.collect import collect_metrics
+from vlalign.reporting.results import Results, load_results
+from vlalign.reporting.similarity import SceneDrawing
+
+# Effect on (grounding, retrieval, gap) that each made-up arm has over the first.
+ARMS = {
+    "clip": (0, 0, 0.0),
+    "linear": (20, -1, 0.0),
+    "powerclip": (33, 0, 0.02),
+    "powerclip-cost": (41, -1, 0.01),
+    "cs": (0, 0, -0.5),
+    "powerclip-cs": (32, -1, -0.48),
+    "powerclip-literal": (-9, -22, 0.3),
+}
+TAUS = (0.1, 0.01, 0.0001)
+LEVELS = {"one": (48, 20), "count": (55, 11), "conjunction": (42, 10), "multiple": (50, 10.4), "all": (49, 16)}
+
+
+def _grounding(noise: Callable[[float], float], gain: float) -> dict:
+    def kinds() -> dict:
+        scores = {
+            kind: {
+                "phrases": 800,
+                "top_k": min(99.0, noise(base + gain)),
+                "chance_top_k": chance,
+                "recall_at_k": min(99.0, noise(base + 9 + gain)),
+                "f1": noise(40 + gain / 2),
+                "exact": max(0.5, noise(8 + gain)),
+            }
+            for kind, (base, chance) in LEVELS.items()
+        }
+        extras = {
+            "one_with_boxes": {"phrases": 300, "top_1": noise(30 + gain / 2), "chance": 5.0},
+            "pointing": {"phrases": 800, "accuracy": noise(45 + gain), "chance": 12.0},
+        }
+        return scores | extras
+
+    centred = kinds() | {"threshold": 0.31, "simple": kinds(), "clutter": kinds()}
+    return {"centred": centred, "raw": kinds(), "positive_share": 99.2 if gain == 33 else min(100.0, noise(70))}
+
+
+def _metrics(random: np.random.Generator, effect: tuple[float, float, float]) -> dict[str, dict]:
+    gain, recall, gap = effect
+    shift = random.normal(0, 1.5)
+
+    def noise(value: float) -> float:
+        return float(value + shift + random.normal(0, 0.7))
+
+    def retrieval(base: float) -> dict:
+        ranks = {
+            f"{way}_r{k}": noise(base + recall + 3 * k)
+            for way in ("image_to_text", "text_to_image")
+            for k in (1, 5, 10)
+        }
+        return {"images": 2000, "captions": 8000} | ranks
+
+    categories = (
+        "swap_object",
+        "swap_attribute",
+        "flip_relation",
+        "replace_object",
+        "replace_attribute",
+        "change_count",
+    )
+    return {
+        "retrieval": {"all": retrieval(32), "simple": retrieval(40), "clutter": retrieval(25)},
+        "zeroshot": {"accuracy": noise(59 + recall / 2), "chance": 5.0, "times_chance": 11.8, "images": 1000,
+                     "classes": 20, "per_class": {"dog": noise(60), "red fish": noise(50)}},
+        "composition": {name: {"items": 250, "accuracy": noise(65), "pairs": 250, "text": noise(40), "image": noise(38),
+                               "group": noise(20)} for name in categories}
+        | {"micro": noise(65), "macro": noise(66), "group": noise(19)},
+        "grounding": _grounding(noise, gain),
+        "modality": {"mean_distance": 0.62 + gap + random.normal(0, 0.01), "cs_divergence": max(0.01, 0.5 + gap),
+                     "uniformity_image": -2.8 - 2.6 * min(gap, 0) + random.normal(0, 0.02), "uniformity_text": -2.7,
+                     "probe_accuracy": 99.5 + 40 * min(gap, 0), "probe_chance": 50.0},
+        "transfer": {"mixed_image_to_text_r1": noise(14 - 50 * min(gap, 0)), "mixed_text_to_image_r1": noise(13),
+                     "classifier_on_images": noise(70), "classifier_on_text": noise(60 - 40 * min(gap, 0)),
+                     "chance": 5.0, "classes": 20},
+    }  # fmt: skip
+
+
+def _history(path: Path, random: np.random.Generator, *, powerset: bool, cs: bool) -> None:
+    columns = ["step", "lr", "loss", "contrastive", "powerset", "cs", "positive_share", "logit_scale", "grad_norm",
+               "pairs_per_second", "data_seconds"]  # fmt: skip
+    with path.open("w", newline="") as stream:
+        writer = csv.writer(stream)
+        writer.writerow(columns)
+        for step in range(10, 601, 10):
+            contrastive = 4.85 * np.exp(-step / 250) + 0.4 + random.normal(0, 0.05)
+            triplet = 0.35 * np.exp(-step / 150) + random.normal(0, 0.01) if powerset else ""
+            divergence = 0.5 * np.exp(-step / 100) + random.normal(0, 0.01) if cs else ""
+            loss = contrastive + (triplet or 0) + (divergence or 0)
+            share = 60 + 20 * np.exp(-step / 99) + random.normal(0, 1) if powerset else ""
+            gradient = 5 * np.exp(random.normal(0, 0.3)) * (8 if powerset and step < 60 else 1)
+            writer.writerow(
+                [step, 1e-3, loss, contrastive, triplet, divergence, share, 14 + step / 60, gradient, 900, 0.1]
+            )
+
+
+def write_run(root: Path, name: str, seed: int, *, arm: str, effect: tuple, ablation: dict | None = None) -> Path:
+    directory = root / "runs" / name / f"seed-{seed}"
+    (directory / "metrics").mkdir(parents=True)
+    random = np.random.default_rng([seed, sum(map(ord, name))])
+    for benchmark, values in _metrics(random, effect).items():
+        (directory / "metrics" / f"{benchmark}.json").write_text(json.dumps(values))
+    powerset, cs = "powerclip" in name or "linear" in name or bool(ablation), "cs" in name
+    _history(directory / "history.csv", random, powerset=powerset, cs=cs)
+    tau = ablation["value"] if ablation else 0.001
+    weights = {"powerset": {"weight": float(powerset), "tau": tau}, "cs": {"weight": float(cs), "sigma": "median"}}
+    record = {
+        "run": name, "arm": arm, "ablation": ablation, "seed": seed, "seeds": {"torch": seed, "order": seed},
+        "params": {"model": {"tower": "tiny"}, "train": {"steps": 600}, "objective": {"contrastive": 1.0, **weights}},
+        "params_hash": f"{zlib.crc32(f'{arm}{tau}'.encode()):08x}", "versions": {"python": "3.11.9", "torch": "2.9.0"},
+        "git_commit": "0123456789abcdef0123456789abcdef01234567",
+    }  # fmt: skip
+    (directory / "run.json").write_text(json.dumps(record))
+    return directory
+
+
+def write_tree(
+    root: Path, *, arms: Sequence[str] = tuple(ARMS), seeds: Sequence[int] = (0, 1, 2), taus=TAUS
+) -> list[Path]:
+    runs = [write_run(root, arm, seed, arm=arm, effect=ARMS[arm]) for arm in arms for seed in seeds]
+    for tau in taus:
+        ablation = {"name": "tau", "param": "objective.powerset.tau", "value": tau}
+        effect = (33 + 6 * np.log10(tau), 0, 0.02)
+        runs += [
+            write_run(root, f"tau-{tau:g}", seed, arm="powerclip", effect=effect, ablation=ablation) for seed in seeds
+        ]
+    return runs
+
+
+def load_tree(root: Path, run_dirs: list[Path]) -> Results:
+    collect_metrics(run_dirs, root / "metrics.json")
+    return load_results(root / "metrics.json", run_dirs)
+
+
+def write_precision(path: Path) -> Path:
+    random = np.random.default_rng(0)
+    columns = [
+        "features",
+        "aggregator",
+        "direction",
+        "tau",
+        "zeta",
+        "regions",
+        "samples",
+        "error_relative",
+        "bound_relative",
+    ]
+    rows = []
+    for features in ("random", "clustered", "trained"):
+        for regions in (2, 4, 8, 12):
+            for tau in (1.0, 0.1, 0.01, 0.001):
+                rows.append([features, "nla", "t2r", tau, "", regions, "", tau * 0.4, tau * regions * 0.7])
+                for zeta in (0.0, 0.1, 0.25, 0.5, 0.75, 1.0):
+                    rows.append([features, "nla", "r2t", tau, zeta, regions, "", abs(zeta - 0.2) + tau + 1e-3, ""])
+            for samples in (16, 64):
+                error = 0.3 / samples * np.exp(random.normal(0, 0.3))
+                rows.append([features, "sampled", "r2t", "", "", regions, samples, error, ""])
+            for aggregator, error in (("mean", 0.6), ("max", 0.8)):
+                rows += [[features, aggregator, way, "", "", regions, "", error, ""] for way in ("r2t", "t2r")]
+    with path.open("w", newline="") as stream:
+        csv.writer(stream).writerows([columns, *rows])
+    return path
+
+
+def make_scene(seed: int, *, label: str = "", sharp: float = 1.0) -> SceneDrawing:
+    random = np.random.default_rng(seed)
+    image = np.full((96, 96, 3), (222, 232, 240), dtype=np.uint8)
+    rows, columns = np.mgrid[:96, :96]
+    masks = []
+    for y, x, colour in (
+        (24, 24, (200, 60, 50)),
+        (26, 70, (60, 120, 200)),
+        (70, 48, (60, 160, 90)),
+        (70, 80, (60, 120, 200)),
+    ):
+        mask = (rows - y) ** 2 + (columns - x) ** 2 < 14**2
+        image[mask] = colour
+        masks.append(mask)
+    stack = np.stack(masks)
+    referents = [{0}, {1, 3}, {0, 2}]
+    regions = np.array([[0.6 if r in meant else 0.1 for r in range(4)] for meant in referents])
+    regions = sharp * regions + random.normal(0, 0.1, regions.shape)
+    coverage = stack.reshape(4, 6, 16, 6, 16).mean(axis=(2, 4)).reshape(4, 36)
+    patches = regions @ coverage + random.normal(0, 0.05, (3, 36))
+    phrases = ["a red ball", "two blue balls", "a red ball and a green ball"]
+    return SceneDrawing(image, stack, phrases, patches, (6, 6), regions, referents, label)
+
+
+def make_embeddings(gap: float, *, count: int = 300, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    random = np.random.default_rng(seed)
+    content = random.normal(size=(count, 32)) * np.linspace(1, 0.1, 32)
+    offset = np.zeros(32)
+    offset[0] = gap
+    images, captions = content + offset, content - offset + random.normal(0, 0.2, content.shape)
+    return tuple(x / np.linalg.norm(x, axis=1, keepdims=True) for x in (images, captions))

@@ -1,0 +1,30 @@
+rule evaluate:
+    output:
+        expand("results/runs/{{run}}/seed-{{seed}}/metrics/{name}.json", name=BENCHMARKS),
+    input:
+        "data/scenes/validation/manifest.json",
+        f"data/scenes/{PARAMS.evaluation.split}/manifest.json",
+        expand("data/scenes/zeroshot/{split}/manifest.json", split=HELD_OUT),
+        f"data/scenes/composition/{PARAMS.evaluation.split}/manifest.json",
+        expand("data/annotations/{kind}/{split}/manifest.json", kind=["phrases", "regions"], split=HELD_OUT),
+        code(
+            "evaluation/*",
+            "models/*",
+            "objectives/*",
+            "data/shards",
+            "data/transforms",
+            "annotate/phrases",
+            "annotate/tokens",
+            "annotate/regions",
+        ),
+        model="results/runs/{run}/seed-{seed}/model.safetensors",
+        tower="results/runs/{run}/seed-{seed}/open_clip_config.json",
+    params:
+        config=as_json(PARAMS.evaluation),
+        run=lambda wildcards: run_folder(wildcards.run, wildcards.seed),
+    log:
+        "logs/evaluate/{run}/seed-{seed}.log",
+    threads: 1
+    shell:
+        "vlalign evaluate --config {params.config:q} --run {params.run} --data data/scenes"
+        " --annotations data/annotations --output {params.run}/metrics --threads {threads} 2> {log}"

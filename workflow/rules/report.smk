@@ -1,0 +1,109 @@
+DRAWN = ["differences", "grounding", "training", "precision-r2t", "precision-t2r", *(f"ablation-{name}" for name in GRIDS)]
+ILLUSTRATED = ["similarity", "embeddings"]
+REPORT_FILES = [
+    "results/metrics.json",
+    "results/precision.csv",
+    "results/tables",
+    "results/report.html",
+    expand("results/figures/{name}.svg", name=[*DRAWN, *ILLUSTRATED]),
+]
+FIRST_SEED = PARAMS.runs.seeds[0]
+# The plane shows the arms without controls and collapsed losses; similarities are drawn for the baseline and the subject.
+SHOWN = [name for name in PARAMS.runs.arms if name != PARAMS.report.control]
+COMPARED = list(dict.fromkeys(name for name in (PARAMS.report.baseline, SUBJECT) if name in SHOWN))
+
+
+rule collect:
+    output:
+        "results/metrics.json",
+    input:
+        code("reporting/collect", "reporting/headline", "reporting/stats"),
+        metrics=[metric_files(run, seed) for run, seed in SELECTED],
+        runs=[f"{run_folder(run, seed)}/run.json" for run, seed in SELECTED],
+    params:
+        runs=run_options(SELECTED),
+    log:
+        "logs/collect.log",
+    shell:
+        "vlalign collect {params.runs} --output {output} 2> {log}"
+
+
+rule focus:
+    output:
+        FOCUS_FILES,
+    input:
+        code("reporting/everything", "reporting/collect", "reporting/headline"),
+        metrics="results/metrics.json",
+        run=f"{run_folder(PARAMS.focus, RUNS[PARAMS.focus].seeds[0])}/run.json",
+        history=f"{run_folder(PARAMS.focus, RUNS[PARAMS.focus].seeds[0])}/history.csv",
+    params:
+        run=run_folder(PARAMS.focus, RUNS[PARAMS.focus].seeds[0]),
+    log:
+        "logs/focus.log",
+    shell:
+        "vlalign focus --metrics {input.metrics} --run {params.run} --output . 2> {log}"
+
+
+rule precision:
+    output:
+        "results/precision.csv",
+    input:
+        code("evaluation/precision", "objectives/*", "models/*", "data/batches"),
+        expand("data/annotations/{kind}/validation/manifest.json", kind=["phrases", "regions"]),
+        "data/scenes/validation/manifest.json",
+        model=f"{run_folder(SUBJECT, RUNS[SUBJECT].seeds[0])}/model.safetensors",
+    params:
+        config=as_json(PARAMS.report.precision),
+        run=lambda wildcards, input: Path(input.model).parent,
+    log:
+        "logs/precision.log",
+    shell:
+        "vlalign precision --config {params.config:q} --run {params.run} --split data/scenes/validation"
+        " --annotations data/annotations --output {output} 2> {log}"
+
+
+rule illustrate:
+    output:
+        report("results/figures/similarity.svg", category="Grounding", caption="../report/similarity.rst"),
+        report("results/figures/embeddings.svg", category="Shared space", caption="../report/embeddings.rst"),
+    input:
+        code("evaluation/illustrate", "reporting/similarity", "reporting/embeddings", "reporting/style"),
+        [f"{run_folder(run, FIRST_SEED)}/model.safetensors" for run in SHOWN],
+        f"data/scenes/{PARAMS.evaluation.split}/manifest.json",
+        f"data/annotations/phrases/{PARAMS.evaluation.split}/manifest.json",
+    params:
+        runs=run_options((run, FIRST_SEED) for run in SHOWN),
+        compared=" ".join(f"--compared {run}" for run in COMPARED),
+        split=PARAMS.evaluation.split,
+    log:
+        "logs/illustrate.log",
+    shell:
+        "vlalign illustrate {params.runs} {params.compared} --split {params.split} --data data/scenes"
+        " --annotations data/annotations --output results/figures 2> {log}"
+
+
+rule report:
+    output:
+        tables=report(
+            directory("results/tables"), patterns=["{name}.csv"], category="Tables", caption="../report/table.rst"
+        ),
+        page=report("results/report.html", category="Report", caption="../report/page.rst"),
+        figures=report(
+            expand("results/figures/{name}.svg", name=DRAWN), category="Figures", caption="../report/figure.rst"
+        ),
+    input:
+        code("reporting/*"),
+        metrics="results/metrics.json",
+        precision="results/precision.csv",
+        illustrated=expand("results/figures/{name}.svg", name=ILLUSTRATED),
+        runs=[f"{run_folder(run, seed)}/{name}" for run, seed in SELECTED for name in ("run.json", "history.csv")],
+        manifest="data/scenes/train/manifest.json",
+        template=TEMPLATES,
+    params:
+        config=as_json(PARAMS.report),
+        runs=run_options(SELECTED),
+    log:
+        "logs/report.log",
+    shell:
+        "vlalign report --config {params.config:q} --metrics {input.metrics} {params.runs} --precision {input.precision}"
+        " --figures results/figures --tables {output.tables} --output {output.page} --manifest {input.manifest} 2> {log}"
