@@ -6,6 +6,6 @@ from pathlib import Path
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 sys.path.insert(0, str(Path(__file__).parent / "reference"))
 
-import torch  # noqa: E402
+import torch
 
 torch.set_num_threads(1)

@@ -127,9 +127,14 @@ Annotations = Annotated[Path, typer.Option(help="Folder of the annotations.")]
 
 
 @app.command()
-def evaluate(config: Config, run: Annotated[Path, typer.Option(help="Folder of the run.")], data: Data,
-             annotations: Annotations, output: Output,
-             threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 1) -> None:  # fmt: skip
+def evaluate(
+    config: Config,
+    run: Annotated[Path, typer.Option(help="Folder of the run.")],
+    data: Data,
+    annotations: Annotations,
+    output: Output,
+    threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 1,
+) -> None:
     """Measure one run: one JSON file for each benchmark."""
     import torch
 
@@ -149,20 +154,30 @@ def evaluate(config: Config, run: Annotated[Path, typer.Option(help="Folder of t
 
 
 @app.command()
-def precision(config: Config, run: Annotated[Path, typer.Option(help="Folder of the run.")], split: Split,
-              annotations: Annotations, output: Output) -> None:  # fmt: skip
+def precision(
+    config: Config,
+    run: Annotated[Path, typer.Option(help="Folder of the run.")],
+    split: Split,
+    annotations: Annotations,
+    output: Output,
+) -> None:
     """Measure the aggregators against the exact powerset on random, clustered and the run's own features."""
     from vlalign.evaluation.precision import precision_table
 
     settings = parameters.PrecisionParams.model_validate(_config(config))
-    folders = (annotations / kind / split.name for kind in ("phrases", "regions"))
-    precision_table(run, split, *folders, output, settings)
+    phrases, regions = (annotations / kind / split.name for kind in ("phrases", "regions"))
+    precision_table(run, split, phrases, regions, output, settings)
 
 
 @app.command()
-def illustrate(run: Runs, data: Data, annotations: Annotations, output: Output,
-               split: Annotated[str, typer.Option(help="Split that is shown.")],
-               compared: Annotated[list[str], typer.Option(help="Run whose similarities are drawn; repeat.")]) -> None:  # fmt: skip
+def illustrate(
+    run: Runs,
+    data: Data,
+    annotations: Annotations,
+    output: Output,
+    split: Annotated[str, typer.Option(help="Split that is shown.")],
+    compared: Annotated[list[str], typer.Option(help="Run whose similarities are drawn; repeat.")],
+) -> None:
     """Draw region-phrase similarities and embeddings of runs."""
     from vlalign.evaluation.illustrate import illustrate
 
@@ -191,11 +206,16 @@ def focus(
 
 
 @app.command()
-def report(config: Config, metrics: Annotated[Path, typer.Option(help="JSON file of `vlalign collect`.")], run: Runs,
-           precision: Annotated[Path, typer.Option(help="CSV file of `vlalign precision`.")],
-           figures: Annotated[Path, typer.Option(help="Folder of the drawn figures.")],
-           tables: Annotated[Path, typer.Option(help="Folder for the tables.")], output: Output,
-           manifest: Annotated[list[Path], typer.Option(help="Manifest of data to name; repeat.")]) -> None:  # fmt: skip
+def report(
+    config: Config,
+    metrics: Annotated[Path, typer.Option(help="JSON file of `vlalign collect`.")],
+    run: Runs,
+    precision: Annotated[Path, typer.Option(help="CSV file of `vlalign precision`.")],
+    figures: Annotated[Path, typer.Option(help="Folder of the drawn figures.")],
+    tables: Annotated[Path, typer.Option(help="Folder for the tables.")],
+    output: Output,
+    manifest: Annotated[list[Path], typer.Option(help="Manifest of data to name; repeat.")],
+) -> None:
     """Write the tables, the figures and the report."""
     from vlalign.reporting.everything import write_everything
 

@@ -34,7 +34,9 @@ def _require_recorded() -> None:
         raise VlalignError("dvc.lock does not exist; record the results first: `make record`")
     changes = subprocess.run(["git", "status", "--porcelain"], capture_output=True, text=True, check=False).stdout
     if changes.strip():
-        raise VlalignError(f"there are uncommitted changes; commit them first (`make record` does):\n{changes.rstrip()}")
+        raise VlalignError(
+            f"there are uncommitted changes; commit them first (`make record` does):\n{changes.rstrip()}"
+        )
     # An experiment starts from what is recorded: anything else would be computed again in its checkout.
     status = subprocess.run(["dvc", "status", "--quiet"], capture_output=True, text=True, check=False)
     if status.returncode:

@@ -1,12 +1,12 @@
 """What is run: params.yaml as typed values.
 
-Unknown keys, wrong types and impossible combinations are errors that name the key. Numbers are coerced, since YAML reads
-`1e-3` as text. The workflow asks this module for the effective params of every run.
+Unknown keys, wrong types and impossible combinations are errors that name the key. Numbers are coerced, since YAML
+reads `1e-3` as text. The workflow asks this module for the effective params of every run.
 """
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -263,16 +263,19 @@ class Params(Strict):
 
     @model_validator(mode="after")
     def _names_exist(self) -> "Params":
-        for key, wanted, known in (
-            ("runs.arms", self.runs.arms, set(self.arms)),
-            ("runs.ablations", self.runs.ablations, {grid.name for grid in self.ablations}),
-            *((f"ablations.{grid.name}.arm", (grid.arm,), set(self.arms)) for grid in self.ablations),
-            ("focus", (self.focus,), set(self.all_runs)),
-        ):
+        for key, wanted, known in self._references():
             for name in wanted:
                 if name not in known:
                     raise ValueError(f"{key}: '{name}' is not one of {', '.join(sorted(known)) or 'none'}")
         return self
+
+    def _references(self) -> Iterator[tuple[str, tuple[str, ...], set[str]]]:
+        """(key, the names it gives, the names there are); the runs come last, since they need the arms to exist."""
+        yield "runs.arms", self.runs.arms, set(self.arms)
+        yield "runs.ablations", self.runs.ablations, {grid.name for grid in self.ablations}
+        for grid in self.ablations:
+            yield f"ablations.{grid.name}.arm", (grid.arm,), set(self.arms)
+        yield "focus", (self.focus,), set(self.all_runs)
 
     @cached_property
     def all_runs(self) -> dict[str, "Run"]:

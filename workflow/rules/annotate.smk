@@ -3,8 +3,6 @@ PARSING = {"max_words", "max_skipped", "batch_size"}
 
 
 rule parser:
-    output:
-        "data/parser/manifest.json",
     input:
         code(
             "annotate/treebank",
@@ -15,45 +13,47 @@ rule parser:
             "data/captions",
             "data/layout",
         ),
+    output:
+        "data/parser/manifest.json",
+    log:
+        "logs/parser.log",
     params:
         config=as_json(PARAMS.annotate.parser.model_dump(exclude=PARSING)),
         classes=PARAMS.dataset.classes,
-    log:
-        "logs/parser.log",
     shell:
         "vlalign parser --config {params.config:q} --classes {params.classes} --output data/parser 2> {log}"
 
 
 rule phrases:
-    output:
-        "data/annotations/phrases/{split}/manifest.json",
     input:
         code("annotate/parser", "annotate/phrases", "annotate/words", "data/shards"),
         split="data/scenes/{split}/manifest.json",
         parser="data/parser/manifest.json",
+    output:
+        "data/annotations/phrases/{split}/manifest.json",
+    log:
+        "logs/phrases/{split}.log",
     params:
         config=as_json(PARAMS.annotate.parser.model_dump(include=PARSING)),
         split=lambda wildcards, input: Path(input.split).parent,
         parser=lambda wildcards, input: Path(input.parser).parent,
         output=lambda wildcards, output: Path(output[0]).parent,
-    log:
-        "logs/phrases/{split}.log",
     shell:
         "vlalign phrases --config {params.config:q} --split {params.split} --model {params.parser}"
         " --output {params.output} 2> {log}"
 
 
 rule regions:
-    output:
-        "data/annotations/regions/{split}/manifest.json",
     input:
         code("annotate/regions", "data/shards"),
         split="data/scenes/{split}/manifest.json",
+    output:
+        "data/annotations/regions/{split}/manifest.json",
+    log:
+        "logs/regions/{split}.log",
     params:
         config=as_json(PARAMS.annotate.regions),
         split=lambda wildcards, input: Path(input.split).parent,
         output=lambda wildcards, output: Path(output[0]).parent,
-    log:
-        "logs/regions/{split}.log",
     shell:
         "vlalign regions --config {params.config:q} --split {params.split} --output {params.output} 2> {log}"

@@ -1,6 +1,4 @@
 rule evaluate:
-    output:
-        expand("results/runs/{{run}}/seed-{{seed}}/metrics/{name}.json", name=BENCHMARKS),
     input:
         "data/scenes/validation/manifest.json",
         f"data/scenes/{PARAMS.evaluation.split}/manifest.json",
@@ -19,12 +17,14 @@ rule evaluate:
         ),
         model="results/runs/{run}/seed-{seed}/model.safetensors",
         tower="results/runs/{run}/seed-{seed}/open_clip_config.json",
-    params:
-        config=as_json(PARAMS.evaluation),
-        run=lambda wildcards: run_folder(wildcards.run, wildcards.seed),
+    output:
+        expand("results/runs/{{run}}/seed-{{seed}}/metrics/{name}.json", name=BENCHMARKS),
     log:
         "logs/evaluate/{run}/seed-{seed}.log",
     threads: 1
+    params:
+        config=as_json(PARAMS.evaluation),
+        run=lambda wildcards: run_folder(wildcards.run, wildcards.seed),
     shell:
         "vlalign evaluate --config {params.config:q} --run {params.run} --data data/scenes"
         " --annotations data/annotations --output {params.run}/metrics --threads {threads} 2> {log}"

@@ -1,21 +1,28 @@
 rule pretrain:
-    output:
-        expand("results/runs/{{run}}/seed-{{seed}}/{name}", name=RUN_FILES),
     input:
         unpack(annotations_of_run),
         code=code(
-            "objectives/*", "models/*", "training/*", "data/batches", "data/shards", "data/transforms",
-            "annotate/phrases", "annotate/tokens", "annotate/regions",
+            "objectives/*",
+            "models/*",
+            "training/*",
+            "data/batches",
+            "data/shards",
+            "data/transforms",
+            "annotate/phrases",
+            "annotate/tokens",
+            "annotate/regions",
         ),
         split="data/scenes/train/manifest.json",
+    output:
+        expand("results/runs/{{run}}/seed-{{seed}}/{name}", name=RUN_FILES),
+    log:
+        "logs/pretrain/{run}/seed-{seed}.log",
+    threads: 1
     params:
         config=run_config,
         split=lambda wildcards, input: Path(input.split).parent,
         annotations=annotation_options,
         output=lambda wildcards, output: Path(output[0]).parent,
-    log:
-        "logs/pretrain/{run}/seed-{seed}.log",
-    threads: 1
     shell:
         # Checkpoints lie outside every output, since Snakemake deletes the outputs of failed jobs.
         "vlalign pretrain --config {params.config:q} --seed {wildcards.seed} --split {params.split}"

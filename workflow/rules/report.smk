@@ -1,4 +1,11 @@
-DRAWN = ["differences", "grounding", "training", "precision-r2t", "precision-t2r", *(f"ablation-{name}" for name in GRIDS)]
+DRAWN = [
+    "differences",
+    "grounding",
+    "training",
+    "precision-r2t",
+    "precision-t2r",
+    *(f"ablation-{name}" for name in GRIDS),
+]
 ILLUSTRATED = ["similarity", "embeddings"]
 REPORT_FILES = [
     "results/metrics.json",
@@ -14,83 +21,75 @@ COMPARED = list(dict.fromkeys(name for name in (PARAMS.report.baseline, SUBJECT)
 
 
 rule collect:
-    output:
-        "results/metrics.json",
     input:
         code("reporting/collect", "reporting/headline", "reporting/stats"),
         metrics=[metric_files(run, seed) for run, seed in SELECTED],
         runs=[f"{run_folder(run, seed)}/run.json" for run, seed in SELECTED],
-    params:
-        runs=run_options(SELECTED),
+    output:
+        "results/metrics.json",
     log:
         "logs/collect.log",
+    params:
+        runs=run_options(SELECTED),
     shell:
         "vlalign collect {params.runs} --output {output} 2> {log}"
 
 
 rule focus:
-    output:
-        FOCUS_FILES,
     input:
         code("reporting/everything", "reporting/collect", "reporting/headline"),
         metrics="results/metrics.json",
         run=f"{run_folder(PARAMS.focus, RUNS[PARAMS.focus].seeds[0])}/run.json",
         history=f"{run_folder(PARAMS.focus, RUNS[PARAMS.focus].seeds[0])}/history.csv",
-    params:
-        run=run_folder(PARAMS.focus, RUNS[PARAMS.focus].seeds[0]),
+    output:
+        FOCUS_FILES,
     log:
         "logs/focus.log",
+    params:
+        run=run_folder(PARAMS.focus, RUNS[PARAMS.focus].seeds[0]),
     shell:
         "vlalign focus --metrics {input.metrics} --run {params.run} --output . 2> {log}"
 
 
 rule precision:
-    output:
-        "results/precision.csv",
     input:
         code("evaluation/precision", "objectives/*", "models/*", "data/batches"),
         expand("data/annotations/{kind}/validation/manifest.json", kind=["phrases", "regions"]),
         "data/scenes/validation/manifest.json",
         model=f"{run_folder(SUBJECT, RUNS[SUBJECT].seeds[0])}/model.safetensors",
+    output:
+        "results/precision.csv",
+    log:
+        "logs/precision.log",
     params:
         config=as_json(PARAMS.report.precision),
         run=lambda wildcards, input: Path(input.model).parent,
-    log:
-        "logs/precision.log",
     shell:
         "vlalign precision --config {params.config:q} --run {params.run} --split data/scenes/validation"
         " --annotations data/annotations --output {output} 2> {log}"
 
 
 rule illustrate:
-    output:
-        report("results/figures/similarity.svg", category="Grounding", caption="../report/similarity.rst"),
-        report("results/figures/embeddings.svg", category="Shared space", caption="../report/embeddings.rst"),
     input:
         code("evaluation/illustrate", "reporting/similarity", "reporting/embeddings", "reporting/style"),
         [f"{run_folder(run, FIRST_SEED)}/model.safetensors" for run in SHOWN],
         f"data/scenes/{PARAMS.evaluation.split}/manifest.json",
         f"data/annotations/phrases/{PARAMS.evaluation.split}/manifest.json",
+    output:
+        report("results/figures/similarity.svg", category="Grounding", caption="../report/similarity.rst"),
+        report("results/figures/embeddings.svg", category="Shared space", caption="../report/embeddings.rst"),
+    log:
+        "logs/illustrate.log",
     params:
         runs=run_options((run, FIRST_SEED) for run in SHOWN),
         compared=" ".join(f"--compared {run}" for run in COMPARED),
         split=PARAMS.evaluation.split,
-    log:
-        "logs/illustrate.log",
     shell:
         "vlalign illustrate {params.runs} {params.compared} --split {params.split} --data data/scenes"
         " --annotations data/annotations --output results/figures 2> {log}"
 
 
 rule report:
-    output:
-        tables=report(
-            directory("results/tables"), patterns=["{name}.csv"], category="Tables", caption="../report/table.rst"
-        ),
-        page=report("results/report.html", category="Report", caption="../report/page.rst"),
-        figures=report(
-            expand("results/figures/{name}.svg", name=DRAWN), category="Figures", caption="../report/figure.rst"
-        ),
     input:
         code("reporting/*"),
         metrics="results/metrics.json",
@@ -99,11 +98,19 @@ rule report:
         runs=[f"{run_folder(run, seed)}/{name}" for run, seed in SELECTED for name in ("run.json", "history.csv")],
         manifest="data/scenes/train/manifest.json",
         template=TEMPLATES,
+    output:
+        tables=report(
+            directory("results/tables"), patterns=["{name}.csv"], category="Tables", caption="../report/table.rst"
+        ),
+        page=report("results/report.html", category="Report", caption="../report/page.rst"),
+        figures=report(
+            expand("results/figures/{name}.svg", name=DRAWN), category="Figures", caption="../report/figure.rst"
+        ),
+    log:
+        "logs/report.log",
     params:
         config=as_json(PARAMS.report),
         runs=run_options(SELECTED),
-    log:
-        "logs/report.log",
     shell:
         "vlalign report --config {params.config:q} --metrics {input.metrics} {params.runs} --precision {input.precision}"
         " --figures results/figures --tables {output.tables} --output {output.page} --manifest {input.manifest} 2> {log}"

@@ -1,6 +1,7 @@
 """Candidate regions of every image: object masks where the data have them, then random boxes (PowerCLIP-R).
 
-Regions are kept in the picture's own pixels, one Parquet file per shard, joined by key; the patch grid is the reader's affair.
+Regions are kept in the picture's own pixels, one Parquet file per shard, joined by key; the patch grid is the reader's
+affair.
 """
 
 import random
@@ -17,10 +18,8 @@ from vlalign.errors import VlalignError
 from vlalign.files import atomic_write, write_json
 from vlalign.params import RegionsParams
 
-REGION = pa.struct(
-    [("kind", pa.string()), ("left", pa.int32()), ("top", pa.int32()), ("right", pa.int32()), ("bottom", pa.int32()),
-     ("mask", pa.binary())]
-)  # fmt: skip
+EDGES = ("left", "top", "right", "bottom")
+REGION = pa.struct([("kind", pa.string()), *((edge, pa.int32()) for edge in EDGES), ("mask", pa.binary())])
 SCHEMA = pa.schema([("key", pa.string()), ("height", pa.int32()), ("width", pa.int32()), ("regions", pa.list_(REGION))])
 
 

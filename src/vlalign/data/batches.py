@@ -20,7 +20,9 @@ from vlalign.params import PhraseChoice, RegionChoice
 
 @dataclass(frozen=True)
 class Batch:
-    """Pairs: pictures I 3 H W (normalised), token ids I L, and for the powerset what `pool_regions` and `pool_phrases` take."""
+    """Pairs: pictures I 3 H W (normalised), token ids I L, and for the powerset what `pool_regions` and `pool_phrases`
+    take.
+    """
 
     images: Tensor
     tokens: Tensor
@@ -41,7 +43,8 @@ class PhraseTable:
 
 
 class PairedSet:
-    """The pairs of a split in memory: pictures as uint8, captions as token ids, phrases and regions on the tower's grids.
+    """The pairs of a split in memory: pictures as uint8, captions as token ids, phrases and regions on the tower's
+    grids.
 
     Args:
         split: folder of shards.
@@ -82,7 +85,9 @@ class PairedSet:
         return len(self.images)
 
     def batch(self, *, seed: int, step: int, size: int) -> Batch:
-        """The batch of one step: a new permutation in every epoch, the incomplete last batch dropped, one caption per image."""
+        """The batch of one step: a new permutation in every epoch, the incomplete last batch dropped, one caption per
+        image.
+        """
         per_epoch = len(self) // size
         if per_epoch == 0:
             raise VlalignError(f"train.batch_size is {size}, but the training split has {len(self)} images; lower it")
@@ -125,7 +130,7 @@ def _phrases(
     row = 0
     for sample in samples:
         by_index = {entry.caption_index: entry for entry in parsed.get(sample.key, ())}
-        for index, caption in enumerate(sample.captions):
+        for index in range(len(sample.captions)):
             entry = by_index.get(index)
             if entry is None:
                 raise VlalignError(f"caption {index} of '{sample.key}' was never parsed; run the phrases rule again")

@@ -1,8 +1,8 @@
 """Captions of the embedded dataset as constituency trees whose phrases know the objects they refer to.
 
-One grammar serves three readers: the scenes take their captions from it, the tiny parser its training trees, and the grounding
-benchmark its phrases with referents. Labels and tags are the Penn Treebank's; every attachment is decided by the grammar, so
-that a parser can learn it without error.
+One grammar serves three readers: the scenes take their captions from it, the tiny parser its training trees, and the
+grounding benchmark its phrases with referents. Labels and tags are the Penn Treebank's; every attachment is decided by
+the grammar, so that a parser can learn it without error.
 """
 
 import random
@@ -16,8 +16,12 @@ Tree = tuple[str, str | list["Tree"]]
 
 COUNTS = {1: "a", 2: "two", 3: "three"}
 # The words of a relation, as (preposition phrase towards the second object).
-SIDES = {"left": ("on", "left", "right"), "right": ("on", "right", "left"), "above": ("at", "top", "bottom"),
-         "below": ("at", "bottom", "top")}  # fmt: skip
+SIDES = {
+    "left": ("on", "left", "right"),
+    "right": ("on", "right", "left"),
+    "above": ("at", "top", "bottom"),
+    "below": ("at", "bottom", "top"),
+}
 
 
 @dataclass(frozen=True)
@@ -87,9 +91,9 @@ def caption(
 ) -> Node:
     """A caption that is true of `scene`.
 
-    mentioned: indices of the groups that are named (all groups of a simple scene by default). full: name every attribute, as
-    the held-out splits do, so that a caption fits one picture only. template, background: fixed for pairs of captions
-    that must differ in one thing alone.
+    mentioned: indices of the groups that are named (all groups of a simple scene by default). full: name every
+    attribute, as the held-out splits do, so that a caption fits one picture only. template, background: fixed for pairs
+    of captions that must differ in one thing alone.
     """
     groups = scene.groups if mentioned is None else [scene.groups[index] for index in mentioned]
     nouns = [_noun_phrase(group, scene, rng, full=full) for group in groups]

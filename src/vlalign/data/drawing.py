@@ -11,8 +11,8 @@ from vlalign.data.layout import BACKGROUNDS, CLASSES, TINTS, Scene
 
 # Sprite sides as shares of the picture's side, by stratum and size: a cell of the cluttered grid is a third of it.
 SCALE = {("simple", "large"): 0.47, ("simple", "small"): 0.32, ("clutter", "large"): 0.31, ("clutter", "small"): 0.21}
-# Sprites start on a grid of so many steps per side. With free offsets towers of this size need hours to tell objects apart;
-# a step is one patch of the tiny tower in simple scenes, and half a patch in cluttered ones.
+# Sprites start on a grid of so many steps per side. With free offsets towers of this size need hours to tell objects
+# apart; a step is one patch of the tiny tower in simple scenes, and half a patch in cluttered ones.
 STEPS = {"simple": 6, "clutter": 12}
 
 
@@ -66,7 +66,9 @@ def _artwork(name: str) -> np.ndarray:
 
 
 def _tinted(rgb: np.ndarray, colour: tuple[int, int, int]) -> np.ndarray:
-    """Recolour by luminance: dark stays dark, the lightest parts keep some white, so that the drawing can still be read."""
+    """Recolour by luminance: dark stays dark, the lightest parts keep some white, so that the drawing can still be
+    read.
+    """
     luminance = rgb @ np.array([0.299, 0.587, 0.114], np.float32)
     shade = np.clip((luminance - 0.02) / 0.55, 0, 1)[..., None]
     light = np.clip((luminance - 0.62) / 0.38, 0, 1)[..., None] * 0.45

@@ -1,4 +1,6 @@
-"""What is in a scene and where: sampled once, then drawn, described and altered without drawing random numbers again."""
+"""What is in a scene and where: sampled once, then drawn, described and altered without drawing random numbers
+again.
+"""
 
 import random
 from dataclasses import dataclass, replace
@@ -57,7 +59,9 @@ class Scene:
         ]
 
     def facts(self) -> frozenset[tuple[object, ...]]:
-        """What a full caption can say of the scene, as comparable facts: two scenes are confusable if one's include the other's."""
+        """What a full caption can say of the scene, as comparable facts: two scenes are confusable if one's include the
+        other's.
+        """
         facts: set[tuple[object, ...]] = {(group.name, group.tint, group.size, group.count) for group in self.groups}
         if self.relation:
             first, second = ((group.name, group.tint) for group in self.groups[:2])
@@ -73,9 +77,9 @@ def sample_scene(
 ) -> Scene:
     """Draw a scene of one stratum over the first `classes` classes.
 
-    simple: one to three objects of different classes, in a relation if there are two or more. clutter: four to six objects in two
-    to five groups of equal objects on a jittered grid; with probability `twins` two groups share their class and differ in
-    tint. `objects` fixes the number of objects of a simple scene.
+    simple: one to three objects of different classes, in a relation if there are two or more. clutter: four to six
+    objects in two to five groups of equal objects on a jittered grid; with probability `twins` two groups share their
+    class and differ in tint. `objects` fixes the number of objects of a simple scene.
     """
     names = list(CLASSES)[:classes]
     if stratum == "simple":

@@ -1,7 +1,7 @@
 """The embedded dataset: splits, zero-shot set, hard negatives and a contact sheet, all from one seed.
 
-Everything leaves here in the formats of other datasets: WebDataset splits, CLIP_benchmark's zero-shot layout, SugarCrepe's
-JSON files. Nothing downstream knows that the pictures are drawn.
+Everything leaves here in the formats of other datasets: WebDataset splits, CLIP_benchmark's zero-shot layout,
+SugarCrepe's JSON files. Nothing downstream knows that the pictures are drawn.
 """
 
 import itertools
@@ -40,7 +40,9 @@ def build(directory: str | Path, params: ScenesParams) -> None:
 
 
 def split_samples(split: str, images: int, params: ScenesParams) -> Iterator[Sample]:
-    """Samples of one split, simple and cluttered in turn. Held-out captions are complete and fit no other picture of their split."""
+    """Samples of one split, simple and cluttered in turn. Held-out captions are complete and fit no other picture of
+    their split.
+    """
     rng = random.Random(f"{params.seed}/{split}")
     gallery = Gallery()
     for index in range(images):

@@ -27,8 +27,8 @@ IMAGE_SUFFIXES = ("png", "jpg", "jpeg", "webp")
 class Sample:
     """One image with its captions, or with its class label, as the members of one key in a shard.
 
-    `instances` is an 8-bit PNG label map of the image's size (0 background, k = object k); `meta` holds the stratum and the
-    phrases whose referents are known.
+    `instances` is an 8-bit PNG label map of the image's size (0 background, k = object k); `meta` holds the stratum and
+    the phrases whose referents are known.
     """
 
     key: str

@@ -46,7 +46,8 @@ def drawings(
 ) -> list[SceneDrawing]:
     """The chosen images with the similarities of their first caption's phrases."""
     chosen = _choose(features, dense)
-    pictures = {sample.key: sample for sample in read_split(split) if sample.key in {features.keys[row] for row in chosen}}
+    shown = {features.keys[row] for row in chosen}
+    pictures = {sample.key: sample for sample in read_split(split) if sample.key in shown}
     regions_IRD = pool_regions(dense.patches_IVD, dense.coverage_IRV)
     result = []
     for row, phrases in chosen.items():

@@ -79,7 +79,9 @@ def trained(
     )
     images = torch.arange(min(params.pairs, len(data)))
     batch = data.select(images, data.first_caption[images])
-    assert batch.coverage is not None and batch.words is not None and batch.members is not None
+    assert batch.coverage is not None
+    assert batch.words is not None
+    assert batch.members is not None
     assert batch.phrase_mask is not None
     image, text = encoder(batch.images, batch.tokens)
     phi = pool_regions(image.patches_IVD, batch.coverage)
@@ -122,7 +124,9 @@ def measure(similarity: Tensor, phrase_mask: Tensor, params: PrecisionParams) ->
 
 
 def certified_r2t(s: Tensor, region_mask: Tensor, phrase_mask: Tensor, *, tau: float) -> tuple[Tensor, Tensor]:
-    """Bounds of the exact R2T that cost O(R): T2(τ, 0) − τ·log P ≤ R2T ≤ T2(τ, 1), the upper one by Jensen's inequality."""
+    """Bounds of the exact R2T that cost O(R): T2(τ, 0) − τ·log P ≤ R2T ≤ T2(τ, 1), the upper one by Jensen's
+    inequality.
+    """
     low = Aggregation("nla", tau=tau, zeta=0.0)(s, region_mask, phrase_mask).r2t
     high = Aggregation("nla", tau=tau, zeta=1.0)(s, region_mask, phrase_mask).r2t
     return low - tau * phrase_mask.sum(-1).clamp_min(1).log(), high

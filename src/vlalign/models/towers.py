@@ -1,7 +1,7 @@
 """open_clip towers that give embeddings and tokens in one joint space.
 
-open_clip returns pooled embeddings, or tokens before their projection, and its text tower cannot pool by averaging; PowerCLIP
-needs projected patch and word tokens and averages both (section 4.1).
+open_clip returns pooled embeddings, or tokens before their projection, and its text tower cannot pool by averaging;
+PowerCLIP needs projected patch and word tokens and averages both (section 4.1).
 """
 
 import copy
@@ -30,7 +30,9 @@ class ImageFeatures(NamedTuple):
 
 
 class TextFeatures(NamedTuple):
-    """Unit embeddings C D, projected tokens C L D, and which tokens are real, C L (start and end included, padding not)."""
+    """Unit embeddings C D, projected tokens C L D, and which tokens are real, C L (start and end included, padding
+    not).
+    """
 
     embedding_CD: Tensor
     tokens_CLD: Tensor
@@ -41,15 +43,15 @@ class DualEncoder(nn.Module):
     """An open_clip model with its tokenizer; `pooling` is `average` (both towers) or `default` (the towers' own)."""
 
     def __init__(
-        self, clip: nn.Module, tokenizer: Callable[..., Tensor], *, config: dict[str, Any], pooling: str
+        self, clip: open_clip.CustomTextCLIP, tokenizer: Callable[..., Tensor], *, config: dict[str, Any], pooling: str
     ) -> None:
         super().__init__()
         self.clip, self.tokenizer, self.config, self.pooling = clip, tokenizer, config, pooling
         for tower in (clip.visual, clip.text):
             if not hasattr(tower, "output_tokens"):
                 raise VlalignError(
-                    f"model.tower: the tower {type(tower).__name__} does not return tokens; choose an open_clip ViT with "
-                    "its own text transformer"
+                    f"model.tower: the tower {type(tower).__name__} does not return tokens; choose an open_clip ViT "
+                    "with its own text transformer"
                 )
             tower.output_tokens = True
         size = clip.visual.image_size
@@ -111,7 +113,9 @@ def create(config: dict[str, Any], *, pooling: str) -> DualEncoder:
 
 
 def save(encoder: DualEncoder, directory: str | Path) -> None:
-    """Write `model.safetensors` and `open_clip_config.json`: the folder is what open_clip's `local-dir:` schema reads."""
+    """Write `model.safetensors` and `open_clip_config.json`: the folder is what open_clip's `local-dir:` schema
+    reads.
+    """
     directory = Path(directory)
     weights = {name: value.detach().cpu().contiguous() for name, value in encoder.clip.state_dict().items()}
     with atomic_write(directory / WEIGHTS) as temporary:

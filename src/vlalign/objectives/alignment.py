@@ -9,7 +9,8 @@ def pool_regions(patches_IVD: Tensor, coverage_IRV: Tensor) -> Tensor:
     """φ_r = normalise(Σ_v coverage[r, v] · patch[v]): unit regions, I R D; a region that covers nothing is zero."""
     if coverage_IRV.shape[0] != patches_IVD.shape[0] or coverage_IRV.shape[2] != patches_IVD.shape[1]:
         raise ValueError(
-            f"coverage_IRV has shape {tuple(coverage_IRV.shape)}, patches_IVD {tuple(patches_IVD.shape)}: I and V must agree"
+            f"coverage_IRV has shape {tuple(coverage_IRV.shape)}, patches_IVD {tuple(patches_IVD.shape)}: "
+            "I and V must agree"
         )
     return F.normalize(torch.bmm(coverage_IRV.to(patches_IVD.dtype), patches_IVD), dim=-1)
 
@@ -17,8 +18,8 @@ def pool_regions(patches_IVD: Tensor, coverage_IRV: Tensor) -> Tensor:
 def pool_phrases(tokens_CLD: Tensor, word_CL: Tensor, member_CPW: Tensor, *, normalise: bool = False) -> Tensor:
     """p_B = Σ_{leaf ∈ B} ψ_leaf with ψ_leaf = normalise(Σ_t mask[leaf, t] · token[t]): phrases, C P D.
 
-    word_CL: the word that owns each token, -1 for none. member_CPW: the words of each phrase. normalise: unit phrases in
-    place of the published sums; an empty phrase stays zero.
+    word_CL: the word that owns each token, -1 for none. member_CPW: the words of each phrase. normalise: unit phrases
+    in place of the published sums; an empty phrase stays zero.
     """
     if word_CL.shape != tokens_CLD.shape[:2]:
         raise ValueError(
@@ -34,7 +35,8 @@ def pool_phrases(tokens_CLD: Tensor, word_CL: Tensor, member_CPW: Tensor, *, nor
 def centre(x_NKD: Tensor, mask_NK: Tensor | None = None, *, mean_D: Tensor | None = None) -> Tensor:
     """Subtract the mean of the real vectors (of `mean_D` if given) and normalise; masked vectors become zero.
 
-    Without it nearly all similarities of a trained model are positive, so that the best subset is nearly always all regions.
+    Without it nearly all similarities of a trained model are positive, so that the best subset is nearly always all
+    regions.
     """
     weight = torch.ones_like(x_NKD[..., :1]) if mask_NK is None else mask_NK[..., None].to(x_NKD.dtype)
     if mean_D is None:

@@ -17,8 +17,9 @@ def cs_divergence(
 ) -> Tensor:
     """D_CS of two samples, of any sizes; the points need not be paired.
 
-    sigma: kernel width, several of them (the kernels are averaged), or `median`: σ² is the median squared distance of all pairs of
-    points, detached. unbiased: leave i = j out of the within-terms (the V-statistic's bias is 0.6 at N = 128 and σ = 0.5).
+    sigma: kernel width, several of them (the kernels are averaged), or `median`: σ² is the median squared distance of
+    all pairs of points, detached. unbiased: leave i = j out of the within-terms (the V-statistic's bias is 0.6 at
+    N = 128 and σ = 0.5).
 
     Raises:
         ValueError: naming the argument at fault and its shape.
@@ -49,7 +50,7 @@ def _widths(sigma: float | str | Sequence[float], *distances: Tensor) -> list[fl
         return [torch.cat([distance.detach().flatten() for distance in distances]).median().clamp_min(1e-12)]
     if isinstance(sigma, str):
         raise ValueError(f"sigma is {sigma!r}; it must be a number, several numbers, or 'median'")
-    values = list(sigma) if isinstance(sigma, Sequence) else [sigma]
+    values: list[float] = [*sigma] if isinstance(sigma, Sequence) else [sigma]
     if not values or min(values) <= 0:
         raise ValueError(f"sigma is {sigma!r}; it must be above 0")
     return [value**2 for value in values]

@@ -1,8 +1,8 @@
 """Triplet margin loss on powerset scores, differentiated at the mined pairs alone (PowerCLIP, section 3.5).
 
-The gradient of a triplet loss with one negative per row touches three pairs per row. All pairs are scored without a graph, in tiles;
-the negatives are found; only their pairs and the positives are scored again with a graph. Value and gradient equal those of the
-naive loss, memory is O(I·C) instead of O(I·C·R·P).
+The gradient of a triplet loss with one negative per row touches three pairs per row. All pairs are scored without a
+graph, in tiles; the negatives are found; only their pairs and the positives are scored again with a graph. Value and
+gradient equal those of the naive loss, memory is O(I·C) instead of O(I·C·R·P).
 """
 
 import torch
@@ -24,8 +24,8 @@ def triplet_margin(scores_IC: Tensor, *, margin: float, negatives: str = "hardes
 def mine(scores_IC: Tensor, *, negatives: str) -> tuple[Tensor, Tensor]:
     """The negative caption of every image and the negative image of every caption.
 
-    hardest: the highest score off the diagonal. semi-hard: the highest among those below the positive's; where there is none, the
-    lowest score, whose gradient pushes least.
+    hardest: the highest score off the diagonal. semi-hard: the highest among those below the positive's; where there is
+    none, the lowest score, whose gradient pushes least.
     """
     if negatives not in NEGATIVES:
         raise ValueError(f"negatives is {negatives!r}; it must be one of {', '.join(NEGATIVES)}")
@@ -67,8 +67,8 @@ def powerset_loss(
 ) -> Tensor:
     """Triplet margin loss on S = R2T + T2R; image i belongs to caption i.
 
-    per_region: divide S by the image's number of real regions. tile: images scored at once. The other arguments are those of
-    `powerset_scores` and `triplet_margin`.
+    per_region: divide S by the image's number of real regions. tile: images scored at once. The other arguments are
+    those of `powerset_scores` and `triplet_margin`.
 
     Raises:
         ValueError: naming the argument at fault and its shape.

@@ -1,13 +1,13 @@
 """Scores between the powerset of an image's regions and the phrases of a caption (PowerCLIP, sections 3.2-3.4).
 
-With s[r, B] = ⟨φ_r, p_B⟩ a subset A of regions scores a phrase B as Σ_{r ∈ A} (s[r, B] − b), where b is the cost of a region
-(0 as published). For every image and caption
+With s[r, B] = ⟨φ_r, p_B⟩ a subset A of regions scores a phrase B as Σ_{r ∈ A} (s[r, B] − b), where b is the cost of a
+region (0 as published). For every image and caption
 
     R2T = mean over the 2^R subsets A of max over phrases B of Σ_{r ∈ A} (s[r, B] − b)
     T2R = mean over phrases B of max over subsets A of Σ_{r ∈ A} (s[r, B] − b) = mean_B Σ_r relu(s[r, B] − b)
 
-All is computed in fp32 (or fp64 for fp64 input), whatever autocast says: bf16 costs 0.01 of score. Padded regions and phrases
-change nothing.
+All is computed in fp32 (or fp64 for fp64 input), whatever autocast says: bf16 costs 0.01 of score. Padded regions and
+phrases change nothing.
 """
 
 import math
@@ -69,9 +69,9 @@ def powerset_scores(
     Args:
         regions_IRD: regions φ. phrases_CPD: phrases p.
         region_mask: I R, True for real regions. phrase_mask: C P, True for real phrases.
-        aggregator: `exact` enumerates the subsets (R at most 16); `nla` is T1 + T2 of the paper, O(R); `sampled` has exact T2R
-            and R2T over `samples` random subsets in complementary pairs (unbiased); `mean` and `max` are controls without
-            subsets: the mean similarity, and the single best region.
+        aggregator: `exact` enumerates the subsets (R at most 16); `nla` is T1 + T2 of the paper, O(R); `sampled` has
+            exact T2R and R2T over `samples` random subsets in complementary pairs (unbiased); `mean` and `max` are
+            controls without subsets: the mean similarity, and the single best region.
         tau, zeta: of the non-linear aggregators. cost: b above.
         generator: of the random subsets.
 
@@ -137,13 +137,16 @@ def all_subsets(count: int, *, device: torch.device | None = None) -> Tensor:
 def sample_subsets(
     count: int, samples: int, *, generator: torch.Generator | None = None, device: torch.device | None = None
 ) -> Tensor:
-    """Indicators of `samples` uniform subsets, each followed by its complement, S R: pairing removes most of the variance."""
+    """Indicators of `samples` uniform subsets, each followed by its complement, S R: pairing removes most of the
+    variance.
+    """
     half = torch.randint(0, 2, (samples // 2, count), generator=generator).bool().to(device)
     return torch.cat([half, ~half])
 
 
 def _exact(rule: Aggregation, s: Tensor, region_mask: Tensor, phrase_mask: Tensor) -> PowersetScores:
-    # Regions that are not real add 0 to every subset, so the mean over the subsets of all R equals that of the real ones.
+    # Regions that are not real add 0 to every subset, so the mean over the subsets of all R equals that of the real
+    # ones.
     assert rule.subsets_SR is not None
     s = s * region_mask
     subset_scores = (s @ rule.subsets_SR.T).masked_fill(~phrase_mask, NEVER).amax(-2)
@@ -153,7 +156,9 @@ def _exact(rule: Aggregation, s: Tensor, region_mask: Tensor, phrase_mask: Tenso
 
 
 def _nla(rule: Aggregation, s: Tensor, region_mask: Tensor, phrase_mask: Tensor) -> PowersetScores:
-    """T1 and T2 with one transcendental: q = log1p(exp(−|x|)), softplus(x) = relu(x) + q, log cosh(x/2) = |x|/2 + q − log 2."""
+    """T1 and T2 with one transcendental: q = log1p(exp(−|x|)), softplus(x) = relu(x) + q,
+    log cosh(x/2) = |x|/2 + q − log 2.
+    """
     x = s / rule.tau
     size = x.abs()
     q = torch.log1p(torch.exp(-size))
@@ -171,7 +176,9 @@ def _mean(rule: Aggregation, s: Tensor, region_mask: Tensor, phrase_mask: Tensor
 
 
 def _max(rule: Aggregation, s: Tensor, region_mask: Tensor, phrase_mask: Tensor) -> PowersetScores:
-    """Control: the single best phrase of a region and the single best region of a phrase, in units of one region each."""
+    """Control: the single best phrase of a region and the single best region of a phrase, in units of one region
+    each.
+    """
     count = region_mask.sum(-1).clamp_min(1)
     best_phrase = (s.masked_fill(~phrase_mask, NEVER).amax(-2, keepdim=True) * region_mask).sum(-1)[..., 0]
     best_region = s.masked_fill(~region_mask, NEVER).amax(-1) * region_mask.any(-1)

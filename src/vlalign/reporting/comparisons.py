@@ -114,8 +114,14 @@ def _draw_bars(axes: Axes, kind: str, *, results: Results, colours: Mapping[str,
     if chance is not None:
         axes.axvline(chance, color=INK, linewidth=1.0, linestyle=(0, (2, 2)))
         axes.annotate(
-            "chance", (chance, 1), xycoords=("data", "axes fraction"), xytext=(2, 1), textcoords="offset points",
-            fontsize=7, color=MUTED, va="bottom",
-        )  # fmt: skip
+            "chance",
+            (chance, 1),
+            xycoords=("data", "axes fraction"),
+            xytext=(2, 1),
+            textcoords="offset points",
+            fontsize=7,
+            color=MUTED,
+            va="bottom",
+        )
     axes.set(xlim=(0, 112), ylim=(len(results.arms) - 0.5, -0.6), xticks=[0, 25, 50, 75, 100], xlabel="% of phrases")
     axes.set_title(kind.replace("_", " "), pad=14)

@@ -103,8 +103,9 @@ def write_report(
 
 def _environment() -> jinja2.Environment:
     loader = jinja2.PackageLoader("vlalign.reporting")
-    return jinja2.Environment(loader=loader, autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True,
-                              lstrip_blocks=True)  # fmt: skip
+    return jinja2.Environment(
+        loader=loader, autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
 
 
 def _sections(results: Results, figures: Sequence[Path]) -> list[Section]:

@@ -88,8 +88,8 @@ def _draw_masks(axes: Axes, scene: SceneDrawing, index: int) -> None:
         meant = region in scene.referents[index]
         if not mask.any():
             continue
-        axes.contour(mask.astype(float), levels=[0.5], colors=[to_rgb(INK if meant else MUTED)],
-                     linewidths=1.8 if meant else 0.7)  # fmt: skip
+        colour, width = (INK, 1.8) if meant else (MUTED, 0.7)
+        axes.contour(mask.astype(float), levels=[0.5], colors=[to_rgb(colour)], linewidths=width)
         y, x = (float(places.mean()) for places in np.nonzero(mask))
         best = region in scene.chosen(index)
         axes.text(

@@ -29,8 +29,9 @@ from vlalign.training.optim import learning_rate, optimizer
 
 log = logging.getLogger(__name__)
 
-COLUMNS = ("step", "lr", "loss", "contrastive", "powerset", "cs", "positive_share", "logit_scale", "grad_norm",
-           "pairs_per_second", "data_seconds")  # fmt: skip
+TERMS = ("contrastive", "powerset", "cs")
+SPEED = ("pairs_per_second", "data_seconds")
+COLUMNS = ("step", "lr", "loss", *TERMS, "positive_share", "logit_scale", "grad_norm", *SPEED)
 # As in CLIP: the temperature never falls below 0.01.
 MAX_LOGIT_SCALE = 4.6052
 
@@ -52,8 +53,8 @@ class Inputs:
 def pretrain(config: dict[str, Any], *, seed: int, inputs: Inputs, output: Path, checkpoints: Path) -> None:
     """Train the run of `config` (see `params.Run.config`) and write its folder.
 
-    Continues from the last checkpoint of the same params and data, with the same weights as an uninterrupted run. Raises
-    VlalignError when a term of the loss is not finite or an input is missing.
+    Continues from the last checkpoint of the same params and data, with the same weights as an uninterrupted run.
+    Raises VlalignError when a term of the loss is not finite or an input is missing.
     """
     params = RunParams.model_validate(config["params"])
     torch.use_deterministic_algorithms(True)
@@ -164,16 +165,16 @@ class Trainer:
         for name, term in terms.items():
             if not torch.isfinite(term):
                 raise VlalignError(
-                    f"the {name} term is {term.item()} at step {self.step}: lower train.learning_rate or the weight of the term"
+                    f"the {name} term is {term.item()} at step {self.step}: "
+                    "lower train.learning_rate or the weight of the term"
                 )
 
 
 def progress_bar() -> Progress:
     """The bar of one run: step, loss, throughput, time left."""
-    return Progress(
-        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[terms]}"),
-        TimeRemainingColumn(), console=console, transient=True,
-    )  # fmt: skip
+    name, terms = TextColumn("{task.description}"), TextColumn("{task.fields[terms]}")
+    columns = (name, BarColumn(), MofNCompleteColumn(), terms, TimeRemainingColumn())
+    return Progress(*columns, console=console, transient=True)
 
 
 def history_csv(history: list[dict[str, float]]) -> str:

@@ -1,6 +1,7 @@
 """The total loss of a run: InfoNCE + λ · powerset + weight · D_CS."""
 
 import math
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -41,7 +42,7 @@ class Objective(nn.Module):
     def _powerset(self, image: ImageFeatures, text: TextFeatures, batch: Batch, generator: torch.Generator) -> Tensor:
         params = self.params.powerset
         regions, phrases = align(image, text, batch, params)
-        rule = {
+        rule: dict[str, Any] = {
             "region_mask": batch.region_mask,
             "phrase_mask": batch.phrase_mask,
             "aggregator": params.aggregator,
@@ -64,7 +65,9 @@ class Objective(nn.Module):
 
 def align(image: ImageFeatures, text: TextFeatures, batch: Batch, params: PowersetParams) -> tuple[Tensor, Tensor]:
     """Regions I R D and phrases C P D of a batch."""
-    assert batch.coverage is not None and batch.words is not None and batch.members is not None
+    assert batch.coverage is not None
+    assert batch.words is not None
+    assert batch.members is not None
     regions = pool_regions(image.patches_IVD.float(), batch.coverage)
     phrases = pool_phrases(text.tokens_CLD.float(), batch.words, batch.members, normalise=params.phrases.normalise)
     if params.centre:
@@ -78,7 +81,8 @@ def positive_share(image: ImageFeatures, text: TextFeatures, batch: Batch, param
 
     Near 100 the best subset is always all regions, and the powerset does nothing.
     """
-    assert batch.phrase_mask is not None and batch.region_mask is not None
+    assert batch.phrase_mask is not None
+    assert batch.region_mask is not None
     regions, phrases = align(image, text, batch, params)
     real = batch.phrase_mask[:, :, None] & batch.region_mask[:, None]
     return 100 * ((phrases @ regions.mT)[real] > params.cost).float().mean().item()

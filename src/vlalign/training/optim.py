@@ -11,7 +11,8 @@ from vlalign.params import TrainParams
 
 def optimizer(modules: Iterable[nn.Module], params: TrainParams) -> torch.optim.AdamW:
     """Weight decay on matrices alone: gains, biases, temperatures and embeddings are left out, as in open_clip."""
-    decayed, free = [], []
+    decayed: list[nn.Parameter] = []
+    free: list[nn.Parameter] = []
     for module in modules:
         for name, parameter in module.named_parameters():
             matrix = parameter.ndim >= 2 and "embedding" not in name

@@ -1,0 +1,193 @@
+import json
+import re
+from pathlib import Path
+
+import jsonschema
+import pytest
+import yaml
+
+from vlalign import params
+from vlalign.errors import VlalignError
+
+ROOT = Path(__file__).parents[1]
+DEFAULTS = yaml.safe_load((ROOT / "params.yaml").read_text())
+OVERLAYS = sorted((ROOT / "config").rglob("*.yaml"))
+SCHEMA = ROOT / "workflow" / "schemas" / "params.schema.json"
+
+
+@pytest.fixture(autouse=True)
+def _repository(monkeypatch):
+    """Towers are named relative to the repository."""
+    monkeypatch.chdir(ROOT)
+
+
+def parse(path=None, value=None):
+    """The defaults with one key changed."""
+    return params.parse(params.merged(DEFAULTS, params.nested(path, value)) if path else DEFAULTS)
+
+
+def configs(loaded):
+    return {name: run.config() for name, run in loaded.all_runs.items()}
+
+
+def test_defaults_load():
+    loaded = params.load("params.yaml")
+    assert list(loaded.all_runs)[: len(loaded.runs.arms)] == list(loaded.runs.arms)
+    assert loaded.focus in loaded.all_runs
+    assert isinstance(loaded.model.tower, dict), "a tower's file is read when the params are"
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS, ids=lambda path: str(path.relative_to(ROOT / "config")))
+def test_overlays_load(overlay):
+    loaded = params.load("params.yaml", overlay)
+    assert loaded.root != DEFAULTS["root"], "every overlay writes to a folder of its own"
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "named"),
+    [
+        ("train.stepz", 3, "train.stepz: unknown key"),
+        ("objective.powerset.regions.numbr", 3, "objective.powerset.regions.numbr: unknown key"),
+        ("objective.powerset.tau", 0, "objective.powerset.tau"),
+        ("objective.powerset.tau", -0.1, "objective.powerset.tau"),
+        ("objective.powerset.zeta", 1.5, "objective.powerset.zeta"),
+        ("objective.powerset.regions.count", 0, "objective.powerset.regions.count"),
+        ("objective.powerset.samples", 3, "objective.powerset.samples"),
+        ("objective.powerset", {"aggregator": "exact", "regions": {"count": 17}}, "regions.count must be at most 16"),
+        ("objective.cs.sigma", "mean", "objective.cs.sigma"),
+        ("train.steps", "many", "train.steps"),
+        ("train.steps", 1.5, "train.steps"),
+        ("train.betas", [0.9], "train.betas"),
+        ("train", [1], "train"),
+        ("dataset.images", {"train": 3, "dev": 3}, "dataset.images"),
+        ("model.tower", "config/towers/absent.json", "model.tower: this file does not exist"),
+        ("model.tower", "params.json", "model.tower"),
+        ("runs.arms", ["clip", "absent"], "runs.arms: 'absent'"),
+        ("runs.ablations", ["absent"], "runs.ablations: 'absent'"),
+        ("runs.seeds", [], "runs.seeds"),
+        ("focus", "absent", "focus: 'absent'"),
+        ("arms.clip", {"objective": {"powersets": {}}}, "arms.clip.objective.powersets: unknown key"),
+        ("arms.powerclip", {"objective": {"powerset": {"tau": -1}}}, "arms.powerclip.objective.powerset.tau"),
+        ("evaluation.split", "train", "evaluation.split"),
+        ("evaluation.split", "validation", "benchmarks: transfer"),
+    ],
+)
+def test_mistakes_name_the_key(path, value, named):
+    with pytest.raises(VlalignError, match=re.escape(named)):
+        parse(path, value)
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"arm": "absent"}, "ablations.grid.arm: 'absent'"),
+        ({"param": "objective.powerset.tua"}, "ablations.grid.objective.powerset.tua: unknown key"),
+        ({"values": [0.1, -1]}, "ablations.grid.objective.powerset.tau"),
+        ({"values": [0.1, 1e-1]}, "ablations.grid: the run 'grid-0.1' exists twice"),
+        ({"values": []}, "ablations.0.values"),
+        ({"set": {"trian": {}}}, "ablations.grid.trian: unknown key"),
+    ],
+)
+def test_mistakes_in_a_grid_name_it(change, named):
+    grid = {"name": "grid", "arm": "powerclip", "param": "objective.powerset.tau", "values": [0.1], **change}
+    with pytest.raises(VlalignError, match=re.escape(named)):
+        params.parse({**DEFAULTS, "runs": {**DEFAULTS["runs"], "ablations": ["grid"]}, "ablations": [grid]})
+
+
+def test_a_missing_key_is_named():
+    with pytest.raises(VlalignError, match="model: Field required"):
+        params.parse({key: value for key, value in DEFAULTS.items() if key != "model"})
+
+
+def test_all_mistakes_are_told_at_once():
+    changed = params.merged(DEFAULTS, {"train": {"steps": 0, "batch_size": 1}})
+    with pytest.raises(VlalignError, match=r"(?s)train\.steps.*train\.batch_size"):
+        params.parse(changed)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"), [(None, "does not exist"), ("a: [", "not a YAML"), ("- 1", "not a YAML")]
+)
+def test_a_params_file_that_cannot_be_read_is_named(tmp_path, content, message):
+    path = tmp_path / "odd.yaml"
+    if content is not None:
+        path.write_text(content)
+    with pytest.raises(VlalignError, match=rf"odd\.yaml.*{message}"):
+        params.load("params.yaml", path)
+
+
+def test_numbers_that_yaml_reads_as_text_are_numbers():
+    assert yaml.safe_load("1e-3") == "1e-3"
+    assert parse("train.learning_rate", "1e-3").train.learning_rate == 0.001
+    assert parse("objective.cs.sigma", "5e-1").objective.cs.sigma == 0.5
+    assert (
+        parse("arms.powerclip.objective.powerset.tau", "1e-2").all_runs["powerclip"].params.objective.powerset.tau
+        == 0.01
+    )
+
+
+def test_the_median_heuristic_and_several_kernels_are_kept():
+    assert parse("objective.cs.sigma", "median").objective.cs.sigma == "median"
+    assert parse("objective.cs.sigma", [0.5, "1e0"]).objective.cs.sigma == (0.5, 1.0)
+
+
+def test_runs_of_a_grid_are_named_by_their_values():
+    grid = params.Ablation(name="tau", arm="powerclip", param="objective.powerset.tau", values=(1, 0.001, "sum"))
+    assert [grid.run_name(value) for value in grid.values] == ["tau-1", "tau-0.001", "tau-sum"]
+    assert "tau-0.001" in parse().all_runs
+
+
+def test_a_grid_lays_its_value_and_set_over_its_arm():
+    runs = parse().all_runs
+    ours, arm = runs["regions-4"].params.model_dump(), runs["powerclip"].params.model_dump()
+    assert ours["objective"]["powerset"]["regions"] == {"kinds": ("mask", "box"), "count": 4}
+    ours["objective"]["powerset"]["regions"] = arm["objective"]["powerset"]["regions"]
+    assert ours == arm
+    assert runs["regions-4"].config()["ablation"] == {
+        "name": "regions",
+        "param": "objective.powerset.regions.count",
+        "value": 4,
+    }
+
+
+def test_changing_one_value_of_a_grid_changes_one_run():
+    grids = json.loads(json.dumps(DEFAULTS["ablations"]))
+    assert grids[0]["values"][2] == 0.01
+    grids[0]["values"][2] = 0.02
+    before, after = configs(parse()), configs(parse("ablations", grids))
+    assert set(before) - set(after) == {"tau-0.01"}
+    assert set(after) - set(before) == {"tau-0.02"}
+    assert all(after[name] == before[name] for name in set(after) & set(before))
+
+
+def test_the_focus_changes_no_run():
+    assert configs(parse("focus", "clip")) == configs(parse())
+
+
+def test_a_tower_given_by_name_or_by_content_is_kept():
+    assert parse("model.tower", "ViT-B-16").model.tower == "ViT-B-16"
+    assert params.parse({**DEFAULTS, "model": {"tower": {"embed_dim": 8}}}).model.tower == {"embed_dim": 8}
+
+
+def test_the_config_of_a_run_is_plain_json():
+    config = parse().all_runs["powerclip-cs"].config()
+    assert json.loads(json.dumps(config)) == config
+    assert params.RunParams.model_validate(config["params"]) == parse().all_runs["powerclip-cs"].params
+
+
+def test_the_digest_depends_on_values_alone():
+    assert params.digest({"a": 1, "b": [2]}) == params.digest({"b": [2], "a": 1})
+    assert params.digest({"a": 1}) != params.digest({"a": 2})
+
+
+def test_the_schema_on_disk_is_current():
+    assert json.loads(SCHEMA.read_text()) == params.schema(), (
+        "run: vlalign schema > workflow/schemas/params.schema.json"
+    )
+
+
+def test_the_schema_accepts_the_defaults_and_refuses_typos():
+    validator = jsonschema.Draft202012Validator(params.schema())
+    validator.check_schema(params.schema())
+    assert not list(validator.iter_errors(DEFAULTS))
+    assert list(validator.iter_errors(params.merged(DEFAULTS, {"train": {"stepz": 3}})))
