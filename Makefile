@@ -8,7 +8,7 @@ export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 .PHONY: all demo test record experiments lint clean
 
 all: $(READY)
-	$(SNAKEMAKE) all
+	$(SNAKEMAKE) -- all
 	@echo "Report: results/report.html"
 
 demo: $(READY)
@@ -16,7 +16,7 @@ demo: $(READY)
 	@echo "Report: demo/results/report.html"
 
 test: $(READY)
-	python -m pytest -n 2
+	python -m pytest -n 2 --dist loadgroup
 
 # Put the finished results under DVC and commit the record.
 record: $(READY)

@@ -141,7 +141,9 @@ def test_a_grid_lays_its_value_and_set_over_its_arm():
     runs = parse().all_runs
     ours, arm = runs["regions-4"].params.model_dump(), runs["powerclip"].params.model_dump()
     assert ours["objective"]["powerset"]["regions"] == {"kinds": ("mask", "box"), "count": 4}
+    assert ours["train"]["steps"] < arm["train"]["steps"]
     ours["objective"]["powerset"]["regions"] = arm["objective"]["powerset"]["regions"]
+    ours["train"]["steps"] = arm["train"]["steps"]
     assert ours == arm
     assert runs["regions-4"].config()["ablation"] == {
         "name": "regions",

@@ -7,10 +7,12 @@ import json
 import logging
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import typer
+from pydantic import ValidationError
 from rich.logging import RichHandler
+from rich.text import Text
 
 from vlalign import params as parameters
 from vlalign.console import console
@@ -39,8 +41,15 @@ def main() -> None:
     try:
         app()
     except VlalignError as error:
-        console.print(f"[bold red]error:[/] {error}", highlight=False, markup=True)
-        sys.exit(1)
+        _fail(str(error))
+    except ValidationError as error:
+        _fail(f"--config is not valid:\n{parameters.describe(error)}")
+
+
+def _fail(message: str) -> NoReturn:
+    # Neither markup nor folded: messages hold paths, and are searched for in log files.
+    console.print(Text.assemble(("error: ", "bold red"), message), soft_wrap=True)
+    sys.exit(1)
 
 
 def _config(text: str) -> dict[str, Any]:

@@ -113,13 +113,22 @@ def test_a_shard_of_another_size_is_named(tmp_path):
         list(read_split(tmp_path))
 
 
-@pytest.mark.parametrize("keep", [100, 700, 1200])
-def test_a_truncated_shard_is_named(tmp_path, keep):
-    path = write(tmp_path) / "000000.tar"
+def truncate(folder, keep):
+    path = write(folder) / "000000.tar"
     path.write_bytes(path.read_bytes()[:keep])
-    manifest = json.loads((tmp_path / "manifest.json").read_text())
-    with pytest.raises(VlalignError, match=r"000000\.tar has"):
+
+
+@pytest.mark.parametrize("keep", [0, 100, 700, 1200])
+def test_a_truncated_shard_is_named(tmp_path, keep):
+    truncate(tmp_path, keep)
+    with pytest.raises(VlalignError, match=rf"000000\.tar has {keep} bytes, its manifest says"):
         list(read_split(tmp_path))
+
+
+@pytest.mark.parametrize("keep", [0, 100, 700])
+def test_a_shard_that_was_truncated_before_its_manifest_was_written_is_named(tmp_path, keep):
+    truncate(tmp_path, keep)
+    manifest = json.loads((tmp_path / "manifest.json").read_text())
     manifest["shards"][0]["bytes"] = keep
     write_json(tmp_path / "manifest.json", manifest)
     with pytest.raises(VlalignError, match=r"000000\.tar is not a readable tar file"):

@@ -102,9 +102,12 @@ def test_constant_model_finds_nothing() -> None:
 
 def test_perfect_model() -> None:
     case = phrase_case(
-        [[0.9, 0.8, 0.1, 9.0], [0.1, 0.9, 9.0, 9.0]], [[1, 1, 0, 0], [0, 1, 0, 0]], objects=[3, 2],
-        patches=[[0.9, 0.1], [0.1, 0.9]], coverage=[[0.7, 0.2], [0.0, 1.0]],
-    )  # fmt: skip
+        [[0.9, 0.8, 0.1, 9.0], [0.1, 0.9, 9.0, 9.0]],
+        [[1, 1, 0, 0], [0, 1, 0, 0]],
+        objects=[3, 2],
+        patches=[[0.9, 0.1], [0.1, 0.9]],
+        coverage=[[0.7, 0.2], [0.0, 1.0]],
+    )
     scores = set_scores(case, threshold=best_threshold(case))
     assert [scores[name] for name in ("top_k", "recall_at_k", "f1", "exact")] == [100, 100, 100, 100]
     assert scores["chance_top_k"] == pytest.approx(100 * (1 / 3 + 1 / 2) / 2)

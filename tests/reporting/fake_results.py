@@ -90,8 +90,8 @@ def _metrics(random: np.random.Generator, effect: tuple[float, float, float]) ->
 
 
 def _history(path: Path, random: np.random.Generator, *, powerset: bool, cs: bool) -> None:
-    columns = ["step", "lr", "loss", "contrastive", "powerset", "cs", "positive_share", "logit_scale", "grad_norm",
-               "pairs_per_second", "data_seconds"]  # fmt: skip
+    terms, speed = ["contrastive", "powerset", "cs"], ["pairs_per_second", "data_seconds"]
+    columns = ["step", "lr", "loss", *terms, "positive_share", "logit_scale", "grad_norm", *speed]
     with path.open("w", newline="") as stream:
         writer = csv.writer(stream)
         writer.writerow(columns)

@@ -77,8 +77,8 @@ def test_ablations_take_words_zeros_and_decades(tmp_path, values):
 def figures_grid(results, values):
     """Results in which each value names the same made-up run."""
     clip = results.runs[0]
-    runs = [replace(clip, name=f"run-{i}", ablation={"name": "made-up", "param": "p", "value": value})
-            for i, value in enumerate(values)]  # fmt: skip
+    grid = {"name": "made-up", "param": "p"}
+    runs = [replace(clip, name=f"run-{i}", ablation={**grid, "value": value}) for i, value in enumerate(values)]
     metrics = results.metrics | {run.name: results.metrics["clip"] for run in runs}
     return replace(results, metrics=metrics, runs=(*results.runs, *runs))
 

@@ -26,9 +26,7 @@ def write_phrases(split, output):
                 {"start": start, "end": end, "text": caption[start:end], "tag": "NN"}
                 for start, end in word_ranges(caption)
             ]
-            pairs = [
-                {"label": "NP", "first": n, "last": n + 2, "start": 0, "end": 0} for n in range(len(words) - 1)
-            ]
+            pairs = [{"label": "NP", "first": n, "last": n + 2, "start": 0, "end": 0} for n in range(len(words) - 1)]
             rows.append(
                 {"key": sample.key, "caption_index": index, "caption": caption, "words": words, "constituents": pairs}
             )

@@ -43,9 +43,10 @@ def test_a_resumed_run_equals_an_uninterrupted_one(config, inputs, tmp_path, mon
             raise KilledError
         return step(trainer)
 
-    with monkeypatch.context() as patch, pytest.raises(KilledError):
-        patch.setattr(loop.Trainer, "take_step", killed)
+    monkeypatch.setattr(loop.Trainer, "take_step", killed)
+    with pytest.raises(KilledError):
         train(config(), inputs, tmp_path / "killed")
+    monkeypatch.setattr(loop.Trainer, "take_step", step)
     assert not (tmp_path / "killed" / "run").exists()
     resumed = train(config(), inputs, tmp_path / "killed")
     assert same(whole, resumed)

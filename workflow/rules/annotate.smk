@@ -26,7 +26,7 @@ rule parser:
 
 rule phrases:
     input:
-        code("annotate/parser", "annotate/phrases", "annotate/words", "data/shards"),
+        code("annotate/parser", "annotate/phrases", "annotate/tokens", "annotate/words", "data/shards"),
         split="data/scenes/{split}/manifest.json",
         parser="data/parser/manifest.json",
     output:

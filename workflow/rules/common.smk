@@ -55,12 +55,24 @@ def as_json(value):
     return json.dumps(value.model_dump(mode="json") if hasattr(value, "model_dump") else value, sort_keys=True)
 
 
-def code(*patterns):
+# What turns a trained model and annotated data into features.
+ENCODING = [
+    "models/*",
+    "objectives/*",
+    "data/shards",
+    "data/transforms",
+    "annotate/phrases",
+    "annotate/tokens",
+    "annotate/regions",
+]
+
+
+def code(*patterns, without=()):
     """Files of the package, relative to the working directory: an edit reruns the rules that use them."""
     source = REPOSITORY / "src" / "vlalign"
-    files = sorted(file for pattern in patterns for file in source.glob(f"{pattern}.py"))
-    assert files, f"no code matches {patterns}"
-    return [os.path.relpath(file) for file in files]
+    wanted, unwanted = ({file for name in names for file in source.glob(f"{name}.py")} for names in (patterns, without))
+    assert wanted - unwanted, f"no code matches {patterns}"
+    return [os.path.relpath(file) for file in sorted(wanted - unwanted)]
 
 
 def run_folder(run, seed):

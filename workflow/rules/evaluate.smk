@@ -5,16 +5,7 @@ rule evaluate:
         expand("data/scenes/zeroshot/{split}/manifest.json", split=HELD_OUT),
         f"data/scenes/composition/{PARAMS.evaluation.split}/manifest.json",
         expand("data/annotations/{kind}/{split}/manifest.json", kind=["phrases", "regions"], split=HELD_OUT),
-        code(
-            "evaluation/*",
-            "models/*",
-            "objectives/*",
-            "data/shards",
-            "data/transforms",
-            "annotate/phrases",
-            "annotate/tokens",
-            "annotate/regions",
-        ),
+        code("evaluation/*", *ENCODING, without=["evaluation/illustrate", "evaluation/precision"]),
         model="results/runs/{run}/seed-{seed}/model.safetensors",
         tower="results/runs/{run}/seed-{seed}/open_clip_config.json",
     output:

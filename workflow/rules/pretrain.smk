@@ -1,17 +1,7 @@
 rule pretrain:
     input:
         unpack(annotations_of_run),
-        code=code(
-            "objectives/*",
-            "models/*",
-            "training/*",
-            "data/batches",
-            "data/shards",
-            "data/transforms",
-            "annotate/phrases",
-            "annotate/tokens",
-            "annotate/regions",
-        ),
+        code=code("training/*", "data/batches", *ENCODING),
         split="data/scenes/train/manifest.json",
     output:
         expand("results/runs/{{run}}/seed-{{seed}}/{name}", name=RUN_FILES),

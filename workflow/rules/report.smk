@@ -22,7 +22,7 @@ COMPARED = list(dict.fromkeys(name for name in (PARAMS.report.baseline, SUBJECT)
 
 rule collect:
     input:
-        code("reporting/collect", "reporting/headline", "reporting/stats"),
+        code("reporting/collect", "reporting/headline", "reporting/results", "reporting/stats"),
         metrics=[metric_files(run, seed) for run, seed in SELECTED],
         runs=[f"{run_folder(run, seed)}/run.json" for run, seed in SELECTED],
     output:
@@ -46,14 +46,14 @@ rule focus:
     log:
         "logs/focus.log",
     params:
-        run=run_folder(PARAMS.focus, RUNS[PARAMS.focus].seeds[0]),
+        run=lambda wildcards, input: Path(input.run).parent,
     shell:
         "vlalign focus --metrics {input.metrics} --run {params.run} --output . 2> {log}"
 
 
 rule precision:
     input:
-        code("evaluation/precision", "objectives/*", "models/*", "data/batches"),
+        code("evaluation/precision", "data/batches", *ENCODING),
         expand("data/annotations/{kind}/validation/manifest.json", kind=["phrases", "regions"]),
         "data/scenes/validation/manifest.json",
         model=f"{run_folder(SUBJECT, RUNS[SUBJECT].seeds[0])}/model.safetensors",
@@ -71,7 +71,8 @@ rule precision:
 
 rule illustrate:
     input:
-        code("evaluation/illustrate", "reporting/similarity", "reporting/embeddings", "reporting/style"),
+        code("evaluation/*", *ENCODING, without=["evaluation/precision"]),
+        code("reporting/similarity", "reporting/embeddings", "reporting/cells", "reporting/style"),
         [f"{run_folder(run, FIRST_SEED)}/model.safetensors" for run in SHOWN],
         f"data/scenes/{PARAMS.evaluation.split}/manifest.json",
         f"data/annotations/phrases/{PARAMS.evaluation.split}/manifest.json",

@@ -2,6 +2,7 @@
 again.
 """
 
+import itertools
 import random
 from dataclasses import dataclass, replace
 
@@ -17,11 +18,15 @@ TINTS = {"red": (229, 57, 53), "green": (67, 160, 71), "blue": (30, 120, 229), "
 BACKGROUNDS = {"white": (250, 250, 250), "pink": (252, 210, 220), "gray": (198, 200, 204), "cyan": (195, 238, 245)}
 SIZES = ("large", "small")
 INVERSE = {"left": "right", "right": "left", "above": "below", "below": "above"}
+BASIC = {"left": "left", "right": "left", "above": "above", "below": "above"}
 STRATA = ("simple", "clutter")
 # Simple scenes are drawn with their relation along one axis; this is how far the objects stand from the middle.
 OFFSET = 0.245
 # Half of the simple scenes' objects keep their own colours: with tints everywhere, colour is all that is learnt.
 NATURAL_SHARE = 0.5
+
+
+Fact = tuple[object, ...]
 
 
 @dataclass(frozen=True)
@@ -58,17 +63,30 @@ class Scene:
             for instance in group.instances
         ]
 
-    def facts(self) -> frozenset[tuple[object, ...]]:
-        """What a full caption can say of the scene, as comparable facts: two scenes are confusable if one's include the
-        other's.
-        """
-        facts: set[tuple[object, ...]] = {(group.name, group.tint, group.size, group.count) for group in self.groups}
+    def stated(self, mentioned: tuple[int, ...] | None = None) -> frozenset[Fact]:
+        """What a full caption says that names these groups (all of them by default)."""
+        groups = self.groups if mentioned is None else [self.groups[index] for index in mentioned]
+        facts: set[Fact] = {(group.name, group.tint, group.size, group.count) for group in groups}
         if self.relation:
-            first, second = ((group.name, group.tint) for group in self.groups[:2])
-            relation = self.relation
-            if relation in ("right", "below"):
-                first, second, relation = second, first, INVERSE[relation]
-            facts.add((first, relation, second))
+            first, second = self.groups[:2]
+            if self.relation in ("right", "below"):
+                first, second = second, first
+            facts.add((first.name, first.tint, BASIC[self.relation], second.name, second.tint))
+        return frozenset(facts)
+
+    def truths(self) -> frozenset[Fact]:
+        """All that a full caption could truly say: a caption fits this picture if what it states is among them."""
+        facts: set[Fact] = set()
+        for group in self.groups:
+            sizes = {self.sizes[instance - 1] for instance in group.instances}
+            for size in (None, *(sizes if len(sizes) == 1 else ())):
+                facts.update((group.name, group.tint, size, count) for count in range(1, group.count + 1))
+        for first, second in itertools.permutations(self.groups, 2):
+            pairs = itertools.product(first.instances, second.instances)
+            ends = [(self.centres[one - 1], self.centres[other - 1]) for one, other in pairs]
+            for axis, relation in enumerate(("left", "above")):
+                if any(one[axis] < other[axis] for one, other in ends):
+                    facts.add((first.name, first.tint, relation, second.name, second.tint))
         return frozenset(facts)
 
 

@@ -16,7 +16,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from vlalign.data.captions import Node, caption, mention
 from vlalign.data.drawing import draw
-from vlalign.data.layout import CLASSES, INVERSE, TINTS, Group, Scene, sample_scene
+from vlalign.data.layout import CLASSES, INVERSE, TINTS, Fact, Group, Scene, sample_scene
 from vlalign.data.shards import Sample, encode_png, write_split
 from vlalign.files import write_json, write_text
 from vlalign.params import ScenesParams
@@ -48,7 +48,9 @@ def split_samples(split: str, images: int, params: ScenesParams) -> Iterator[Sam
     for index in range(images):
         stratum = "simple" if index % 100 < 100 * params.simple_share else "clutter"
         while True:
-            scene = sample_scene(rng, stratum, classes=params.classes)
+            # One object with its attributes is true of many pictures, so held-out scenes have at least two.
+            count = None if split == "train" or stratum != "simple" else rng.choices((2, 3), (0.8, 0.2))[0]
+            scene = sample_scene(rng, stratum, classes=params.classes, objects=count)
             if split == "train":
                 nodes = [caption(scene, rng, mentioned=mention(scene, rng)) for _ in range(params.captions)]
                 break
@@ -60,30 +62,25 @@ def split_samples(split: str, images: int, params: ScenesParams) -> Iterator[Sam
 
 
 class Gallery:
-    """The scenes of a held-out split so far; refuses one that would make a caption true of two pictures."""
+    """The scenes of a held-out split so far; refuses one that would make a caption true of two pictures.
+
+    A caption is taken at its word: "a dog" is true of two dogs. An unnamed colour means the object's own.
+    """
 
     def __init__(self) -> None:
-        self.scenes: list[frozenset[tuple[object, ...]]] = []
-        self.captions: list[frozenset[tuple[object, ...]]] = []
+        self.truths: list[frozenset[Fact]] = []
+        self.stated: list[frozenset[Fact]] = []
 
     def admits(self, scene: Scene, mentions: list[tuple[int, ...] | None]) -> bool:
         """Whether `scene`, described by `mentions` of its groups, can join; if so it has joined."""
-        facts = scene.facts()
-        said = {_said(scene, mentioned) for mentioned in mentions}
-        if any(words <= other for words in said for other in self.scenes) or any(
-            words <= facts for words in self.captions
-        ):
+        truths, stated = scene.truths(), {scene.stated(mentioned) for mentioned in mentions}
+        if any(facts <= other for facts in stated for other in self.truths):
             return False
-        self.scenes.append(facts)
-        self.captions.extend(said)
+        if any(facts <= truths for facts in self.stated):
+            return False
+        self.truths.append(truths)
+        self.stated.extend(stated)
         return True
-
-
-def _said(scene: Scene, mentioned: tuple[int, ...] | None) -> frozenset[tuple[object, ...]]:
-    """The facts that a full caption states."""
-    if mentioned is None:
-        return scene.facts()
-    return replace(scene, groups=tuple(scene.groups[index] for index in mentioned)).facts()
 
 
 def _sample(key: str, scene: Scene, nodes: list[Node], *, size: int) -> Sample:

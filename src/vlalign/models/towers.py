@@ -73,7 +73,7 @@ class DualEncoder(nn.Module):
         return ImageFeatures(F.normalize(patches.mean(1) if self.pooling == "average" else pooled, dim=-1), patches)
 
     def encode_text(self, tokens_CL: Tensor) -> TextFeatures:
-        """Features of token ids, of at most `context_length` columns."""
+        """Features of token ids of `context_length` columns."""
         mask = torch.arange(tokens_CL.shape[1], device=tokens_CL.device) <= tokens_CL.argmax(1, keepdim=True)
         pooled, tokens = self.clip.text(tokens_CL)
         words = _project(tokens, self.clip.text.text_projection)

@@ -82,7 +82,7 @@ class Trainer:
         torch.manual_seed(generator(seed, "weights").initial_seed())
         self.encoder = create(tower_config(params.model.tower), pooling=params.model.pooling).train()
         self.objective = Objective(params.objective)
-        self.optimizer = optimizer([self.encoder, self.objective], params.train)
+        self.optimizer = optimizer(self.encoder, self.objective, params.train)
         powerset = params.objective.powerset
         self.data = PairedSet(
             inputs.split,
@@ -134,14 +134,14 @@ class Trainer:
         loaded = time.perf_counter()
         rate = learning_rate(self.step, train)
         for group in self.optimizer.param_groups:
-            group["lr"] = rate
+            group["lr"] = rate * group["scale"]
         image, text = self.encoder(batch.images, batch.tokens)
         subsets = generator(self.seed, "subsets", self.step)
         loss, terms = self.objective(image, text, self.encoder.logit_scale, batch, subsets)
         self._check_finite(terms)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
-        norm = nn.utils.clip_grad_norm_([*self.encoder.parameters(), *self.objective.parameters()], train.clip_norm)
+        norm = nn.utils.clip_grad_norm_(self.encoder.parameters(), train.clip_norm)
         self.optimizer.step()
         with torch.no_grad():
             self.encoder.logit_scale.clamp_(0, MAX_LOGIT_SCALE)

@@ -1,23 +1,32 @@
 """AdamW with the usual parameter groups, and the learning rate of every step."""
 
 import math
-from collections.abc import Iterable
 
 import torch
 from torch import nn
 
 from vlalign.params import TrainParams
 
+# A temperature is one number on a logarithmic scale: at the rate of the weights it would hardly move in a short run.
+TEMPERATURE_RATE = 10.0
 
-def optimizer(modules: Iterable[nn.Module], params: TrainParams) -> torch.optim.AdamW:
-    """Weight decay on matrices alone: gains, biases, temperatures and embeddings are left out, as in open_clip."""
+
+def optimizer(towers: nn.Module, objective: nn.Module, params: TrainParams) -> torch.optim.AdamW:
+    """Weight decay on matrices alone: gains, biases, temperatures and embeddings are left out, as in open_clip.
+
+    Every group has a `scale`: its learning rate as a multiple of the schedule's.
+    """
     decayed: list[nn.Parameter] = []
     free: list[nn.Parameter] = []
-    for module in modules:
-        for name, parameter in module.named_parameters():
-            matrix = parameter.ndim >= 2 and "embedding" not in name
-            (decayed if matrix else free).append(parameter)
-    groups = [{"params": decayed, "weight_decay": params.weight_decay}, {"params": free, "weight_decay": 0.0}]
+    for name, parameter in towers.named_parameters():
+        matrix = parameter.ndim >= 2 and "embedding" not in name
+        (decayed if matrix else free).append(parameter)
+    groups = [
+        {"params": decayed, "weight_decay": params.weight_decay, "scale": 1.0},
+        {"params": free, "weight_decay": 0.0, "scale": 1.0},
+        {"params": list(objective.parameters()), "weight_decay": 0.0, "scale": TEMPERATURE_RATE},
+    ]
+    groups = [group for group in groups if group["params"]]
     return torch.optim.AdamW(groups, lr=params.learning_rate, betas=params.betas, eps=params.epsilon, fused=True)
 
 

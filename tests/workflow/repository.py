@@ -1,0 +1,142 @@
+"""Real repositories to run Snakemake and DVC in: this project's files, with params that make the whole DAG small."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from vlalign.params import merged
+
+PROJECT = Path(__file__).parents[2]
+# The fewest and shortest runs that still use every rule. Training is long enough to be killed half-way.
+SMALLEST = {
+    "runs": {"arms": ["clip", "powerclip"], "seeds": [0], "ablations": ["tau"]},
+    "dataset": {
+        "images": {"train": 32, "validation": 24, "test": 24},
+        "captions": 1,
+        "zeroshot_images": 12,
+        "composition_items": 2,
+    },
+    "annotate": {"parser": {"trees": 50}},
+    "train": {"steps": 40, "batch_size": 8},
+    "ablations": [
+        {"name": "tau", "arm": "powerclip", "param": "objective.powerset.tau", "values": [0.1], "seeds": [0]}
+    ],
+    "report": {"control": "clip", "precision": {"regions": [2], "pairs": 4}},
+}
+
+
+@dataclass(frozen=True)
+class Repository:
+    """A Git and DVC repository in a temporary folder."""
+
+    root: Path
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """The running interpreter's commands and this repository's code; nobody's own settings of Git."""
+        return {
+            **os.environ,
+            "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]),
+            "PYTHONPATH": str(self.root / "src"),
+            "OMP_NUM_THREADS": "1",
+            "COLUMNS": "200",
+            "GIT_CONFIG_GLOBAL": os.devnull,
+            "DVC_NO_ANALYTICS": "1",
+            "DVC_SITE_CACHE_DIR": str(self.root / ".dvc" / "tmp" / "site"),
+        }
+
+    def attempt(self, *command: str | Path) -> subprocess.CompletedProcess:
+        """Run a command, whatever its exit code; both of its streams are in `stdout`."""
+        return subprocess.run(
+            list(map(str, command)),
+            cwd=self.root,
+            env=self.environment,
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            check=False,
+            timeout=900,
+        )
+
+    def run(self, *command: str | Path) -> str:
+        """What a command prints; it must succeed."""
+        result = self.attempt(*command)
+        assert result.returncode == 0, f"{' '.join(map(str, command))}\n{result.stdout}{self.logs()}"
+        return result.stdout
+
+    def logs(self) -> str:
+        """The ends of the rules' logs, for the message of a failed test."""
+        return "".join(f"\n{path}\n{path.read_text()[-1500:]}" for path in self.root.glob("**/logs/**/*.log"))
+
+    def start(self, *command: str) -> subprocess.Popen:
+        """Start a command as the leader of its own process group."""
+        return subprocess.Popen(
+            command,
+            cwd=self.root,
+            env=self.environment,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+
+    def plan(self) -> set[str]:
+        """The jobs that `snakemake all` would run, such as "collect" or "pretrain run=clip, seed=0"."""
+        return jobs(self.run("snakemake", "--dry-run", "all")) - {"all"}
+
+    def changes(self) -> list[str]:
+        """Lines of `git status`: what is neither committed nor ignored."""
+        return self.run("git", "status", "--porcelain").splitlines()
+
+    def set_params(self, changes: Mapping[str, Any]) -> None:
+        """Change keys of params.yaml."""
+        path = self.root / "params.yaml"
+        path.write_text(yaml.safe_dump(merged(yaml.safe_load(path.read_text()), changes), sort_keys=False))
+
+    def commit(self, message: str) -> None:
+        """Commit everything that Git does not ignore."""
+        self.run("git", "add", "--all")
+        self.run("git", "commit", "--quiet", "--message", message)
+
+    def adopt(self) -> "Repository":
+        """Name an author, in this repository alone."""
+        self.run("git", "config", "user.name", "Tester")
+        self.run("git", "config", "user.email", "tester@example.org")
+        return self
+
+    def copy(self, root: Path) -> "Repository":
+        """The same repository elsewhere. Links are followed: none may lead back to the original."""
+        shutil.copytree(self.root, root)
+        return Repository(root)
+
+
+def jobs(output: str) -> set[str]:
+    """Rule and wildcards of every job that Snakemake announces in its output."""
+    found = set()
+    for rule, details in re.findall(r"^(?:local)?rule (\w+):\n((?: {4}.*\n)*)", output, flags=re.MULTILINE):
+        wildcards = re.search(r"^ {4}wildcards: (.*)$", details, flags=re.MULTILINE)
+        found.add(f"{rule} {wildcards[1]}" if wildcards else rule)
+    return found
+
+
+def new_repository(root: Path) -> Repository:
+    """This project's files as they are now, with the smallest params and nothing recorded, in one commit."""
+    listed = ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"]
+    names = subprocess.run(listed, cwd=PROJECT, check=True, capture_output=True, text=True).stdout.split("\0")
+    for name in names:
+        if (PROJECT / name).is_file() and name != "dvc.lock":
+            (root / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(PROJECT / name, root / name)
+    repository = Repository(root)
+    overlay = yaml.safe_load((PROJECT / "config" / "test.yaml").read_text())
+    repository.set_params(merged(overlay, {"root": ".", "focus": "powerclip", **SMALLEST}))
+    repository.run("git", "init", "--quiet", "--initial-branch", "main")
+    repository.adopt().commit("Project")
+    return repository

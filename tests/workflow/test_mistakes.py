@@ -1,0 +1,39 @@
+"""Mistakes in the params end the workflow before it writes anything, with a message that names the key."""
+
+import pytest
+import yaml
+
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("workflow")]
+
+
+@pytest.mark.parametrize(
+    ("params", "message"),
+    [
+        ({"train": {"stepz": 4}}, "train.stepz: unknown key"),
+        ({"objective": {"powerset": {"tau": 0}}}, "objective.powerset.tau: "),
+        ({"objective": {"powerset": {"regions": {"count": 0}}}}, "objective.powerset.regions.count: "),
+        ({"runs": {"arms": ["clip", "clup"]}}, "runs.arms: 'clup' is not one of"),
+        ({"model": {"tower": "config/towers/none.json"}}, "model.tower: "),
+    ],
+)
+def test_params_that_cannot_be(fresh, tmp_path, params, message):
+    overlay = tmp_path / "overlay.yaml"
+    overlay.write_text(yaml.safe_dump(params))
+    result = fresh.attempt("snakemake", "--configfile", overlay, "--", "all")
+    assert result.returncode != 0
+    assert message in result.stdout
+    assert "Traceback" not in result.stdout
+    assert written(fresh) == set()
+
+
+def test_an_overlay_that_is_missing(fresh):
+    result = fresh.attempt("snakemake", "--configfile", "config/none.yaml", "--", "all")
+    assert result.returncode != 0
+    assert "config/none.yaml" in result.stdout
+    assert written(fresh) == set()
+
+
+def written(repository) -> set[str]:
+    """Files that are not in the commit, ignored ones too."""
+    lines = repository.run("git", "status", "--porcelain", "--ignored").splitlines()
+    return {line[3:] for line in lines} - {".snakemake/"}
