@@ -16,7 +16,7 @@ demo: $(READY)
 	@echo "Report: demo/results/report.html"
 
 test: $(READY)
-	python -m pytest -n 2 --dist loadgroup
+	python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 # Put the finished results under DVC and commit the record.
 record: $(READY)

@@ -11,7 +11,7 @@ from rich.progress import Progress
 from vlalign.console import console
 from vlalign.errors import VlalignError
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 
 def make_experiments(names: Sequence[str]) -> None:
@@ -24,7 +24,7 @@ def make_experiments(names: Sequence[str]) -> None:
     with Progress(console=console) as progress:
         for name in progress.track(names, description="experiments"):
             _run(["dvc", "exp", "run", "--temp", "--force", "--name", name, "--set-param", f"focus={name}"])
-            log.info("%s: experiment made", name)
+            logger.info("%s: experiment made", name)
 
 
 def _require_recorded() -> None:

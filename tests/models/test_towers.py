@@ -158,3 +158,8 @@ def test_embeddings_do_not_depend_on_the_rest_of_the_batch():
         alone = model.encode_image(pictures()[:1]).embedding_ID
         together = model.encode_image(pictures()).embedding_ID[:1]
     assert F.cosine_similarity(alone, together).item() == pytest.approx(1, abs=1e-6)
+
+
+def test_a_tokenizer_that_phrases_cannot_use_is_an_error():
+    with pytest.raises(VlalignError, match="Hugging Face tokenizer"):
+        models.towers.tower_config("ViT-B-16-SigLIP")

@@ -10,7 +10,7 @@ import pytest
 import yaml
 from repository import Repository, jobs
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("workflow")]
+pytestmark = pytest.mark.slow
 
 CLEAN = "Data and pipelines are up to date."
 SUMMARIES = {"collect", "focus", "report"}

@@ -101,6 +101,8 @@ def tower_config(tower: str | dict[str, Any]) -> dict[str, Any]:
     missing = {"embed_dim", "vision_cfg", "text_cfg"} - set(config)
     if missing:
         raise VlalignError(f"model.tower lacks {', '.join(sorted(missing))}, so it is no open_clip config")
+    if config["text_cfg"].get("hf_model_name") or config["text_cfg"].get("hf_tokenizer_name"):
+        raise VlalignError("model.tower needs a Hugging Face tokenizer; choose a tower with CLIP's own")
     return config
 
 

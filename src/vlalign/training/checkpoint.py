@@ -13,7 +13,7 @@ import torch
 
 from vlalign.files import atomic_write
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 
 class Checkpoint:
@@ -30,7 +30,7 @@ class Checkpoint:
             try:
                 fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                log.warning("another process trains this run (lock in %s); waiting for it", self.path.parent)
+                logger.warning("another process trains this run (lock in %s); waiting for it", self.path.parent)
                 fcntl.flock(stream, fcntl.LOCK_EX)
             yield
 
@@ -46,10 +46,10 @@ class Checkpoint:
         try:
             state = torch.load(self.path, map_location="cpu", weights_only=True)
         except Exception as error:  # a file that was cut or overwritten fails in many ways
-            log.warning("%s cannot be read (%s); starting again", self.path, error)
+            logger.warning("%s cannot be read (%s); starting again", self.path, error)
             return None
         if state["params_hash"] != params_hash:
-            log.warning("%s belongs to other params or data; starting again", self.path)
+            logger.warning("%s belongs to other params or data; starting again", self.path)
             return None
         return state
 

@@ -27,7 +27,7 @@ from vlalign.training.checkpoint import Checkpoint
 from vlalign.training.objective import Objective, positive_share
 from vlalign.training.optim import learning_rate, optimizer
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 TERMS = ("contrastive", "powerset", "cs")
 SPEED = ("pairs_per_second", "data_seconds")
@@ -65,7 +65,7 @@ def pretrain(config: dict[str, Any], *, seed: int, inputs: Inputs, output: Path,
         state = checkpoint.load(params_hash=params_hash)
         if state is not None:
             trainer.restore(state)
-            log.info("continuing %s, seed %d, at step %d", config["run"], seed, trainer.step)
+            logger.info("continuing %s, seed %d, at step %d", config["run"], seed, trainer.step)
         trainer.train(checkpoint, params_hash=params_hash, title=f"{config['run']} seed {seed}")
         save(trainer.encoder, output)
         write_text(output / "history.csv", history_csv(trainer.history))
@@ -119,13 +119,12 @@ class Trainer:
             task = bar.add_task(title, total=train.steps, completed=self.step, terms="")
             while self.step < train.steps:
                 row = self.take_step()
-                bar.update(
-                    task, completed=self.step, terms=f"loss {row['loss']:.3f}  {row['pairs_per_second']:.0f} pairs/s"
-                )
+                bar.update(task, completed=self.step, terms=describe(row, train.batch_size))
                 if self.step % train.log_every == 0 or self.step == train.steps:
                     self.history.append(row)
                 if self.step % train.checkpoint_every == 0 and self.step < train.steps:
                     checkpoint.save({**self.state(), "params_hash": params_hash})
+                    logger.info("%s, step %d of %d: %s", title, self.step, train.steps, describe(row, train.batch_size))
 
     def take_step(self) -> dict[str, float]:
         """One optimisation step; returns its row of the history."""
@@ -168,6 +167,12 @@ class Trainer:
                     f"the {name} term is {term.item()} at step {self.step}: "
                     "lower train.learning_rate or the weight of the term"
                 )
+
+
+def describe(row: dict[str, float], batch_size: int) -> str:
+    """Loss, throughput and the share of the step that was spent on loading, of one row of the history."""
+    share = 100 * row["data_seconds"] * row["pairs_per_second"] / batch_size
+    return f"loss {row['loss']:.3f}, {row['pairs_per_second']:.0f} pairs/s, {share:.0f} % loading"
 
 
 def progress_bar() -> Progress:
