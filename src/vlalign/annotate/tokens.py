@@ -1,7 +1,7 @@
 """Which word of a caption each token of a CLIP tokenizer belongs to, found when the tokens are made."""
 
 from collections.abc import Iterator, Sequence
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any, Protocol
 
 import torch
@@ -50,6 +50,8 @@ class TokenMapper:
             )
         self.tokenizer = tokenizer
         self.context_length = context_length or tokenizer.context_length
+        # Captions repeat their words.
+        self._split = lru_cache(maxsize=50_000)(self._split_word)
 
     def encode(self, caption: str, words: Sequence[Span]) -> tuple[LongTensor, LongTensor]:
         """Token ids and the index of the word that owns each token, both of length L = context_length.
@@ -72,15 +74,21 @@ class TokenMapper:
 
     def _pieces(self, caption: str) -> Iterator[tuple[int, int]]:
         """(token id, first character) of the pieces of a clean caption."""
+        for match in self.tokenizer.pat.finditer(caption):
+            for token, offset in self._split(match[0]):
+                yield token, match.start() + offset
+
+    def _split_word(self, word: str) -> tuple[tuple[int, int], ...]:
+        """(token id, first character) of the pieces of one match of the tokenizer's pattern."""
         tokenizer = self.tokenizer
-        for match in tokenizer.pat.finditer(caption):
-            # The symbols of a piece are bytes, so a piece may even begin in the middle of a character.
-            characters = [place for place, character in enumerate(match[0], match.start()) for _ in character.encode()]
-            symbols = "".join(tokenizer.byte_encoder[byte] for byte in match[0].encode())
-            offset = 0
-            for piece in tokenizer.bpe(symbols).split(" "):
-                yield tokenizer.encoder[piece], characters[offset]
-                offset += len(piece.removesuffix("</w>"))
+        # The symbols of a piece are bytes, so a piece may even begin in the middle of a character.
+        characters = [place for place, character in enumerate(word) for _ in character.encode()]
+        symbols = "".join(tokenizer.byte_encoder[byte] for byte in word.encode())
+        pieces, offset = [], 0
+        for piece in tokenizer.bpe(symbols).split(" "):
+            pieces.append((tokenizer.encoder[piece], characters[offset]))
+            offset += len(piece.removesuffix("</w>"))
+        return tuple(pieces)
 
 
 def _owners(length: int, words: Sequence[Span]) -> list[int]:
