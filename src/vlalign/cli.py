@@ -209,7 +209,7 @@ def focus(
     output: Output,
 ) -> None:
     """Put one run's metrics, params and history at the root, for `dvc metrics`, `dvc params` and `dvc plots`."""
-    from vlalign.reporting.everything import focus_files
+    from vlalign.reporting.collect import focus_files
 
     focus_files(metrics, run, output)
 

@@ -39,7 +39,8 @@ class ScenesParams(Strict):
     )
     image_size: Annotated[int, Field(ge=32, le=512)] = Field(default=96, description="Side of a picture in pixels")
     captions: Count = Field(default=4, description="Captions of each image")
-    classes: Annotated[int, Field(ge=4, le=28)] = Field(default=20, description="Object classes")
+    # A cluttered scene has up to five groups of different classes, and hard negatives need one class more.
+    classes: Annotated[int, Field(ge=6, le=28)] = Field(default=20, description="Object classes")
     simple_share: Share = Field(default=0.5, description="Share of simple scenes; the others are cluttered")
     zeroshot_images: Count = Field(default=1000, description="Images of each zero-shot split")
     composition_items: Count = Field(default=250, description="Hard negatives of each category and split")

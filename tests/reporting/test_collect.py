@@ -47,7 +47,7 @@ def test_missing_run_json_is_named(tmp_path):
 def test_focus_holds_headline_means_one_level_deep(run_dirs):
     metrics = collect(run_dirs)
     small = focus(metrics, "clip")
-    assert small["grounding"].keys() == {"top_k", "exact", "pointing_accuracy"}
+    assert small["grounding"].keys() == {"top_k", "multiple_top_k", "multiple_exact", "pointing_accuracy"}
     assert small["retrieval"].keys() == {"image_to_text_r1", "text_to_image_r1"}
     assert small["zeroshot"]["accuracy"] == round(metrics["clip"]["zeroshot.accuracy"]["mean"], 4)
     assert all(isinstance(value, float) for benchmark in small.values() for value in benchmark.values())

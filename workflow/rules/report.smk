@@ -37,7 +37,7 @@ rule collect:
 
 rule focus:
     input:
-        code("reporting/everything", "reporting/collect", "reporting/headline"),
+        code("reporting/collect", "reporting/headline", "reporting/results", "reporting/stats"),
         metrics="results/metrics.json",
         run=f"{run_folder(PARAMS.focus, RUNS[PARAMS.focus].seeds[0])}/run.json",
         history=f"{run_folder(PARAMS.focus, RUNS[PARAMS.focus].seeds[0])}/history.csv",

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from vlalign.errors import VlalignError
-from vlalign.files import read_json, write_json
+from vlalign.files import read_json, write_json, write_text
 from vlalign.reporting.headline import HEADLINE
 from vlalign.reporting.results import Collected, read_run
 from vlalign.reporting.stats import spread
@@ -51,6 +51,19 @@ def focus(metrics: Collected, run: str) -> dict[str, dict[str, float]]:
 def collect_metrics(run_dirs: Sequence[str | Path], output: str | Path) -> None:
     """Write `collect(run_dirs)` as JSON."""
     write_json(output, collect(run_dirs))
+
+
+def focus_files(metrics: str | Path, run_dir: str | Path, output: str | Path) -> None:
+    """Write `metrics.json`, `focus.json` (effective params) and `focus.csv` (history) of one run into `output`.
+
+    They have the same names whatever the run, so that `dvc metrics diff`, `dvc params diff` and `dvc plots` compare
+    experiments.
+    """
+    run_dir, output = Path(run_dir), Path(output)
+    run = read_json(run_dir / "run.json")
+    write_json(output / "metrics.json", focus(read_json(metrics), run["run"]))
+    write_json(output / "focus.json", {"run": run["run"], **run["params"]})
+    write_text(output / "focus.csv", (run_dir / "history.csv").read_text(encoding="utf-8"))
 
 
 def _summary(seeds: dict[str, float]) -> dict[str, Any]:

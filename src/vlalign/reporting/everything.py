@@ -4,8 +4,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
-from vlalign.files import read_json, write_json, write_text
-from vlalign.reporting.collect import focus
 from vlalign.reporting.figures import draw_ablation, draw_differences, draw_grounding, draw_precision, draw_training
 from vlalign.reporting.report import write_report
 from vlalign.reporting.results import Results, load_results
@@ -59,16 +57,3 @@ def draw_all(results: Results, precision: Path, folder: Path) -> list[Path]:
         paths.append(folder / f"precision-{direction}.svg")
         draw_precision(precision, paths[-1], direction=direction)
     return paths
-
-
-def focus_files(metrics: str | Path, run_dir: str | Path, output: str | Path) -> None:
-    """Write `metrics.json`, `focus.json` (effective params) and `focus.csv` (history) of one run into `output`.
-
-    They have the same names whatever the run, so that `dvc metrics diff`, `dvc params diff` and `dvc plots` compare
-    experiments.
-    """
-    run_dir, output = Path(run_dir), Path(output)
-    run = read_json(run_dir / "run.json")
-    write_json(output / "metrics.json", focus(read_json(metrics), run["run"]))
-    write_json(output / "focus.json", {"run": run["run"], **run["params"]})
-    write_text(output / "focus.csv", (run_dir / "history.csv").read_text(encoding="utf-8"))
