@@ -66,6 +66,17 @@ def test_bounds_of_the_aggregators(seed, tau):
     assert (low.r2t - tau * math.log(p.shape[1]) <= exact.r2t + slack).all()
 
 
+@settings(max_examples=25, deadline=None)
+@given(seed=st.integers(0, 10_000), aggregator=st.sampled_from(["mean", "max"]))
+def test_controls_equal_their_definitions(seed, aggregator):
+    phi, p, region_mask, phrase_mask = problem(seed)
+    scores = powerset_scores(phi, p, region_mask=region_mask, phrase_mask=phrase_mask, aggregator=aggregator)
+    for i, c, s in pairs(phi, p, region_mask, phrase_mask):
+        r2t, t2r = reference.controls(s)[aggregator]
+        assert scores.r2t[i, c].item() == pytest.approx(r2t, abs=1e-12)
+        assert scores.t2r[i, c].item() == pytest.approx(t2r, abs=1e-12)
+
+
 def test_sampled_is_unbiased():
     phi, p, *_ = problem(3, images=2, masked=False)
     exact = powerset_scores(phi, p, aggregator="exact").r2t

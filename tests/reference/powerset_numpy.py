@@ -33,6 +33,17 @@ def nla(s_PR, *, tau, zeta, cost=0.0):
     return tau * np.logaddexp.reduce(inner), t1
 
 
+def controls(s_PR):
+    """(R2T, T2R) without subsets: of the mean similarity, then of the single best partner; 0 without a real pair."""
+    s = np.asarray(s_PR, float)
+    if s.size == 0:
+        return {"mean": (0.0, 0.0), "max": (0.0, 0.0)}
+    total = np.mean([sum(row) for row in s])
+    best_phrase = sum(max(row[r] for row in s) for r in range(s.shape[1]))
+    best_region = np.mean([s.shape[1] * max(row) for row in s])
+    return {"mean": (total / 2, total), "max": (best_phrase, best_region)}
+
+
 def triplet(scores, *, margin, negatives):
     """Mean over rows plus mean over columns, negatives searched one by one."""
     scores = np.asarray(scores, float)

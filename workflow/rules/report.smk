@@ -15,7 +15,7 @@ REPORT_FILES = [
     expand("results/figures/{name}.svg", name=[*DRAWN, *ILLUSTRATED]),
 ]
 FIRST_SEED = PARAMS.runs.seeds[0]
-# The plane shows the arms without controls and collapsed losses; similarities are drawn for the baseline and the subject.
+# The plane shows every arm but the control; similarities are drawn for the baseline and the subject.
 SHOWN = [name for name in PARAMS.runs.arms if name != PARAMS.report.control]
 COMPARED = list(dict.fromkeys(name for name in (PARAMS.report.baseline, SUBJECT) if name in SHOWN))
 

@@ -1,7 +1,7 @@
 """open_clip towers that give embeddings and tokens in one joint space.
 
 open_clip returns pooled embeddings, or tokens before their projection, and its text tower cannot pool by averaging;
-PowerCLIP needs projected patch and word tokens and averages both (section 4.1).
+PowerCLIP needs projected patch and word tokens and averages both.
 """
 
 import copy

@@ -1,4 +1,4 @@
-"""Triplet margin loss on powerset scores, differentiated at the mined pairs alone (PowerCLIP, section 3.5).
+"""Triplet margin loss on powerset scores, differentiated at the mined pairs alone (PowerCLIP, section 3).
 
 The gradient of a triplet loss with one negative per row touches three pairs per row. All pairs are scored without a
 graph, in tiles; the negatives are found; only their pairs and the positives are scored again with a graph. Value and

@@ -1,4 +1,4 @@
-"""Scores between the powerset of an image's regions and the phrases of a caption (PowerCLIP, sections 3.2-3.4).
+"""Scores between the powerset of an image's regions and the phrases of a caption (PowerCLIP, sections 3 and 4).
 
 With s[r, B] = ⟨φ_r, p_B⟩ a subset A of regions scores a phrase B as Σ_{r ∈ A} (s[r, B] − b), where b is the cost of a
 region (0 as published). For every image and caption
@@ -64,7 +64,7 @@ def powerset_scores(
     samples: int = 16,
     generator: torch.Generator | None = None,
 ) -> PowersetScores:
-    """Scores of every image with every caption.
+    """Scores of every image with every caption, I C in either direction.
 
     Args:
         regions_IRD: regions φ. phrases_CPD: phrases p.
@@ -156,8 +156,10 @@ def _exact(rule: Aggregation, s: Tensor, region_mask: Tensor, phrase_mask: Tenso
 
 
 def _nla(rule: Aggregation, s: Tensor, region_mask: Tensor, phrase_mask: Tensor) -> PowersetScores:
-    """T1 and T2 with one transcendental: q = log1p(exp(−|x|)), softplus(x) = relu(x) + q,
-    log cosh(x/2) = |x|/2 + q − log 2.
+    """T1 and T2 (definitions 1 and 2).
+
+    One transcendental serves both: with q = log1p(exp(−|x|)),
+    softplus(x) = relu(x) + q and log cosh(x/2) = |x|/2 + q − log 2.
     """
     x = s / rule.tau
     size = x.abs()
@@ -176,14 +178,11 @@ def _mean(rule: Aggregation, s: Tensor, region_mask: Tensor, phrase_mask: Tensor
 
 
 def _max(rule: Aggregation, s: Tensor, region_mask: Tensor, phrase_mask: Tensor) -> PowersetScores:
-    """Control: the single best phrase of a region and the single best region of a phrase, in units of one region
-    each.
-    """
-    count = region_mask.sum(-1).clamp_min(1)
-    best_phrase = (s.masked_fill(~phrase_mask, NEVER).amax(-2, keepdim=True) * region_mask).sum(-1)[..., 0]
-    best_region = s.masked_fill(~region_mask, NEVER).amax(-1) * region_mask.any(-1)
-    r2t = _without_phrases(best_phrase / count[..., 0], phrase_mask)
-    return PowersetScores(r2t * count[..., 0], _phrase_mean(best_region, phrase_mask) * count[..., 0])
+    """Control: the best phrase of every region, and R times the best region of every phrase: on the scale of a sum."""
+    best_phrase = s.masked_fill(~phrase_mask, NEVER).amax(-2)
+    best_region = s.masked_fill(~region_mask, NEVER).amax(-1) * region_mask.sum(-1)
+    r2t = _without_phrases((best_phrase * region_mask[..., 0, :]).sum(-1), phrase_mask)
+    return PowersetScores(r2t, _phrase_mean(best_region, phrase_mask))
 
 
 FORMULAS: dict[str, Callable[[Aggregation, Tensor, Tensor, Tensor], PowersetScores]] = {
