@@ -1,7 +1,7 @@
 rule pretrain:
     input:
         unpack(annotations_of_run),
-        code=code("training/*", "data/batches", *ENCODING),
+        code=code("training/*", *ENCODING),
         split="data/scenes/train/manifest.json",
     output:
         expand("results/runs/{{run}}/seed-{{seed}}/{name}", name=RUN_FILES),

@@ -1,1 +1,1 @@
-"""Samples on disk: the embedded dataset, shards with manifests, and what turns them into batches."""
+"""Samples on disk: the embedded dataset, shards with manifests, and pictures as tensors."""

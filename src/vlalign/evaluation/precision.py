@@ -10,12 +10,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from vlalign.data.batches import PairedSet, generator
 from vlalign.files import write_text
 from vlalign.models import load
 from vlalign.objectives import pool_phrases, pool_regions
 from vlalign.objectives.powerset import Aggregation, all_subsets, sample_subsets
 from vlalign.params import PhraseChoice, PrecisionParams, RegionChoice
+from vlalign.training.batches import PairedSet, generator
 
 COLUMNS = (
     "features",

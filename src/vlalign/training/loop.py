@@ -16,13 +16,13 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from torch import nn
 
 from vlalign.console import console
-from vlalign.data.batches import PairedSet, generator
 from vlalign.data.shards import fingerprint
 from vlalign.errors import VlalignError
 from vlalign.files import write_json, write_text
 from vlalign.models import create, save
 from vlalign.models.towers import tower_config
 from vlalign.params import RunParams, digest
+from vlalign.training.batches import PairedSet, generator
 from vlalign.training.checkpoint import Checkpoint
 from vlalign.training.objective import Objective, positive_share
 from vlalign.training.optim import learning_rate, optimizer

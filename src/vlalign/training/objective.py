@@ -8,10 +8,10 @@ import torch.nn.functional as F
 from open_clip import ClipLoss
 from torch import Tensor, nn
 
-from vlalign.data.batches import Batch
 from vlalign.models import ImageFeatures, TextFeatures
 from vlalign.objectives import centre, cs_divergence, pool_phrases, pool_regions, powerset_loss, powerset_scores
 from vlalign.params import ObjectiveParams, PowersetParams
+from vlalign.training.batches import Batch
 
 
 class Objective(nn.Module):

@@ -9,12 +9,12 @@ from annotated_scenes import COUNT, PARAMS, constituents_of, phrase_rows, words_
 from vlalign import models
 from vlalign.annotate.parser import Constituent, Word
 from vlalign.annotate.phrases import ParsedCaption
-from vlalign.data.batches import PairedSet, choose_phrases, generator
 from vlalign.data.shards import Sample, decode_image, decode_instances, encode_png, read_split, write_split
 from vlalign.data.transforms import preprocess
 from vlalign.errors import VlalignError
 from vlalign.files import read_json, write_json
 from vlalign.params import PhraseChoice, RegionChoice
+from vlalign.training.batches import PairedSet, choose_phrases, generator
 
 PHRASES, REGIONS = PhraseChoice(labels=("NP",), count=4), RegionChoice(kinds=("mask", "box"), count=5)
 

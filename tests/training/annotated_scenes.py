@@ -45,8 +45,8 @@ def write_phrases(folder, rows):
     write_json(folder / "manifest.json", {"shards": [{"name": "000000.parquet"}]})
 
 
-def write_annotated(folder):
+def write_annotated(folder, *, images=COUNT):
     """`split`, `phrases` and `regions` below `folder`."""
-    write_split(folder / "split", split_samples("train", COUNT, PARAMS), source={}, shard_size=5)
+    write_split(folder / "split", split_samples("train", images, PARAMS), source={}, shard_size=5)
     write_phrases(folder / "phrases", (row for sample in read_split(folder / "split") for row in phrase_rows(sample)))
     annotate_split(folder / "split", folder / "regions", RegionsParams(boxes=4))
