@@ -193,3 +193,14 @@ def test_the_schema_accepts_the_defaults_and_refuses_typos():
     validator.check_schema(params.schema())
     assert not list(validator.iter_errors(DEFAULTS))
     assert list(validator.iter_errors(params.merged(DEFAULTS, {"train": {"stepz": 3}})))
+
+
+def test_an_arm_may_have_seeds_of_its_own():
+    runs = parse("arms.clip.seeds", [7]).all_runs
+    assert runs["clip"].seeds == (7,)
+    assert runs["powerclip"].seeds == parse().runs.seeds
+
+
+def test_a_key_that_no_arm_has_is_named():
+    with pytest.raises(VlalignError, match=r"arms\.clip\.steps: unknown key"):
+        parse("arms.clip.steps", 3)

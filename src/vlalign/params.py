@@ -21,6 +21,7 @@ Count = Annotated[int, Field(ge=1)]
 Positive = Annotated[float, Field(gt=0)]
 NonNegative = Annotated[float, Field(ge=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
+Seed = Annotated[int, Field(ge=0)]
 
 
 class Strict(BaseModel):
@@ -188,6 +189,19 @@ class RunParams(Strict):
     objective: ObjectiveParams = ObjectiveParams()
 
 
+class Arm(Strict):
+    """What an arm changes, and the seeds that it is trained with if not those of `runs`."""
+
+    seeds: Annotated[tuple[Seed, ...], Field(min_length=1)] | None = None
+    model: dict[str, Any] = {}
+    train: dict[str, Any] = {}
+    objective: dict[str, Any] = {}
+
+    def changes(self) -> dict[str, Any]:
+        """Its part of a run's params."""
+        return self.model_dump(exclude={"seeds"})
+
+
 class Ablation(Strict):
     """A grid over one param of an arm."""
 
@@ -195,7 +209,9 @@ class Ablation(Strict):
     arm: Name
     param: str = Field(description="Path of the param below an arm, such as objective.powerset.tau")
     values: tuple[Any, ...] = Field(min_length=1)
-    seeds: tuple[int, ...] | None = Field(default=None, description="The arms' seeds if left out")
+    seeds: Annotated[tuple[Seed, ...], Field(min_length=1)] | None = Field(
+        default=None, description="Those of `runs` if left out"
+    )
     set: dict[str, Any] = Field(default={}, description="Further changes to every run of this grid")
 
     def run_name(self, value: Any) -> str:
@@ -207,7 +223,7 @@ class Selection(Strict):
     """What `all` makes."""
 
     arms: tuple[Name, ...] = Field(min_length=1)
-    seeds: tuple[Annotated[int, Field(ge=0)], ...] = Field(default=(0, 1, 2), min_length=1)
+    seeds: tuple[Seed, ...] = Field(default=(0, 1, 2), min_length=1)
     ablations: tuple[Name, ...] = ()
 
 
@@ -257,7 +273,7 @@ class Params(Strict):
     model: ModelParams
     train: TrainParams = TrainParams()
     objective: ObjectiveParams = ObjectiveParams()
-    arms: dict[Name, dict[str, Any]] = Field(description="Changes to model, train and objective, by arm")
+    arms: dict[Name, Arm] = Field(description="Changes to model, train and objective, by arm")
     ablations: tuple[Ablation, ...] = ()
     evaluation: EvaluationParams = EvaluationParams()
     report: ReportParams = ReportParams()
@@ -281,7 +297,10 @@ class Params(Strict):
     @cached_property
     def all_runs(self) -> dict[str, "Run"]:
         """Every selected run by name: the arms, then the grids' values."""
-        found = {name: Run(name, name, None, None, self.runs.seeds, self._run_params(name)) for name in self.runs.arms}
+        found = {
+            name: Run(name, name, None, None, self.arms[name].seeds or self.runs.seeds, self._run_params(name))
+            for name in self.runs.arms
+        }
         for grid in (grid for grid in self.ablations if grid.name in self.runs.ablations):
             for value in grid.values:
                 name = grid.run_name(value)
@@ -294,7 +313,7 @@ class Params(Strict):
 
     def _run_params(self, arm: str, *changes: Mapping[str, Any], where: str = "") -> RunParams:
         base = {key: getattr(self, key).model_dump() for key in ("model", "train", "objective")}
-        for change in (self.arms[arm], *changes):
+        for change in (self.arms[arm].changes(), *changes):
             base = merged(base, change)
         try:
             return RunParams.model_validate(base)

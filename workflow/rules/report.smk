@@ -14,9 +14,8 @@ REPORT_FILES = [
     "results/report.html",
     expand("results/figures/{name}.svg", name=[*DRAWN, *ILLUSTRATED]),
 ]
-FIRST_SEED = PARAMS.runs.seeds[0]
-# The plane shows every arm but the control; similarities are drawn for the baseline and the subject.
-SHOWN = [name for name in PARAMS.runs.arms if name != PARAMS.report.control]
+# The plane shows the first seed of every arm but the control; similarities are drawn for the baseline and the subject.
+SHOWN = {name: RUNS[name].seeds[0] for name in PARAMS.runs.arms if name != PARAMS.report.control}
 COMPARED = list(dict.fromkeys(name for name in (PARAMS.report.baseline, SUBJECT) if name in SHOWN))
 
 
@@ -73,7 +72,7 @@ rule illustrate:
     input:
         code("evaluation/*", *ENCODING, without=["evaluation/precision"]),
         code("reporting/similarity", "reporting/embeddings", "reporting/cells", "reporting/style"),
-        [f"{run_folder(run, FIRST_SEED)}/model.safetensors" for run in SHOWN],
+        [f"{run_folder(run, seed)}/model.safetensors" for run, seed in SHOWN.items()],
         f"data/scenes/{PARAMS.evaluation.split}/manifest.json",
         f"data/annotations/phrases/{PARAMS.evaluation.split}/manifest.json",
     output:
@@ -82,7 +81,7 @@ rule illustrate:
     log:
         "logs/illustrate.log",
     params:
-        runs=run_options((run, FIRST_SEED) for run in SHOWN),
+        runs=run_options(SHOWN.items()),
         compared=" ".join(f"--compared {run}" for run in COMPARED),
         split=PARAMS.evaluation.split,
     shell:
