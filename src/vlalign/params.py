@@ -190,16 +190,16 @@ class RunParams(Strict):
 
 
 class Arm(Strict):
-    """What an arm changes, and the seeds that it is trained with if not those of `runs`."""
+    """What an arm changes, and how many of the seeds of `runs` it is trained with."""
 
-    seeds: Annotated[tuple[Seed, ...], Field(min_length=1)] | None = None
+    most_seeds: Count | None = Field(default=None, description="The first so many seeds of `runs`; all if left out")
     model: dict[str, Any] = {}
     train: dict[str, Any] = {}
     objective: dict[str, Any] = {}
 
     def changes(self) -> dict[str, Any]:
         """Its part of a run's params."""
-        return self.model_dump(exclude={"seeds"})
+        return self.model_dump(exclude={"most_seeds"})
 
 
 class Ablation(Strict):
@@ -298,7 +298,7 @@ class Params(Strict):
     def all_runs(self) -> dict[str, "Run"]:
         """Every selected run by name: the arms, then the grids' values."""
         found = {
-            name: Run(name, name, None, None, self.arms[name].seeds or self.runs.seeds, self._run_params(name))
+            name: Run(name, name, None, None, self.runs.seeds[: self.arms[name].most_seeds], self._run_params(name))
             for name in self.runs.arms
         }
         for grid in (grid for grid in self.ablations if grid.name in self.runs.ablations):
