@@ -7,6 +7,7 @@ import typer
 from typer.testing import CliRunner
 
 from vlalign import cli
+from vlalign import params as parameters
 from vlalign.errors import VlalignError
 
 ROOT = Path(__file__).parents[1]
@@ -43,7 +44,8 @@ def test_validate_lists_the_runs_of_params(monkeypatch):
     monkeypatch.chdir(ROOT)
     result = RUNNER.invoke(cli.app, ["validate", "params.yaml"])
     assert result.exit_code == 0, result.output
-    assert "powerclip\tseeds 0, 1, 2" in result.output.splitlines()
+    runs = parameters.load("params.yaml").all_runs.values()
+    assert result.output.splitlines() == [f"{run.name}\tseeds {', '.join(map(str, run.seeds))}" for run in runs]
     assert "tau-0.001\tseeds 0" in result.output.splitlines()
 
 
