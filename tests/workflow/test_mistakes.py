@@ -34,6 +34,6 @@ def test_an_overlay_that_is_missing(fresh):
 
 
 def written(repository) -> set[str]:
-    """Files that are not in the commit, ignored ones too."""
+    """Files that are not in the commit, ignored ones too, but for the caches of Snakemake and Python."""
     lines = repository.run("git", "status", "--porcelain", "--ignored").splitlines()
-    return {line[3:] for line in lines} - {".snakemake/"}
+    return {line[3:] for line in lines if "__pycache__" not in line} - {".snakemake/"}
