@@ -52,7 +52,7 @@ rule focus:
 
 rule precision:
     input:
-        code("evaluation/precision", "training/batches", *ENCODING),
+        code("evaluation/precision", "reporting/aggregators", "training/batches", *ENCODING),
         expand("data/annotations/{kind}/validation/manifest.json", kind=["phrases", "regions"]),
         "data/scenes/validation/manifest.json",
         model=f"{run_folder(SUBJECT, RUNS[SUBJECT].seeds[0])}/model.safetensors",

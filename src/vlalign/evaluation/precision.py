@@ -15,19 +15,9 @@ from vlalign.models import load
 from vlalign.objectives import pool_phrases, pool_regions
 from vlalign.objectives.powerset import Aggregation, all_subsets, sample_subsets
 from vlalign.params import PhraseChoice, PrecisionParams, RegionChoice
+from vlalign.reporting.aggregators import COLUMNS
 from vlalign.training.batches import PairedSet, generator
 
-COLUMNS = (
-    "features",
-    "aggregator",
-    "direction",
-    "tau",
-    "zeta",
-    "regions",
-    "samples",
-    "error_relative",
-    "bound_relative",
-)
 PHRASES, WIDTH = 12, 64
 
 

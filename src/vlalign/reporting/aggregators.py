@@ -12,7 +12,8 @@ from vlalign.errors import VlalignError
 from vlalign.reporting.style import MUTED, PALETTE, End, label_ends, panels, placeholder, save, spans_decades, styled
 
 SWEEPS = {"tau": "temperature τ", "zeta": "ζ", "regions": "regions R"}
-COLUMNS = {
+# Of the CSV file that `vlalign precision` writes.
+COLUMNS = (
     "features",
     "aggregator",
     "direction",
@@ -22,7 +23,7 @@ COLUMNS = {
     "samples",
     "error_relative",
     "bound_relative",
-}
+)
 FIXED = {"tau": 1e-3, "zeta": 0.75, "regions": 8.0}
 FLOOR = 1e-7
 
@@ -37,7 +38,7 @@ def draw_precision(precision: str | Path, output: str | Path, *, direction: Lite
     Raises VlalignError when a column is missing.
     """
     table = pd.read_csv(precision)
-    if missing := COLUMNS - set(table.columns):
+    if missing := set(COLUMNS) - set(table.columns):
         raise VlalignError(f"{precision} lacks the columns {', '.join(sorted(missing))}; delete it and measure again")
     table = table.assign(label=[_label(*pair) for pair in zip(table["aggregator"], table["samples"], strict=True)])
     colours = {label: PALETTE[index % len(PALETTE)] for index, label in enumerate(dict.fromkeys(table["label"]))}
