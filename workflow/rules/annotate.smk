@@ -26,7 +26,7 @@ rule parser:
 
 rule phrases:
     input:
-        code("annotate/parser", "annotate/phrases", "annotate/tokens", "annotate/words", "data/shards"),
+        code("annotate/parser", "annotate/phrases", "annotate/tokens", "annotate/words", "annotate/tables", "data/shards"),
         split="data/scenes/{split}/manifest.json",
         parser="data/parser/manifest.json",
     output:
@@ -45,7 +45,7 @@ rule phrases:
 
 rule regions:
     input:
-        code("annotate/regions", "data/shards"),
+        code("annotate/regions", "annotate/tables", "data/shards"),
         split="data/scenes/{split}/manifest.json",
     output:
         "data/annotations/regions/{split}/manifest.json",

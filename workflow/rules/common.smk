@@ -64,6 +64,7 @@ ENCODING = [
     "annotate/phrases",
     "annotate/tokens",
     "annotate/regions",
+    "annotate/tables",
 ]
 
 

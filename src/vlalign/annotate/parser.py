@@ -9,7 +9,7 @@ import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from vlalign.annotate.words import sentence_ranges, word_ranges
 from vlalign.data.shards import fingerprint
@@ -22,8 +22,7 @@ logger = logging.getLogger(__name__)
 LONGEST_WORD = 100
 
 
-@dataclass(frozen=True)
-class Word:
+class Word(NamedTuple):
     """A word, its character range [start, end) in the caption, and its part-of-speech tag."""
 
     start: int
@@ -32,8 +31,7 @@ class Word:
     tag: str
 
 
-@dataclass(frozen=True)
-class Constituent:
+class Constituent(NamedTuple):
     """A labelled range of words, `last` exclusive."""
 
     label: str

@@ -16,6 +16,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from vlalign.annotate.parser import CaptionParser, Constituent, Parse, Word, read_model_manifest
+from vlalign.annotate.tables import structs
 from vlalign.annotate.tokens import clean_caption
 from vlalign.data.shards import fingerprint, read_manifest, read_shard
 from vlalign.errors import VlalignError
@@ -122,9 +123,9 @@ def _row(key: str, index: int, caption: str, parse: Parse, advance: Callable[[in
         "caption_index": index,
         "caption": caption,
         "skipped": parse.skipped,
-        "words": [vars(word) for word in parse.words],
+        "words": [word._asdict() for word in parse.words],
         "constituents": [
-            {**vars(part), "start": parse.words[part.first].start, "end": parse.words[part.last - 1].end}
+            {**part._asdict(), "start": parse.words[part.first].start, "end": parse.words[part.last - 1].end}
             for part in parse.constituents
         ],
     }
@@ -185,17 +186,18 @@ def read_phrases(output_dir: str | Path) -> dict[str, list[ParsedCaption]]:
     for shard in read_json(Path(output_dir) / "manifest.json")["shards"]:
         path = Path(output_dir) / shard["name"]
         try:
-            rows = pq.read_table(path).to_pylist()
+            table = pq.read_table(path)
         except (OSError, pa.ArrowInvalid) as error:
             raise VlalignError(
                 f"{path} cannot be read ({error}); delete {output_dir}/manifest.json and run the workflow again"
             ) from None
-        for row in rows:
-            found.setdefault(row["key"], []).append(_parsed_caption(row))
+        for parsed in _parsed_captions(table):
+            found.setdefault(parsed.key, []).append(parsed)
     return found
 
 
-def _parsed_caption(row: dict[str, Any]) -> ParsedCaption:
-    words = tuple(Word(**word) for word in row.pop("words"))
-    constituents = tuple(Constituent(part["label"], part["first"], part["last"]) for part in row.pop("constituents"))
-    return ParsedCaption(**row, words=words, constituents=constituents)
+def _parsed_captions(table: pa.Table) -> Iterator[ParsedCaption]:
+    words, parts = structs(table, "words", Word), structs(table, "constituents", Constituent)
+    plain = [table[name].to_pylist() for name in ("key", "caption_index", "caption")]
+    for *row, own_words, own_parts, skipped in zip(*plain, words, parts, table["skipped"].to_pylist(), strict=True):
+        yield ParsedCaption(*row, own_words, own_parts, skipped)

@@ -4,16 +4,19 @@ Regions are kept in the picture's own pixels, one Parquet file per shard, joined
 affair.
 """
 
+import math
 import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from vlalign.data.shards import Sample, decode_image, decode_instances, encode_png, read_manifest, read_shard
+from vlalign.annotate.tables import structs
+from vlalign.data.shards import Sample, decode_image, decode_instances, read_manifest, read_shard
 from vlalign.errors import VlalignError
 from vlalign.files import atomic_write, write_json
 from vlalign.params import RegionsParams
@@ -23,9 +26,10 @@ REGION = pa.struct([("kind", pa.string()), *((edge, pa.int32()) for edge in EDGE
 SCHEMA = pa.schema([("key", pa.string()), ("height", pa.int32()), ("width", pa.int32()), ("regions", pa.list_(REGION))])
 
 
-@dataclass(frozen=True)
-class Region:
-    """A box in pixels (right and bottom exclusive) and, for a mask, the label map of its inside as PNG bytes."""
+class Region(NamedTuple):
+    """A box in pixels (right and bottom exclusive) and, for a mask, the bits of its inside: row by row, the first pixel
+    in the highest bit of the first byte.
+    """
 
     kind: str
     left: int
@@ -36,8 +40,12 @@ class Region:
 
     def fill(self, canvas: np.ndarray) -> None:
         """Set the region's pixels of a bool canvas H W."""
-        window = np.s_[self.top : self.bottom, self.left : self.right]
-        canvas[window] = True if self.mask is None else decode_instances(self.mask) > 0
+        window = canvas[self.top : self.bottom, self.left : self.right]
+        window[:] = True if self.mask is None else _unpacked(self.mask, window.shape)
+
+
+def _unpacked(bits: bytes, shape: tuple[int, ...]) -> np.ndarray:
+    return np.unpackbits(np.frombuffer(bits, np.uint8), count=math.prod(shape)).view(bool).reshape(shape)
 
 
 @dataclass(frozen=True)
@@ -89,8 +97,8 @@ def _object_masks(instances: np.ndarray) -> Iterator[Region]:
         rows, columns = np.nonzero(instances == instance)
         if len(rows):
             top, bottom, left, right = rows.min(), rows.max() + 1, columns.min(), columns.max() + 1
-            inside = (instances[top:bottom, left:right] == instance).astype(np.uint8)
-            yield Region("mask", int(left), int(top), int(right), int(bottom), encode_png(inside * 255))
+            inside = np.packbits(instances[top:bottom, left:right] == instance).tobytes()
+            yield Region("mask", int(left), int(top), int(right), int(bottom), inside)
 
 
 def random_box(rng: random.Random, *, height: int, width: int) -> Region:
@@ -108,7 +116,7 @@ def random_box(rng: random.Random, *, height: int, width: int) -> Region:
 
 def _write(path: Path, rows: list[ImageRegions]) -> None:
     table = pa.Table.from_pylist(
-        [{**vars(row), "regions": [vars(region) for region in row.regions]} for row in rows], schema=SCHEMA
+        [{**vars(row), "regions": [region._asdict() for region in row.regions]} for row in rows], schema=SCHEMA
     )
     with atomic_write(path) as temporary:
         pq.write_table(table, temporary, compression="zstd")
@@ -123,6 +131,8 @@ def read_regions(directory: str | Path) -> dict[str, ImageRegions]:
             raise VlalignError(
                 f"{path} is named in the manifest beside it but missing; delete the manifest and run again"
             )
-        for row in pq.read_table(path).to_pylist():
-            found[row["key"]] = ImageRegions(**{**row, "regions": tuple(Region(**region) for region in row["regions"])})
+        table = pq.read_table(path)
+        sizes = (table[name].to_pylist() for name in ("key", "height", "width"))
+        for row in zip(*sizes, structs(table, "regions", Region), strict=True):
+            found[row[0]] = ImageRegions(*row)
     return found

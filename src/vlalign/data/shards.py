@@ -158,9 +158,16 @@ def encode_png(array: np.ndarray) -> bytes:
 def decode_image(data: bytes) -> Image.Image:
     """The picture in RGB; raises VlalignError when the bytes are no image."""
     try:
-        return Image.open(io.BytesIO(data)).convert("RGB")
+        image: Image.Image = Image.open(io.BytesIO(data))
+        # Converting copies; loading decodes, so that damage is found here.
+        return image.convert("RGB") if image.mode != "RGB" else _loaded(image)
     except (UnidentifiedImageError, OSError) as error:
         raise VlalignError(f"an image cannot be decoded ({error})") from None
+
+
+def _loaded(image: Image.Image) -> Image.Image:
+    image.load()
+    return image
 
 
 def decode_instances(data: bytes) -> np.ndarray:

@@ -15,20 +15,18 @@ from typing import TypeVar
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn.utils.rnn import pad_sequence
 
 from vlalign.annotate.phrases import ParsedCaption
 from vlalign.annotate.regions import ImageRegions
 from vlalign.annotate.tokens import TokenMapper
 from vlalign.data.shards import Sample, decode_image, decode_instances, read_split
-from vlalign.data.transforms import coverage, fit_masks, preprocess
+from vlalign.data.transforms import pool_masks, preprocess
 from vlalign.errors import VlalignError
 from vlalign.evaluation.phrases import GoldPhrase, gold_phrases, parsed_captions, word_members
 from vlalign.models import DualEncoder
 from vlalign.objectives import pool_phrases
 
 BATCH_SIZE = 256
-MASK_BATCH = 64
 Item = TypeVar("Item")
 
 
@@ -234,25 +232,6 @@ def box_coverage(
     none = np.zeros((0, 1, 1), dtype=bool)
     boxes = (annotation[key].masks(kinds=("box",)) if key in annotation else none for key in keys)
     return pool_masks(boxes, encoder)
-
-
-def pool_masks(stacks: Iterable[np.ndarray], encoder: DualEncoder) -> tuple[Tensor, Tensor]:
-    """Coverage [I, R, V] (0-1) of each image's masks [R, H, W], padded to the longest stack; and which have a pixel."""
-    coverages: list[Tensor] = []
-    present: list[Tensor] = []
-    # Together: small results between large temporaries, image by image, leave the heap in holes (1 GiB was measured).
-    for batch in _batched(stacks, MASK_BATCH):
-        fitted_RHW = torch.cat([_fitted(masks_RHW, encoder.image_size) for masks_RHW in batch])
-        counts = [len(masks_RHW) for masks_RHW in batch]
-        coverages += coverage(fitted_RHW, encoder.grid).split(counts)
-        present += fitted_RHW.flatten(1).any(1).split(counts)
-    return pad_sequence(coverages, batch_first=True), pad_sequence(present, batch_first=True)
-
-
-def _fitted(masks_RHW: np.ndarray, size: int) -> Tensor:
-    if len(masks_RHW) == 0:
-        return torch.zeros(0, size, size, dtype=torch.bool)
-    return fit_masks(torch.from_numpy(masks_RHW), size)
 
 
 def _instance_masks(sample: Sample) -> np.ndarray:

@@ -6,13 +6,14 @@ from pathlib import Path
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from vlalign.annotate.phrases import ParsedCaption, read_phrases
 from vlalign.annotate.regions import ImageRegions, read_regions
 from vlalign.annotate.tokens import TokenMapper
 from vlalign.data.shards import Sample, decode_image, read_split
-from vlalign.data.transforms import coverage, fit, fit_masks, normalise
+from vlalign.data.transforms import fit, normalise, pool_masks
 from vlalign.errors import VlalignError
 from vlalign.models import DualEncoder
 from vlalign.params import PhraseChoice, RegionChoice
@@ -70,7 +71,9 @@ class PairedSet:
         samples = [sample for sample in read_split(split) if sample.captions]
         if not samples:
             raise VlalignError(f"{split} holds no image with a caption; check the dataset's manifest.json")
-        self.images = torch.stack([fit(decode_image(sample.image), encoder.image_size) for sample in samples])
+        self.images = torch.empty(len(samples), 3, encoder.image_size, encoder.image_size, dtype=torch.uint8)
+        for image, sample in zip(self.images, samples, strict=True):
+            image.copy_(fit(decode_image(sample.image), encoder.image_size))
         counts = torch.tensor([len(sample.captions) for sample in samples])
         self.captions_of, self.first_caption = counts, counts.cumsum(0) - counts
         self.phrases, self.regions = None, None
@@ -125,8 +128,8 @@ def _phrases(
     mapper = TokenMapper(encoder.tokenizer, encoder.context_length)
     width = encoder.context_length
     total = sum(len(sample.captions) for sample in samples)
-    ids, words = torch.zeros(total, width, dtype=torch.long), torch.full((total, width), -1, dtype=torch.int16)
-    members = torch.zeros(total, choice.count, width, dtype=torch.bool)
+    ids, words = np.zeros((total, width), np.int64), np.full((total, width), -1, np.int16)
+    members = np.zeros((total, choice.count, width), bool)
     row = 0
     for sample in samples:
         by_index = {entry.caption_index: entry for entry in parsed.get(sample.key, ())}
@@ -134,12 +137,12 @@ def _phrases(
             entry = by_index.get(index)
             if entry is None:
                 raise VlalignError(f"caption {index} of '{sample.key}' was never parsed; run the phrases rule again")
-            ids[row], owner = mapper.encode(entry.caption, entry.words)
-            words[row] = owner.to(torch.int16)
-            for number, (first, last) in enumerate(choose_phrases(entry, choice, present=set(owner.tolist()))):
+            ids[row], words[row] = (column.numpy() for column in mapper.encode(entry.caption, entry.words))
+            for number, (first, last) in enumerate(choose_phrases(entry, choice, present=set(words[row].tolist()))):
                 members[row, number, first:last] = True
             row += 1
-    return ids, PhraseTable(words, members, members.any(-1))
+    table = PhraseTable(torch.from_numpy(words), torch.from_numpy(members), torch.from_numpy(members.any(-1)))
+    return torch.from_numpy(ids), table
 
 
 def choose_phrases(entry: ParsedCaption, choice: PhraseChoice, *, present: set[int]) -> list[tuple[int, int]]:
@@ -160,10 +163,9 @@ def _regions(
     samples: Sequence[Sample], found: dict[str, ImageRegions], encoder: DualEncoder, choice: RegionChoice
 ) -> Tensor:
     """Coverage of the patch grid by every image's chosen regions, I R V; missing regions are zero."""
-    result = torch.zeros(len(samples), choice.count, encoder.grid[0] * encoder.grid[1])
-    for row, sample in zip(result, samples, strict=True):
+    for sample in samples:
         if sample.key not in found:
             raise VlalignError(f"'{sample.key}' has no regions; run the regions rule again")
-        masks = torch.from_numpy(found[sample.key].masks(kinds=choice.kinds, count=choice.count))
-        row[: len(masks)] = coverage(fit_masks(masks, encoder.image_size), encoder.grid)
-    return result
+    masks = (found[sample.key].masks(kinds=choice.kinds, count=choice.count) for sample in samples)
+    coverage_IRV, _ = pool_masks(masks, encoder)
+    return F.pad(coverage_IRV, (0, 0, 0, choice.count - coverage_IRV.shape[1]))
