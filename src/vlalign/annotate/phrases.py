@@ -198,6 +198,7 @@ def read_phrases(output_dir: str | Path) -> dict[str, list[ParsedCaption]]:
 
 def _parsed_captions(table: pa.Table) -> Iterator[ParsedCaption]:
     words, parts = structs(table, "words", Word), structs(table, "constituents", Constituent)
-    plain = [table[name].to_pylist() for name in ("key", "caption_index", "caption")]
-    for *row, own_words, own_parts, skipped in zip(*plain, words, parts, table["skipped"].to_pylist(), strict=True):
-        yield ParsedCaption(*row, own_words, own_parts, skipped)
+    keys, indices, captions, skipped = (
+        table[name].to_pylist() for name in ("key", "caption_index", "caption", "skipped")
+    )
+    return map(ParsedCaption, keys, indices, captions, words, parts, skipped)
