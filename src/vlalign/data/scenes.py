@@ -49,8 +49,8 @@ def split_samples(split: str, images: int, params: ScenesParams) -> Iterator[Sam
         stratum = "simple" if index % 100 < 100 * params.simple_share else "clutter"
         while True:
             # One object with its attributes is true of many pictures, so held-out scenes have at least two.
-            count = None if split == "train" or stratum != "simple" else rng.choices((2, 3), (0.8, 0.2))[0]
-            scene = sample_scene(rng, stratum, classes=params.classes, objects=count)
+            single_share = params.single_share if split == "train" else 0.0
+            scene = _scene(rng, stratum, single_share=single_share, classes=params.classes)
             if split == "train":
                 nodes = [caption(scene, rng, mentioned=mention(scene, rng)) for _ in range(params.captions)]
                 break
@@ -59,6 +59,11 @@ def split_samples(split: str, images: int, params: ScenesParams) -> Iterator[Sam
                 nodes = [caption(scene, rng, mentioned=groups, full=True) for groups in mentions]
                 break
         yield _sample(f"{index:09d}", scene, nodes, size=params.image_size)
+
+
+def _scene(rng: random.Random, stratum: str, *, single_share: float, classes: int) -> Scene:
+    count = None if stratum != "simple" else 1 if rng.random() < single_share else rng.choices((2, 3), (0.8, 0.2))[0]
+    return sample_scene(rng, stratum, classes=classes, objects=count)
 
 
 class Gallery:
@@ -216,7 +221,8 @@ def contact_sheet(params: ScenesParams, *, columns: int = 6, rows: int = 4, zoom
     pen, font = ImageDraw.Draw(sheet), ImageFont.load_default(11)
     rng = random.Random(f"{params.seed}/sheet")
     for index in range(columns * rows):
-        scene = sample_scene(rng, "simple" if index < columns * rows // 2 else "clutter", classes=params.classes)
+        stratum = "simple" if index < columns * rows // 2 else "clutter"
+        scene = _scene(rng, stratum, single_share=params.single_share, classes=params.classes)
         picture = Image.fromarray(draw(scene, size=params.image_size)[0])
         left, top = index % columns * cell[0] + 12, index // columns * cell[1] + 6
         sheet.paste(picture.resize((side, side), Image.Resampling.NEAREST), (left, top))
