@@ -92,6 +92,14 @@ def test_strata_have_their_share(share):
     assert found["simple"] == 100 * share
 
 
+@pytest.mark.parametrize("share", [0.0, 1.0])
+def test_single_objects_are_in_training_alone(share):
+    params = SMALL.model_copy(update={"simple_share": 1.0, "single_share": share, "image_size": 32})
+    for split in ("train", "test"):
+        counts = {decode_instances(sample.instances).max() for sample in scenes.split_samples(split, 40, params)}
+        assert counts == ({1} if split == "train" and share else {2, 3}), split
+
+
 def test_phrases_name_words_of_their_caption(samples):
     for sample in itertools.chain.from_iterable(samples.values()):
         for phrase in sample.meta["phrases"]:
