@@ -44,7 +44,8 @@ class ScenesParams(Strict):
     classes: Annotated[int, Field(ge=6, le=28)] = Field(default=20, description="Object classes")
     simple_share: Share = Field(default=0.5, description="Share of simple scenes; the others are cluttered")
     single_share: Share = Field(
-        default=0.0, description="Share of the simple training scenes that have one object; the others have two or three"
+        default=0.0,
+        description="Share of the simple training scenes that have one object; the others have two or three",
     )
     zeroshot_images: Count = Field(default=1000, description="Images of each zero-shot split")
     composition_items: Count = Field(default=250, description="Hard negatives of each category and split")

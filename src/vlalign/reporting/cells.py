@@ -1,7 +1,7 @@
 """Numbers as readers see them, and the table that holds them."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from vlalign.reporting.headline import Metric
@@ -39,6 +39,19 @@ class Table:
     header: tuple[str, ...]
     rows: tuple[Row, ...]
     records: Sequence[dict[str, Any]] = field(default=(), repr=False)
+
+
+def turned(table: Table, *, corner: str = "metric") -> Table:
+    """The same table with its rows as columns, for many columns and few rows: a page is taller than wide.
+
+    What was not measured stays told apart: cells of a "chance" row get that tone.
+    """
+    columns = [
+        [replace(cell, tone=cell.tone or row.kind) for cell in row.cells] if row.kind else row.cells
+        for row in table.rows
+    ]
+    rows = tuple(Row(name, cells) for name, cells in zip(table.header[1:], zip(*columns, strict=True), strict=False))
+    return replace(table, header=(corner, *(row.name for row in table.rows)), rows=rows)
 
 
 def number(value: float, *, digits: int = 1, signed: bool = False) -> str:

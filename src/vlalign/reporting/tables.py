@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from vlalign.files import atomic_write
-from vlalign.reporting.cells import MISSING, Cell, Row, Table, difference_cell, number, spread_cell, tone
+from vlalign.reporting.cells import MISSING, Cell, Row, Table, difference_cell, number, spread_cell, tone, turned
 from vlalign.reporting.grounding_table import grounding_table
 from vlalign.reporting.headline import HEADLINE, SHARED_SPACE, Metric
 from vlalign.reporting.published import published_tables
@@ -58,13 +58,14 @@ def measured_tables(results: Results) -> list[Table]:
 
 def arms_table(results: Results) -> Table:
     """Arms by headline metrics, with what guessing scores."""
-    return _metrics_table(
+    table = _metrics_table(
         results,
         HEADLINE,
         name="arms",
         title="Headline metrics of all arms",
         caption=f"{TINTED.format(baseline=results.baseline)} Scores in percent; the modality gap is a distance.",
     )
+    return turned(table)
 
 
 def shared_space_table(results: Results) -> Table:
@@ -102,7 +103,7 @@ def differences_table(results: Results, *, reference: str) -> Table:
     for arm in others:
         rows.append(Row(arm, tuple(_difference(results, arm, metric, reference) for metric in measured)))
         records += [_difference_record(results, arm, metric, reference) for metric in measured]
-    return Table(
+    table = Table(
         f"differences-to-{reference}",
         f"Paired differences to {reference}",
         f"Arm minus {reference}, paired by seed: mean and 95 % Student-t interval. Blue better, orange worse, grey: "
@@ -111,6 +112,7 @@ def differences_table(results: Results, *, reference: str) -> Table:
         tuple(rows),
         [record for record in records if record],
     )
+    return turned(table) if rows else table
 
 
 def composition_table(results: Results) -> Table:
@@ -177,7 +179,7 @@ def ablation_table(results: Results, grid: Grid) -> Table:
     if results.baseline in results.arms:
         cells = tuple(_spread(results, results.baseline, metric) for metric in measured)
         rows.append(Row(results.baseline, cells, kind="chance"))
-    return Table(
+    table = Table(
         f"ablation-{grid.name}",
         f"Ablation: {grid.name}",
         f"{grid.param} of {grid.arm}. {TINTED.format(baseline=results.baseline)}",
@@ -185,6 +187,7 @@ def ablation_table(results: Results, grid: Grid) -> Table:
         tuple(rows),
         records,
     )
+    return turned(table, corner=grid.name)
 
 
 def _spread(results: Results, run: str, metric: Metric) -> Cell:
