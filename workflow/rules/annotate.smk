@@ -26,7 +26,14 @@ rule parser:
 
 rule phrases:
     input:
-        code("annotate/parser", "annotate/phrases", "annotate/tokens", "annotate/words", "annotate/tables", "data/shards"),
+        code(
+            "annotate/parser",
+            "annotate/phrases",
+            "annotate/tokens",
+            "annotate/words",
+            "annotate/tables",
+            "data/shards",
+        ),
         split="data/scenes/{split}/manifest.json",
         parser="data/parser/manifest.json",
     output:
