@@ -162,6 +162,29 @@ def test_changing_one_value_of_a_grid_changes_one_run():
     assert all(after[name] == before[name] for name in set(after) & set(before))
 
 
+def test_a_default_changes_only_the_runs_that_use_it():
+    def changed(path, value):
+        before, after = configs(parse()), configs(parse(path, value))
+        return {name.partition("-")[0] if name in before else name for name in before if before[name] != after[name]}
+
+    tau = changed("objective.powerset.tau", 0.002)
+    assert "powerclip" in tau
+    assert tau.isdisjoint({"clip", "cs", "linear", "single", "tau"})
+    assert changed("objective.cs.sigma", 0.7) == {"cs", "powerclip"}, "powerclip-cs, not powerclip"
+    assert changed("objective.powerset.margin", 0.3) == {"powerclip"}, "powerclip-literal alone has a triplet"
+
+
+def test_what_no_arm_may_say():
+    for path, value, named in (
+        ("runs.seeds", [0, 0], "runs: seeds: 0 stands there more than once"),
+        ("report.control", "nobody", "report.control: 'nobody' is not one of"),
+        ("arms.spare", {"objective": {"powerset": {"foo": 1}}}, r"arms\.spare\.objective\.powerset\.foo: unknown key"),
+        ("objective.powerset.weight", float("inf"), "finite"),
+    ):
+        with pytest.raises(VlalignError, match=named):
+            parse(path, value)
+
+
 def test_the_focus_changes_no_run():
     assert configs(parse("focus", "clip")) == configs(parse())
 

@@ -27,7 +27,7 @@ Seed = Annotated[int, Field(ge=0)]
 class Strict(BaseModel):
     """Base of every part: unknown keys are errors, values do not change after loading."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class ScenesParams(Strict):
@@ -230,6 +230,15 @@ class Selection(Strict):
     seeds: tuple[Seed, ...] = Field(default=(0, 1, 2), min_length=1)
     ablations: tuple[Name, ...] = ()
 
+    @model_validator(mode="after")
+    def _nothing_twice(self) -> "Selection":
+        for key in ("arms", "seeds", "ablations"):
+            values = getattr(self, key)
+            twice = [value for value in dict.fromkeys(values) if values.count(value) > 1]
+            if twice:
+                raise ValueError(f"{key}: {twice[0]!r} stands there more than once")
+        return self
+
 
 class EvaluationParams(Strict):
     """What is measured, and on which split."""
@@ -283,6 +292,12 @@ class Params(Strict):
     report: ReportParams = ReportParams()
 
     @model_validator(mode="after")
+    def _every_arm_is_valid(self) -> "Params":
+        for arm in self.arms:
+            self._run_params(arm)
+        return self
+
+    @model_validator(mode="after")
     def _names_exist(self) -> "Params":
         for key, wanted, known in self._references():
             for name in wanted:
@@ -296,6 +311,8 @@ class Params(Strict):
         yield "runs.ablations", self.runs.ablations, {grid.name for grid in self.ablations}
         for grid in self.ablations:
             yield f"ablations.{grid.name}.arm", (grid.arm,), set(self.arms)
+        for key in ("baseline", "control"):
+            yield f"report.{key}", (getattr(self.report, key),), set(self.arms)
         yield "focus", (self.focus,), set(self.all_runs)
 
     @cached_property
@@ -336,7 +353,32 @@ class Run:
     def config(self) -> dict[str, Any]:
         """What `vlalign pretrain` is told, as plain JSON values."""
         ablation = {"name": self.grid.name, "param": self.grid.param, "value": self.value} if self.grid else None
-        return {"run": self.name, "arm": self.arm, "ablation": ablation, "params": self.params.model_dump(mode="json")}
+        params = relevant(self.params.model_dump(mode="json"))
+        return {"run": self.name, "arm": self.arm, "ablation": ablation, "params": params}
+
+
+# Params that mean nothing to an aggregator or a loss.
+UNUSED = {
+    "mean": ("tau", "zeta", "cost", "samples"),
+    "max": ("tau", "zeta", "cost", "samples"),
+    "exact": ("tau", "zeta", "samples"),
+    "sampled": ("tau", "zeta"),
+    "nla": ("samples",),
+    "triplet": ("temperature",),
+    "cross-entropy": ("margin", "negatives"),
+}
+
+
+def relevant(params: dict[str, Any]) -> dict[str, Any]:
+    """The params of a run without those of terms that are switched off, so that changing these trains nothing again."""
+    objective = {
+        name: {"weight": term["weight"]} if isinstance(term, dict) and not term["weight"] else term
+        for name, term in params["objective"].items()
+    }
+    powerset = objective["powerset"]
+    unused = [name for key in ("aggregator", "loss") for name in UNUSED.get(powerset.get(key, ""), ())]
+    objective["powerset"] = {key: value for key, value in powerset.items() if key not in unused}
+    return {**params, "objective": objective}
 
 
 def nested(path: str, value: Any) -> dict[str, Any]:

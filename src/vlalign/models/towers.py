@@ -122,6 +122,7 @@ def save(encoder: DualEncoder, directory: str | Path) -> None:
     weights = {name: value.detach().cpu().contiguous() for name, value in encoder.clip.state_dict().items()}
     with atomic_write(directory / WEIGHTS) as temporary:
         save_file(weights, temporary, metadata={"format": "pt"})
+        temporary.chmod(0o644)  # safetensors puts a file of its own in the place of ours, for its owner alone
     preprocess = {"mean": list(encoder.image_mean), "std": list(encoder.image_std), "size": encoder.image_size}
     write_json(
         directory / CONFIG,

@@ -75,7 +75,8 @@ def _embeddings(rest: str, results: Results) -> Caption:
         "shared-space",
         0,
         f"Images and captions in two dimensions{f': {rest}' if rest else ''}",
-        "A line joins an image to its caption. A gap shows as two clouds; a closed gap as one, with short lines.",
+        "A line joins an image to its caption. A gap shows where the dots and the triangles keep to different places; "
+        "clouds that hold both are kinds of content.",
         "Plane of the largest variance of both modalities' embeddings together, fitted for each run; the share of the "
         "variance that it holds is given. All panels have one scale.",
     )
@@ -99,7 +100,9 @@ def _ablation(rest: str, results: Results) -> Caption:
         0,
         f"Ablation of {rest}",
         f"Headline metrics along the values of {subject}. Small dots are seeds, large ones their means.",
-        f"Everything else as in the arm. Dashed, with a band: {results.baseline}, mean ± one SD over seeds.",
+        grid.remark + ("" if grid.changed else f" Dashed, with a band: {results.baseline}, mean ± one SD over seeds.")
+        if grid
+        else "",
     )
 
 

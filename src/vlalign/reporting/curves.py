@@ -88,7 +88,8 @@ def _smooth(series: pd.Series) -> pd.Series:
 
 
 def draw_ablation(results: Results, name: str, output: str | Path) -> None:
-    """Draw headline metrics against the values of ablation `name`, beside the baseline's mean and its SD as a band.
+    """Draw headline metrics against the values of ablation `name`, beside the baseline's mean and its SD as a band
+    where the grid's runs were trained as long and otherwise alike.
 
     Small dots are seeds, the line joins their means. The axis is logarithmic where values span decades; values that
     are not all numbers, or that mix zero with decades, stand at equal distances. The caption of the report says what
@@ -113,7 +114,8 @@ def _draw_grid(axes: Axes, grid: Grid, metric: Metric, *, results: Results, colo
     positions = _place(axes, [value for value, _ in grid.points])
     found = [(x, results.values(run, metric.path)) for x, (_, run) in zip(positions, grid.points, strict=True)]
     found = [(x, values) for x, values in found if values]
-    _baseline_band(axes, results.spread(results.baseline, metric.path), name=results.baseline)
+    if not grid.changed:
+        _baseline_band(axes, results.spread(results.baseline, metric.path), name=results.baseline)
     for x, values in found:
         axes.plot([x] * len(values), list(values.values()), "o", color=colour, markersize=3.2, alpha=0.4, mew=0)
     means = [spread(values.values()).mean for _, values in found]

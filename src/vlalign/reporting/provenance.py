@@ -66,7 +66,7 @@ def _params_table(results: Results) -> Table:
     first = {run.name: flat_params(run.params) for run in reversed(results.runs) if run.ablation is None}
     names = sorted(differing(*(first[arm] for arm in results.arms))) if results.arms else []
     rows = [Row(name, tuple(Cell(_shown(first[arm].get(name))) for arm in results.arms)) for name in names]
-    caption = "Every param that is not the same in all arms; all others are equal."
+    caption = f"Every param that is not the same in all arms that use it; {MISSING}: the arm has no use for it."
     return Table("params", "In what the arms differ", caption, ("param", *results.arms), tuple(rows))
 
 

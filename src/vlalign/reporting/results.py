@@ -35,6 +35,15 @@ class Grid:
     param: str
     arm: str
     points: tuple[tuple[Any, str], ...]
+    changed: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def remark(self) -> str:
+        """What else tells its runs from the arm's, in words; such runs compare with each other alone."""
+        if not self.changed:
+            return "Everything else as in the arm."
+        changes = ", ".join(f"{name} {value}" for name, value in sorted(self.changed.items()))
+        return f"All of its runs also have {changes}: compare them with each other, not with the arms."
 
 
 @dataclass(frozen=True)
@@ -128,12 +137,14 @@ def ablation_grids(runs: Sequence[Run]) -> list[Grid]:
 def _grid(name: str, param: str, arm: str, *, members: Sequence[Run], runs: Sequence[Run]) -> Grid:
     points = {run.name: run.ablation["value"] for run in members if run.ablation}
     own = next((run for run in runs if run.ablation is None and run.name == arm), None)
-    if own is not None and differing(own.params, members[0].params) <= {param}:
+    others = differing(own.params, members[0].params) - {param} if own is not None else set()
+    if own is not None and not others:
         value = lookup(own.params, param)
         if value not in points.values():
             points[arm] = value
     ordered = sorted(points.items(), key=lambda item: _order(item[1]))
-    return Grid(name, param, arm, tuple((value, run) for run, value in ordered))
+    changed = {other: lookup(members[0].params, other) for other in others}
+    return Grid(name, param, arm, tuple((value, run) for run, value in ordered), changed)
 
 
 def _order(value: Any) -> tuple[bool, float, str]:
@@ -162,7 +173,10 @@ def flat_params(params: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def differing(*params: Mapping[str, Any]) -> set[str]:
-    """Dotted names of the params that are not the same in all of `params`."""
+    """Dotted names of the params that are not the same in all of `params` that have them."""
     flat = [flat_params(one) for one in params]
-    names = {name for one in flat for name in one}
-    return {name for name in names if any(one.get(name) != flat[0].get(name) for one in flat)}
+    found: dict[str, list[Any]] = {}
+    for one in flat:
+        for name, value in one.items():
+            found.setdefault(name, []).append(value)
+    return {name for name, values in found.items() if any(value != values[0] for value in values)}

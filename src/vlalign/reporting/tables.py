@@ -2,6 +2,7 @@
 
 import csv
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -174,15 +175,19 @@ def ablation_table(results: Results, grid: Grid) -> Table:
     rows, records = [], []
     for value, run in grid.points:
         name = f"{value}" if run != grid.arm else f"{value} ({grid.arm})"
-        rows.append(Row(name, tuple(_spread(results, run, metric) for metric in measured)))
+        cells = tuple(_spread(results, run, metric) for metric in measured)
+        rows.append(Row(name, tuple(replace(cell, tone="") for cell in cells) if grid.changed else cells))
         records += [{"value": value, **record} for record in _spread_records(results, run, measured)]
-    if results.baseline in results.arms:
+    if results.baseline in results.arms and not grid.changed:
         cells = tuple(_spread(results, results.baseline, metric) for metric in measured)
         rows.append(Row(results.baseline, cells, kind="chance"))
     table = Table(
         f"ablation-{grid.name}",
         f"Ablation: {grid.name}",
-        f"{grid.param} of {grid.arm}. {TINTED.format(baseline=results.baseline)}",
+        f"{grid.param} of {grid.arm}. {grid.remark} "
+        + (
+            "Mean ± sample standard deviation over seeds." if grid.changed else TINTED.format(baseline=results.baseline)
+        ),
         (grid.name, *(metric.label for metric in measured)),
         tuple(rows),
         records,
