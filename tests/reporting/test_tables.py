@@ -85,7 +85,10 @@ def test_an_arm_that_differs_in_more_is_no_point_of_the_grid(tmp_path):
 
     changed = {"name": "grid", "param": "b", "value": 1}
     assert len(ablation_grids([run("arm", None, a=1, b=2), run("b-1", changed, a=1, b=1)])[0].points) == 2
-    assert len(ablation_grids([run("arm", None, a=0, b=2), run("b-1", changed, a=1, b=1)])[0].points) == 1
+    (grid,) = ablation_grids([run("arm", None, a=0, b=2), run("b-1", changed, a=1, b=1)])
+    assert len(grid.points) == 1
+    assert grid.changed == {"a": 1}
+    assert "a = 1: compare them with each other, not with the arms" in grid.remark
 
 
 def test_the_smallest_results_have_no_empty_tables(demo):

@@ -27,6 +27,9 @@ class Run:
     record: dict[str, Any] = field(repr=False)
 
 
+WITHOUT_QUOTES = str.maketrans("", "", "'")
+
+
 @dataclass(frozen=True)
 class Grid:
     """One ablation: the runs in which one parameter of one arm takes different values."""
@@ -42,7 +45,9 @@ class Grid:
         """What else tells its runs from the arm's, in words; such runs compare with each other alone."""
         if not self.changed:
             return "Everything else as in the arm."
-        changes = ", ".join(f"{name} {value}" for name, value in sorted(self.changed.items()))
+        changes = ", ".join(
+            f"{name} = {value}".translate(WITHOUT_QUOTES) for name, value in sorted(self.changed.items())
+        )
         return f"All of its runs also have {changes}: compare them with each other, not with the arms."
 
 
