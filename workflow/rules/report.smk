@@ -21,7 +21,7 @@ COMPARED = list(dict.fromkeys(name for name in (PARAMS.report.baseline, SUBJECT)
 
 rule collect:
     input:
-        code("reporting/collect", "reporting/headline", "reporting/results", "reporting/stats"),
+        code("reporting/cells", "reporting/collect", "reporting/headline", "reporting/results", "reporting/stats"),
         metrics=[metric_files(run, seed) for run, seed in SELECTED],
         runs=[f"{run_folder(run, seed)}/run.json" for run, seed in SELECTED],
     output:
@@ -36,7 +36,7 @@ rule collect:
 
 rule focus:
     input:
-        code("reporting/collect", "reporting/headline", "reporting/results", "reporting/stats"),
+        code("reporting/cells", "reporting/collect", "reporting/headline", "reporting/results", "reporting/stats"),
         metrics="results/metrics.json",
         run=f"{run_folder(PARAMS.focus, RUNS[PARAMS.focus].seeds[0])}/run.json",
         history=f"{run_folder(PARAMS.focus, RUNS[PARAMS.focus].seeds[0])}/history.csv",

@@ -62,7 +62,9 @@ def split_samples(split: str, images: int, params: ScenesParams) -> Iterator[Sam
 
 
 def _scene(rng: random.Random, stratum: str, *, single_share: float, classes: int) -> Scene:
-    count = None if stratum != "simple" else 1 if rng.random() < single_share else rng.choices((2, 3), (0.8, 0.2))[0]
+    if stratum != "simple":
+        return sample_scene(rng, stratum, classes=classes)
+    count = 1 if rng.random() < single_share else rng.choices((2, 3), (0.8, 0.2))[0]
     return sample_scene(rng, stratum, classes=classes, objects=count)
 
 

@@ -12,7 +12,7 @@ import tarfile
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
@@ -20,6 +20,7 @@ from PIL import Image, UnidentifiedImageError
 from vlalign.errors import VlalignError
 from vlalign.files import atomic_write, read_json, write_json
 
+Item = TypeVar("Item")
 IMAGE_SUFFIXES = ("png", "jpg", "jpeg", "webp")
 
 
@@ -68,7 +69,7 @@ def write_split(
     """Write `samples` as shards of at most `shard_size`, then the manifest; equal samples give equal bytes."""
     directory = Path(directory)
     shards = []
-    for index, batch in enumerate(_batched(samples, shard_size)):
+    for index, batch in enumerate(batched(samples, shard_size)):
         path = directory / shard_name.format(index)
         with atomic_write(path) as temporary:
             _write_tar(temporary, batch)
@@ -79,8 +80,9 @@ def write_split(
     )
 
 
-def _batched(samples: Iterable[Sample], size: int) -> Iterator[list[Sample]]:
-    iterator = iter(samples)
+def batched(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
+    """Lists of `size` items; the last may be shorter."""
+    iterator = iter(items)
     while batch := list(itertools.islice(iterator, size)):
         yield batch
 

@@ -1,7 +1,6 @@
 """Pictures to tensors, and regions to the patch grid of a tower."""
 
 from collections.abc import Callable, Iterable, Sequence
-from itertools import islice
 
 import numpy as np
 import torch
@@ -11,6 +10,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 from torchvision.transforms.v2 import functional as V
 
+from vlalign.data.shards import batched
 from vlalign.models import DualEncoder
 
 MASK_BATCH = 64
@@ -59,9 +59,8 @@ def pool_masks(stacks: Iterable[np.ndarray], encoder: DualEncoder) -> tuple[Tens
     """Coverage [I, R, V] (0-1) of each image's masks [R, H, W], padded to the longest stack; and which have a pixel."""
     coverages: list[Tensor] = []
     present: list[Tensor] = []
-    iterator = iter(stacks)
     # Together: small results between large temporaries, image by image, leave the heap in holes (1 GiB was measured).
-    while batch := list(islice(iterator, MASK_BATCH)):
+    for batch in batched(stacks, MASK_BATCH):
         fitted_RHW = torch.cat([_fitted(masks_RHW, encoder.image_size) for masks_RHW in batch])
         counts = [len(masks_RHW) for masks_RHW in batch]
         coverages += coverage(fitted_RHW, encoder.grid).split(counts)

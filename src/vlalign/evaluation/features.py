@@ -6,11 +6,9 @@ D embedding, W words.
 
 import dataclasses
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
 import torch
@@ -19,7 +17,7 @@ from torch import Tensor
 from vlalign.annotate.phrases import ParsedCaption
 from vlalign.annotate.regions import ImageRegions
 from vlalign.annotate.tokens import TokenMapper
-from vlalign.data.shards import Sample, decode_image, decode_instances, read_split
+from vlalign.data.shards import Sample, batched, decode_image, decode_instances, read_split
 from vlalign.data.transforms import pool_masks, preprocess
 from vlalign.errors import VlalignError
 from vlalign.evaluation.phrases import GoldPhrase, gold_phrases, parsed_captions, word_members
@@ -27,7 +25,6 @@ from vlalign.models import DualEncoder
 from vlalign.objectives import pool_phrases
 
 BATCH_SIZE = 256
-Item = TypeVar("Item")
 
 
 @dataclass(frozen=True)
@@ -146,7 +143,7 @@ def encode_images(
     device = next(encoder.parameters()).device
     kept: list[Sample] = []
     embeddings, patches = [], []
-    for batch in _batched(samples, batch_size):
+    for batch in batched(samples, batch_size):
         features = encoder.encode_image(prepare([decode_image(sample.image) for sample in batch]).to(device))
         embeddings.append(features.embedding_ID.float().cpu())
         if keep_patches:
@@ -159,7 +156,7 @@ def encode_images(
 def encode_texts(encoder: DualEncoder, texts: Sequence[str], *, batch_size: int = BATCH_SIZE) -> Tensor:
     """Unit-norm embeddings [C, D] of any texts."""
     device = next(encoder.parameters()).device
-    batches = [encoder.tokenizer(batch).to(device) for batch in _batched(texts, batch_size)]
+    batches = [encoder.tokenizer(batch).to(device) for batch in batched(texts, batch_size)]
     return _finite([encoder.encode_text(tokens_CL).embedding_CD.float().cpu() for tokens_CL in batches])
 
 
@@ -183,7 +180,7 @@ def encode_phrases(
     for phrase in phrases:
         by_caption[phrase.caption].append(phrase)
     embeddings, vectors, kept = [], [], []
-    for rows in _batched(range(len(captions)), batch_size):
+    for rows in batched(range(len(captions)), batch_size):
         tokens_CL, word_CL = _word_tokens(encoder, [captions[c] for c in rows], [parses[c] for c in rows])
         features = encoder.encode_text(tokens_CL.to(device))
         embeddings.append(features.embedding_CD.float().cpu())
@@ -248,9 +245,3 @@ def _finite(batches: list[Tensor]) -> Tensor:
             "the encoder gives embeddings that are not finite; its training diverged, lower the learning rate"
         )
     return features
-
-
-def _batched(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
-    iterator = iter(items)
-    while batch := list(islice(iterator, size)):
-        yield batch

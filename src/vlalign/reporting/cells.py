@@ -46,11 +46,8 @@ def turned(table: Table, *, corner: str = "metric") -> Table:
 
     What was not measured stays told apart: cells of a "chance" row get that tone.
     """
-    columns = [
-        [replace(cell, tone=cell.tone or row.kind) for cell in row.cells] if row.kind else row.cells
-        for row in table.rows
-    ]
-    rows = tuple(Row(name, cells) for name, cells in zip(table.header[1:], zip(*columns, strict=True), strict=False))
+    columns = [[replace(cell, tone=cell.tone or row.kind) for cell in row.cells] for row in table.rows]
+    rows = tuple(Row(*named) for named in zip(table.header[1:], zip(*columns, strict=True), strict=bool(columns)))
     return replace(table, header=(corner, *(row.name for row in table.rows)), rows=rows)
 
 
@@ -60,6 +57,13 @@ def number(value: float, *, digits: int = 1, signed: bool = False) -> str:
     if float(text) == 0:
         return text.lstrip("-")
     return ("+" if signed and value > 0 else "") + text.replace("-", "−")
+
+
+def shown(value: Any) -> str:
+    """A param as readers see it."""
+    if isinstance(value, list | tuple):
+        return ", ".join(map(shown, value))
+    return f"{value:g}" if isinstance(value, float) else MISSING if value is None else str(value)
 
 
 def spread_cell(spread: Spread | None, *, digits: int = 1, tone: str = "") -> Cell:

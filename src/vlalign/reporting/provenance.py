@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from vlalign.reporting.cells import MISSING, Cell, Row, Table
+from vlalign.reporting.cells import MISSING, Cell, Row, Table, shown
 from vlalign.reporting.results import Results, Run, differing, flat_params
 
 
@@ -65,22 +65,16 @@ def _unique(values: Any) -> str:
 def _params_table(results: Results) -> Table:
     first = {run.name: flat_params(run.params) for run in reversed(results.runs) if run.ablation is None}
     names = sorted(differing(*(first[arm] for arm in results.arms))) if results.arms else []
-    rows = [Row(name, tuple(Cell(_shown(first[arm].get(name))) for arm in results.arms)) for name in names]
+    rows = [Row(name, tuple(Cell(shown(first[arm].get(name))) for arm in results.arms)) for name in names]
     caption = f"Every param that is not the same in all arms that use it; {MISSING}: the arm has no use for it."
     return Table("params", "In what the arms differ", caption, ("param", *results.arms), tuple(rows))
-
-
-def _shown(value: Any) -> str:
-    if isinstance(value, list | tuple):
-        return ", ".join(map(_shown, value))
-    return f"{value:g}" if isinstance(value, float) else MISSING if value is None else str(value)
 
 
 def sources(manifests: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
     """The distinct `source` entries of the manifests, nested keys joined with dots."""
     found: list[dict[str, str]] = []
     for manifest in manifests:
-        source = {name: _shown(value) for name, value in flat_params(manifest.get("source", {})).items()}
+        source = {name: shown(value) for name, value in flat_params(manifest.get("source", {})).items()}
         if source and source not in found:
             found.append(source)
     return found

@@ -8,6 +8,7 @@ from typing import Any
 
 from vlalign.errors import VlalignError
 from vlalign.files import read_json
+from vlalign.reporting.cells import shown
 from vlalign.reporting.headline import Metric
 from vlalign.reporting.stats import Difference, Spread, paired_difference, spread
 
@@ -27,9 +28,6 @@ class Run:
     record: dict[str, Any] = field(repr=False)
 
 
-WITHOUT_QUOTES = str.maketrans("", "", "'")
-
-
 @dataclass(frozen=True)
 class Grid:
     """One ablation: the runs in which one parameter of one arm takes different values."""
@@ -45,9 +43,7 @@ class Grid:
         """What else tells its runs from the arm's, in words; such runs compare with each other alone."""
         if not self.changed:
             return "Everything else as in the arm."
-        changes = ", ".join(
-            f"{name} = {value}".translate(WITHOUT_QUOTES) for name, value in sorted(self.changed.items())
-        )
+        changes = "; ".join(f"{name} = {shown(value)}" for name, value in sorted(self.changed.items()))
         return f"All of its runs also have {changes}: compare them with each other, not with the arms."
 
 

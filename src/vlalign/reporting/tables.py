@@ -2,7 +2,6 @@
 
 import csv
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +12,9 @@ from vlalign.reporting.headline import HEADLINE, SHARED_SPACE, Metric
 from vlalign.reporting.published import published_tables
 from vlalign.reporting.results import Grid, Results, load_results
 
+SPREAD = "Mean ± sample standard deviation over seeds."
 TINTED = (
-    "Mean ± sample standard deviation over seeds. Coloured where the paired 95 % interval of the difference to "
+    f"{SPREAD} Coloured where the paired 95 % interval of the difference to "
     "{baseline} excludes zero: blue better, orange worse."
 )
 
@@ -113,7 +113,7 @@ def differences_table(results: Results, *, reference: str) -> Table:
         tuple(rows),
         [record for record in records if record],
     )
-    return turned(table) if rows else table
+    return turned(table)
 
 
 def composition_table(results: Results) -> Table:
@@ -175,8 +175,7 @@ def ablation_table(results: Results, grid: Grid) -> Table:
     rows, records = [], []
     for value, run in grid.points:
         name = f"{value}" if run != grid.arm else f"{value} ({grid.arm})"
-        cells = tuple(_spread(results, run, metric) for metric in measured)
-        rows.append(Row(name, tuple(replace(cell, tone="") for cell in cells) if grid.changed else cells))
+        rows.append(Row(name, tuple(_spread(results, run, metric, tinted=not grid.changed) for metric in measured)))
         records += [{"value": value, **record} for record in _spread_records(results, run, measured)]
     if results.baseline in results.arms and not grid.changed:
         cells = tuple(_spread(results, results.baseline, metric) for metric in measured)
@@ -185,9 +184,7 @@ def ablation_table(results: Results, grid: Grid) -> Table:
         f"ablation-{grid.name}",
         f"Ablation: {grid.name}",
         f"{grid.param} of {grid.arm}. {grid.remark} "
-        + (
-            "Mean ± sample standard deviation over seeds." if grid.changed else TINTED.format(baseline=results.baseline)
-        ),
+        + (SPREAD if grid.changed else TINTED.format(baseline=results.baseline)),
         (grid.name, *(metric.label for metric in measured)),
         tuple(rows),
         records,
@@ -195,9 +192,9 @@ def ablation_table(results: Results, grid: Grid) -> Table:
     return turned(table, corner=grid.name)
 
 
-def _spread(results: Results, run: str, metric: Metric) -> Cell:
+def _spread(results: Results, run: str, metric: Metric, *, tinted: bool = True) -> Cell:
     shade = ""
-    if run != results.baseline:
+    if tinted and run != results.baseline:
         difference = results.difference(run, metric.path, reference=results.baseline)
         shade = tone(difference, higher_is_better=metric.higher_is_better)
     shade = shade if shade in ("better", "worse", "changed") else ""

@@ -103,15 +103,16 @@ class PairedSet:
 
     def select(self, images: Tensor, captions: Tensor) -> Batch:
         """The pairs of these image and caption indices."""
-        table, regions = self.phrases, self.regions
+        table = self.phrases
+        coverage = None if self.regions is None else self.regions[images]
         return Batch(
             images=normalise(self.images[images], self.encoder),
             tokens=self.tokens[captions],
             words=table.words[captions].long() if table else None,
             members=table.members[captions] if table else None,
             phrase_mask=table.mask[captions] if table else None,
-            coverage=regions[images] if regions is not None else None,
-            region_mask=regions[images].sum(-1) > 0 if regions is not None else None,
+            coverage=coverage,
+            region_mask=None if coverage is None else coverage.sum(-1) > 0,
         )
 
 
