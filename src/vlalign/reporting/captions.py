@@ -65,8 +65,8 @@ def _similarity(rest: str, results: Results) -> Caption:
         "Left the picture, then one phrase each: the darker a patch, the more similar to the phrase. Numbers are "
         "similarities of whole object masks, bold for the k best; thick outlines are the objects that are meant. "
         "✓ the k best are those, ✗ they are not.",
-        "Scenes of the evaluated split in the order of the data, not chosen by outcome. One colour scale per row, from "
-        "its lowest to its highest patch similarity.",
+        "Scenes of the evaluated split in the order of the data, not chosen by outcome. Features are not centred, "
+        "unlike those of the measure above. One colour scale per row, from its lowest to its highest patch similarity.",
     )
 
 
@@ -113,9 +113,9 @@ def _precision(rest: str, results: Results) -> Caption:
         0,
         f"Error of the aggregators, {direction}",
         "Relative error against the exact powerset, on a logarithmic axis; 1 (dotted) is an error as large as the "
-        "value. Dashed: the proven bound, where there is one. Mean and max know no subsets: controls.",
-        "Exact values by enumerating all subsets. One parameter varies at a time, the others keep one value; an "
-        "aggregator without the parameter is a level line.",
+        "value. Dashed: the proven bound, where there is one. Mean knows no subsets: a control.",
+        "Exact values by enumerating all subsets, of unit regions and phrases without centring or cost. One parameter "
+        "varies at a time, the others keep one value; an aggregator without the parameter is a level line.",
     )
 
 
