@@ -89,6 +89,7 @@ def test_an_arm_that_differs_in_more_is_no_point_of_the_grid(tmp_path):
     assert len(grid.points) == 1
     assert grid.changed == {"a": 1}
     assert "a = 1: compare them with each other, not with the arms" in grid.remark
+    assert "One seed for each value" in grid.remark
 
 
 def test_the_smallest_results_have_no_empty_tables(demo):

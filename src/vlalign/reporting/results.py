@@ -37,14 +37,16 @@ class Grid:
     arm: str
     points: tuple[tuple[Any, str], ...]
     changed: Mapping[str, Any] = field(default_factory=dict)
+    seeds: int = 1
 
     @property
     def remark(self) -> str:
         """What else tells its runs from the arm's, in words; such runs compare with each other alone."""
-        if not self.changed:
-            return "Everything else as in the arm."
-        changes = "; ".join(f"{name} = {shown(value)}" for name, value in sorted(self.changed.items()))
-        return f"All of its runs also have {changes}: compare them with each other, not with the arms."
+        remark = "Everything else as in the arm."
+        if self.changed:
+            changes = "; ".join(f"{name} = {shown(value)}" for name, value in sorted(self.changed.items()))
+            remark = f"All of its runs also have {changes}: compare them with each other, not with the arms."
+        return remark + (" One seed for each value: differences may be noise." if self.seeds == 1 else "")
 
 
 @dataclass(frozen=True)
@@ -145,7 +147,8 @@ def _grid(name: str, param: str, arm: str, *, members: Sequence[Run], runs: Sequ
             points[arm] = value
     ordered = sorted(points.items(), key=lambda item: _order(item[1]))
     changed = {other: lookup(members[0].params, other) for other in others}
-    return Grid(name, param, arm, tuple((value, run) for run, value in ordered), changed)
+    seeds = len({run.seed for run in members})
+    return Grid(name, param, arm, tuple((value, run) for run, value in ordered), changed, seeds)
 
 
 def _order(value: Any) -> tuple[bool, float, str]:

@@ -183,13 +183,19 @@ def ablation_table(results: Results, grid: Grid) -> Table:
     table = Table(
         f"ablation-{grid.name}",
         f"Ablation: {grid.name}",
-        f"{grid.param} of {grid.arm}. {grid.remark} "
-        + (SPREAD if grid.changed else TINTED.format(baseline=results.baseline)),
+        " ".join((f"{grid.param} of {grid.arm}.", grid.remark, *_explained(results, grid))),
         (grid.name, *(metric.label for metric in measured)),
         tuple(rows),
         records,
     )
     return turned(table, corner=grid.name)
+
+
+def _explained(results: Results, grid: Grid) -> tuple[str, ...]:
+    """What a number and its colour mean in the table of a grid."""
+    if not grid.changed:
+        return (TINTED.format(baseline=results.baseline),)
+    return (SPREAD,) if grid.seeds > 1 else ()
 
 
 def _spread(results: Results, run: str, metric: Metric, *, tinted: bool = True) -> Cell:
