@@ -164,18 +164,24 @@ def evaluate(
 
 @app.command()
 def precision(
-    config: Config,
-    run: Annotated[Path, typer.Option(help="Folder of the run.")],
-    split: Split,
-    annotations: Annotations,
-    output: Output,
+    run: Annotated[Path, typer.Argument(help="Folder of a run, such as results/runs/powerclip/seed-0.")],
+    config: Config = "{}",
+    split: Split = Path("data/scenes/validation"),
+    annotations: Annotations = Path("data/annotations"),
+    output: Annotated[Path | None, typer.Option(help="CSV file to write in place of a table on the terminal.")] = None,
 ) -> None:
     """Measure the aggregators against the exact powerset on random, clustered and the run's own features."""
-    from vlalign.evaluation.precision import precision_table
+    from rich.console import Console
+
+    from vlalign.evaluation.precision import precision_rows, precision_table, write_precision
 
     settings = parameters.PrecisionParams.model_validate(_config(config))
     phrases, regions = (annotations / kind / split.name for kind in ("phrases", "regions"))
-    precision_table(run, split, phrases, regions, output, settings)
+    rows = precision_rows(run, split, phrases, regions, settings)
+    if output is not None:
+        write_precision(rows, output)
+    else:
+        Console().print(precision_table(rows))
 
 
 @app.command()

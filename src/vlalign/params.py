@@ -136,6 +136,9 @@ class RegionChoice(Strict):
 class PhraseChoice(Strict):
     """Which constituents of a caption are its phrases."""
 
+    unit: Literal["phrases", "words"] = Field(
+        default="phrases", description="words: every word by itself, without the parse (the paper's ablation)"
+    )
     labels: tuple[str, ...] = Field(default=("NP", "PP", "VP", "S"), min_length=1)
     min_words: Count = 2
     count: Count = Field(default=12, description="At most this many, the shortest ones")
@@ -146,11 +149,23 @@ class PowersetParams(Strict):
     """The powerset loss (PowerCLIP)."""
 
     weight: NonNegative = Field(default=0.0, description="λ of the total loss; 0 switches the term off")
-    aggregator: Literal["exact", "nla", "sampled", "mean", "max"] = "nla"
-    tau: Positive = Field(default=1e-3, description="Temperature of both non-linear aggregators")
-    zeta: Share = Field(default=0.75, description="Weight of log cosh in NLA-T2")
-    cost: NonNegative = Field(default=0.0, description="b: what each chosen region costs")
-    samples: Annotated[int, Field(ge=2, multiple_of=2)] = Field(default=16, description="Subsets of `sampled`")
+    aggregator: Literal["exact", "nla", "sampled", "calibrated", "mean", "max"] = Field(
+        default="nla", description="mean and max are controls without subsets; max is the single best region"
+    )
+    direction: Literal["both", "r2t", "t2r"] = Field(default="both", description="S, or one of its parts alone")
+    tau: Positive = Field(default=1e-3, description="Temperature of both non-linear aggregators, at the last step")
+    tau_start: Positive | None = Field(
+        default=None, description="Temperature at the first step; it moves to tau geometrically. tau if left out"
+    )
+    zeta: Share = Field(default=0.75, description="Weight of log cosh (of tanh, in the gradient) in NLA-T2; 0: none")
+    activation: Literal["softplus", "relu"] = Field(default="softplus", description="Of NLA-T1; relu: its limit τ = 0")
+    cost: NonNegative | Literal["batch", "learnt"] = Field(
+        default=0.0, description="b: what each chosen region costs; batch: the mean similarity of pairs; learnt: from 0"
+    )
+    empty_subset: bool = Field(default=True, description="Whether choosing no region at all counts, as published")
+    samples: Annotated[int, Field(ge=2, multiple_of=2)] = Field(
+        default=16, description="Subsets of `sampled` and `calibrated`"
+    )
     loss: Literal["triplet", "cross-entropy"] = "triplet"
     margin: NonNegative = 0.2
     negatives: Literal["hardest", "semi-hard"] = "semi-hard"
@@ -175,10 +190,13 @@ class CSParams(Strict):
         default="median", description="Kernel width: fixed, the median heuristic, or several kernels"
     )
     unbiased: bool = Field(default=True, description="Leave the diagonal out of the within-modality means")
+    token_weight: NonNegative = Field(
+        default=0.0, description="Weight of D_CS between each pair's patch tokens and word tokens"
+    )
 
 
 class ObjectiveParams(Strict):
-    """total = InfoNCE + powerset.weight * triplet + cs.weight * D_CS"""
+    """total = InfoNCE + powerset.weight * triplet + cs.weight * D_CS + cs.token_weight * D_CS of tokens"""
 
     contrastive: NonNegative = Field(default=1.0, description="Weight of InfoNCE")
     powerset: PowersetParams = PowersetParams()
@@ -263,6 +281,7 @@ class PrecisionParams(Strict):
     zetas: tuple[Share, ...] = (0.0, 0.1, 0.25, 0.5, 0.75, 1.0)
     regions: tuple[Annotated[int, Field(ge=1, le=16)], ...] = (2, 4, 8, 12)
     samples: tuple[Annotated[int, Field(ge=2, multiple_of=2)], ...] = (8, 16, 64)
+    calibration_samples: int = Field(default=16, description="The one of `samples` that calibrates ζ")
     pairs: Count = Field(default=64, description="Image-caption pairs that are averaged over")
     seed: int = 0
 

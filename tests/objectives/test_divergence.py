@@ -4,7 +4,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vlalign.objectives import cs_divergence
+from vlalign.objectives import cs_divergence, token_cs_divergence
+from vlalign.objectives.divergence import squared_distances
 
 
 def clouds(seed, n=9, m=7, shift=0.5):
@@ -28,6 +29,89 @@ def test_is_a_divergence(seed):
     assert cs_divergence(x, y, sigma=1.0).item() >= 0
     assert cs_divergence(x, y, sigma=1.0).item() == pytest.approx(cs_divergence(y, x, sigma=1.0).item())
     assert cs_divergence(x, x[torch.randperm(len(x))], sigma=1.0).item() == pytest.approx(0, abs=1e-12)
+
+
+def dense(x, y, *, sigma, unbiased):
+    """The naive twin: whole kernel matrices under autograd."""
+
+    def log_mean(a, b, skip):
+        widths = torch.tensor(sigma, dtype=a.dtype).square()
+        exponents = squared_distances(a, b)[..., None] / (-2 * widths)
+        if skip:
+            exponents = exponents.masked_fill(torch.eye(len(a), dtype=torch.bool)[..., None], -torch.inf)
+        count = (len(a) * len(b) - len(a) * skip) * len(widths)
+        return torch.logsumexp(exponents.flatten(), 0) - torch.tensor(count, dtype=a.dtype).log()
+
+    return log_mean(x, x, unbiased) + log_mean(y, y, unbiased) - 2 * log_mean(x, y, False)
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    seed=st.integers(0, 10_000),
+    sigma=st.sampled_from([(0.3,), (1.0,), (0.1, 0.5, 2.0)]),
+    unbiased=st.booleans(),
+    tile=st.sampled_from([1, 4, 100]),
+)
+def test_tiles_equal_the_whole(seed, sigma, unbiased, tile):
+    x, y = (points.requires_grad_() for points in clouds(seed))
+    whole = dense(x, y, sigma=sigma, unbiased=unbiased)
+    tiled = cs_divergence(x, y, sigma=sigma, unbiased=unbiased, tile=tile)
+    assert tiled.item() == pytest.approx(whole.item(), rel=1e-9, abs=1e-9)
+    for ours, theirs in zip(
+        torch.autograd.grad(3 * tiled, (x, y)), torch.autograd.grad(3 * whole, (x, y)), strict=True
+    ):
+        torch.testing.assert_close(ours, theirs, atol=1e-9, rtol=1e-9)
+
+
+def test_nothing_of_the_kernel_matrices_is_kept():
+    x, y = (points.requires_grad_() for points in clouds(5, n=300, m=200))
+    kept = []
+    with torch.autograd.graph.saved_tensors_hooks(lambda t: kept.append(t.nbytes) or t, lambda t: t):
+        cs_divergence(x, y, sigma=1.0, tile=16)
+    assert sum(kept) == x.nbytes + y.nbytes, "the two gradients, and no matrix of 300 x 200"
+
+
+def test_large_offsets_do_not_cancel_in_fp32():
+    x, y = clouds(6)
+    near, far = (cs_divergence((x + shift).float(), (y + shift).float(), sigma=1.0).item() for shift in (0, 1000))
+    assert far == pytest.approx(near, abs=1e-3)
+
+
+@settings(max_examples=25, deadline=None)
+@given(seed=st.integers(0, 10_000), unbiased=st.booleans(), tile=st.sampled_from([1, 2, 100]))
+def test_tokens_equal_a_loop_over_pairs(seed, unbiased, tile):
+    random = torch.Generator().manual_seed(seed)
+    x, y = (torch.randn(5, n, 4, generator=random, dtype=torch.float64) for n in (6, 5))
+    x_mask, y_mask = (torch.rand(5, n, generator=random) < 0.6 for n in (6, 5))
+    x_mask[0], y_mask[0], y_mask[1] = True, True, False
+    x[~x_mask] = torch.nan
+    least = 2 if unbiased else 1
+    expected = [
+        reference.cs_divergence(a[p].numpy(), b[q].numpy(), sigma=0.7, unbiased=unbiased)
+        for a, b, p, q in zip(x, y, x_mask, y_mask, strict=True)
+        if p.sum() >= least and q.sum() >= least
+    ]
+    masks = {"x_mask": x_mask, "y_mask": y_mask}
+    value = token_cs_divergence(x, y, sigma=0.7, unbiased=unbiased, tile=tile, **masks)
+    assert value.item() == pytest.approx(sum(expected) / len(expected), rel=1e-9, abs=1e-9)
+    x.requires_grad_(), y.requires_grad_()
+    gradient, _ = torch.autograd.grad(token_cs_divergence(x, y, sigma=0.7, tile=tile, **masks), (x, y))
+    assert torch.isfinite(gradient).all()
+    assert (gradient[~x_mask] == 0).all()
+
+
+def test_tokens_without_any_pair_are_zero():
+    x, y = torch.randn(2, 3, 4, requires_grad=True), torch.randn(2, 5, 4)
+    value = token_cs_divergence(x, y, y_mask=torch.zeros(2, 5, dtype=torch.bool))
+    assert value.item() == 0
+    value.backward()
+    assert (x.grad == 0).all()
+
+
+def test_token_gradients():
+    random = torch.Generator().manual_seed(7)
+    x, y = (torch.randn(3, n, 4, generator=random, dtype=torch.float64, requires_grad=True) for n in (6, 5))
+    assert torch.autograd.gradcheck(lambda a, b: token_cs_divergence(a, b, sigma=(0.5, 1.0), unbiased=True), (x, y))
 
 
 def test_gradients():

@@ -8,8 +8,15 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vlalign.objectives import powerset_loss, powerset_scores, triplet_margin
-from vlalign.objectives.powerset import Aggregation, all_subsets
+from vlalign.objectives import (
+    batch_cost,
+    powerset_loss,
+    powerset_scores,
+    r2t_bounds,
+    t1_bound,
+    triplet_margin,
+)
+from vlalign.objectives.aggregators import Aggregation, all_subsets
 
 
 def problem(seed, images=4, regions=5, phrases=3, width=6, masked=True):
@@ -53,17 +60,120 @@ def test_nla_equals_its_definition(seed, tau, zeta):
 
 
 @settings(max_examples=40, deadline=None)
-@given(seed=st.integers(0, 10_000), tau=st.floats(1e-3, 1.0))
-def test_bounds_of_the_aggregators(seed, tau):
-    phi, p, *_ = problem(seed, masked=False)
-    exact = powerset_scores(phi, p, aggregator="exact")
-    low, high = (powerset_scores(phi, p, tau=tau, zeta=zeta) for zeta in (0.0, 1.0))
-    slack = 1e-9
-    excess = high.t2r - exact.t2r
+@given(seed=st.integers(0, 10_000), tau=st.floats(1e-3, 1.0), cost=st.sampled_from([0.0, 0.3]))
+def test_bounds_of_the_aggregators(seed, tau, cost):
+    phi, p, region_mask, phrase_mask = problem(seed)
+    masks = {"region_mask": region_mask, "phrase_mask": phrase_mask, "cost": cost}
+    exact, nla = (powerset_scores(phi, p, aggregator=name, tau=tau, **masks) for name in ("exact", "nla"))
+    low, high = r2t_bounds(
+        torch.einsum("ird,cpd->icpr", phi, p), region_mask[:, None], phrase_mask[None], tau=tau, cost=cost
+    )
+    slack, excess = 1e-9, nla.t2r - exact.t2r
     assert (excess >= -slack).all()
-    assert (excess <= tau * phi.shape[1] * math.log(2) + slack).all()
-    assert (high.r2t >= exact.r2t - slack).all(), "zeta = 1 is Jensen's upper bound"
-    assert (low.r2t - tau * math.log(p.shape[1]) <= exact.r2t + slack).all()
+    assert (excess <= t1_bound(region_mask.sum(1), tau)[:, None] + slack).all()
+    assert (low <= exact.r2t + slack).all()
+    assert (exact.r2t <= high + slack).all()
+    assert (high - low <= tau * math.log(3) + phi.shape[1] * p.norm(dim=-1).max() + cost * 5).all(), "not vacuous"
+
+
+@settings(max_examples=25, deadline=None)
+@given(seed=st.integers(0, 10_000), cost=st.sampled_from([0.0, 0.3, 3.0]), tau=st.sampled_from([1e-3, 0.1, 2.0]))
+def test_without_the_empty_subset(seed, cost, tau):
+    phi, p, region_mask, phrase_mask = problem(seed)
+    rule = {"region_mask": region_mask, "phrase_mask": phrase_mask, "cost": cost, "tau": tau, "empty_subset": False}
+    exact, nla = (powerset_scores(phi, p, aggregator=name, **rule) for name in ("exact", "nla"))
+    whole = powerset_scores(phi, p, **{**rule, "empty_subset": True})
+    for i, c, s in pairs(phi, p, region_mask, phrase_mask):
+        r2t, t2r = reference.exact(s, cost, empty=False)
+        assert exact.r2t[i, c].item() == pytest.approx(r2t, abs=1e-12)
+        assert exact.t2r[i, c].item() == pytest.approx(t2r, abs=1e-12)
+        smooth = reference.smooth_t2r(s - cost, tau=tau, empty=False)
+        assert nla.t2r[i, c].item() == pytest.approx(smooth, rel=1e-9, abs=1e-9)
+        regions = s.shape[1]
+        share = (2**regions - 1) / 2**regions or 1
+        assert nla.r2t[i, c].item() * share == pytest.approx(whole.r2t[i, c].item(), rel=1e-9, abs=1e-9)
+
+
+def test_without_the_empty_subset_far_below_zero():
+    """Every region costs more than it brings: the least bad one is chosen, with a finite gradient."""
+    phi, p, *_ = problem(4, masked=False)
+    phi = phi.float().requires_grad_()
+    scores = powerset_scores(phi, p.float(), cost=50.0, tau=0.01, empty_subset=False)
+    expected = (torch.einsum("ird,cpd->icpr", phi, p.float()) - 50).amax(-1).mean(-1)
+    torch.testing.assert_close(scores.t2r, expected, atol=0.03, rtol=0)
+    (gradient,) = torch.autograd.grad(scores.t2r.sum(), phi)
+    assert torch.isfinite(gradient).all()
+    assert gradient.abs().sum() > 0
+
+
+@pytest.mark.parametrize("aggregator", ["exact", "nla", "sampled", "calibrated", "mean", "max"])
+def test_tiles_change_nothing_but_memory(aggregator):
+    phi, p, region_mask, phrase_mask = problem(8, images=12)
+    phi.requires_grad_(), p.requires_grad_()
+
+    def run(tile):
+        kept = []
+        with torch.autograd.graph.saved_tensors_hooks(lambda x: kept.append(x.nbytes) or x, lambda x: x):
+            scores = powerset_scores(
+                phi,
+                p,
+                region_mask=region_mask,
+                phrase_mask=phrase_mask,
+                aggregator=aggregator,
+                tau=0.05,
+                generator=torch.Generator().manual_seed(0),
+                tile=tile,
+            ).total
+        loss = (3 * scores).logsumexp(1).sum() - scores.diagonal().sum()
+        return loss.detach(), torch.autograd.grad(loss, (phi, p)), sum(kept)
+
+    value, gradients, memory = run(12)
+    for tile in (1, 5):
+        tiled_value, tiled_gradients, tiled_memory = run(tile)
+        torch.testing.assert_close(tiled_value, value, atol=1e-12, rtol=0)
+        for ours, theirs in zip(tiled_gradients, gradients, strict=True):
+            torch.testing.assert_close(ours, theirs, atol=1e-12, rtol=0)
+        assert tiled_memory < (1.0 if aggregator == "mean" else 0.5) * memory, "the mean keeps little in any case"
+
+
+def test_a_learnt_cost_has_a_gradient():
+    phi, p, region_mask, phrase_mask = problem(9)
+    cost = torch.tensor(0.2, dtype=torch.float64, requires_grad=True)
+    for tile in (1, 4):
+        assert torch.autograd.gradcheck(
+            lambda b, tile=tile: (
+                powerset_scores(
+                    phi, p, region_mask=region_mask, phrase_mask=phrase_mask, tau=0.5, cost=b, tile=tile
+                ).total
+            ),
+            cost,
+        )
+
+
+def test_the_batch_sets_its_cost():
+    phi, p, region_mask, phrase_mask = problem(10)
+    own = [s.flatten() for i, c, s in pairs(phi, p, region_mask, phrase_mask) if i == c]
+    expected = np.concatenate(own).mean()
+    masks = {"region_mask": region_mask, "phrase_mask": phrase_mask}
+    assert batch_cost(phi, p, **masks).item() == pytest.approx(expected)
+    torch.testing.assert_close(
+        powerset_scores(phi, p, cost="batch", **masks).total, powerset_scores(phi, p, cost=expected, **masks).total
+    )
+    with pytest.raises(ValueError, match="need pairs"):
+        powerset_scores(phi[:2], p, cost="batch")
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_calibration_meets_the_exact_mean(seed):
+    phi, p, *_ = problem(seed, images=24, regions=10, phrases=12, width=24, masked=False)
+    p = F.normalize(p, dim=-1)
+    exact = powerset_scores(phi, p, aggregator="exact").r2t.mean()
+    calibrated = powerset_scores(
+        phi, p, aggregator="calibrated", samples=32, generator=torch.Generator().manual_seed(seed)
+    )
+    published = powerset_scores(phi, p, zeta=0.75).r2t.mean()
+    assert abs(calibrated.r2t.mean() / exact - 1) < 0.02
+    assert abs(published / exact - 1) > 0.2, "the published zeta is far off"
 
 
 @settings(max_examples=25, deadline=None)
@@ -88,7 +198,7 @@ def test_sampled_is_unbiased():
     assert ((draws.mean(0) - exact).abs() <= 4 * standard_error).all()
 
 
-@pytest.mark.parametrize("aggregator", ["exact", "nla", "sampled", "mean", "max"])
+@pytest.mark.parametrize("aggregator", ["exact", "nla", "sampled", "calibrated", "mean", "max"])
 def test_padding_changes_nothing(aggregator):
     phi, p, *_ = problem(1, masked=False)
     padded_phi, padded_p = F.pad(phi, (0, 0, 0, 3), value=7.0), F.pad(p, (0, 0, 0, 2), value=-3.0)
@@ -102,11 +212,11 @@ def test_padding_changes_nothing(aggregator):
     plain = scores(phi, p)
     padded = scores(padded_phi, padded_p, region_mask=region_mask, phrase_mask=phrase_mask)
     # Sampling draws other subsets for another number of regions, so it agrees in distribution only.
-    tolerance = 0.2 if aggregator == "sampled" else 1e-12
+    tolerance = 0.2 if aggregator in ("sampled", "calibrated") else 1e-12
     torch.testing.assert_close(padded, plain, atol=tolerance, rtol=0)
 
 
-@pytest.mark.parametrize("aggregator", ["exact", "nla", "sampled", "mean", "max"])
+@pytest.mark.parametrize("aggregator", ["exact", "nla", "sampled", "calibrated", "mean", "max"])
 def test_rows_without_anything_real_score_zero(aggregator):
     phi, p, *_ = problem(2, masked=False)
     phi, p = phi.requires_grad_(), p.requires_grad_()
@@ -115,7 +225,7 @@ def test_rows_without_anything_real_score_zero(aggregator):
     scores = powerset_scores(phi, p, region_mask=region_mask, phrase_mask=phrase_mask, aggregator=aggregator)
     scores.total.sum().backward()
     # T2's τ·log P remains for an image without regions.
-    limit = 1e-3 * math.log(3) + 1e-12 if aggregator == "nla" else 0
+    limit = 1e-3 * math.log(3) + 1e-12 if aggregator in ("nla", "calibrated") else 0
     assert scores.total[1].abs().max() <= limit
     assert (scores.total[:, 2] == 0).all()
     assert torch.isfinite(phi.grad).all()
@@ -185,6 +295,8 @@ def test_all_subsets_are_distinct():
         ({"aggregator": "median"}, "aggregator"),
         ({"tau": 0.0}, "tau"),
         ({"zeta": 1.5}, "zeta"),
+        ({"cost": "median"}, "cost"),
+        ({"cost": torch.zeros(2)}, "cost"),
         ({"aggregator": "sampled", "samples": 3}, "samples"),
         ({"region_mask": torch.ones(2, 2, dtype=torch.bool)}, "region_mask"),
         ({"phrase_mask": torch.ones(4, 3)}, "phrase_mask"),

@@ -9,14 +9,13 @@ def subsets(count):
     return itertools.product((0, 1), repeat=count)
 
 
-def exact(s_PR, cost=0.0):
-    """(R2T, T2R) of one image-caption pair by enumeration."""
+def exact(s_PR, cost=0.0, *, empty=True):
+    """(R2T, T2R) of one image-caption pair by enumeration of the subsets, with the empty one or without."""
     s = np.asarray(s_PR, float) - cost
-    if s.shape[0] == 0:
+    if s.shape[0] == 0 or (s.shape[1] == 0 and not empty):
         return 0.0, 0.0
-    scores = np.array(
-        [[sum(row[r] for r in range(s.shape[1]) if subset[r]) for subset in subsets(s.shape[1])] for row in s]
-    )
+    chosen = [subset for subset in subsets(s.shape[1]) if empty or any(subset)]
+    scores = np.array([[sum(row[r] for r in range(s.shape[1]) if subset[r]) for subset in chosen] for row in s])
     return scores.max(0).mean(), scores.max(1).mean()
 
 
@@ -31,6 +30,15 @@ def nla(s_PR, *, tau, zeta, cost=0.0):
         halves = row / tau / 2
         inner.append(sum(h + zeta * (np.logaddexp(h, -h) - np.log(2)) for h in halves))
     return tau * np.logaddexp.reduce(inner), t1
+
+
+def smooth_t2r(s_PR, *, tau, empty):
+    """Mean over phrases of τ·log Σ_A exp(Σ_{r ∈ A} s / τ), subset by subset."""
+    s = np.asarray(s_PR, float)
+    if s.shape[0] == 0 or s.shape[1] == 0:
+        return 0.0
+    chosen = [np.array(subset) for subset in subsets(s.shape[1]) if empty or any(subset)]
+    return np.mean([tau * np.logaddexp.reduce([(row * subset).sum() / tau for subset in chosen]) for row in s])
 
 
 def controls(s_PR):

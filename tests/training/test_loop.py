@@ -7,9 +7,10 @@ from safetensors.torch import load_file
 
 from vlalign.errors import VlalignError
 from vlalign.models import load
-from vlalign.params import RunParams, TrainParams
+from vlalign.params import PowersetParams, RunParams, TrainParams
 from vlalign.training import loop
 from vlalign.training.checkpoint import Checkpoint
+from vlalign.training.objective import scheduled_tau
 from vlalign.training.optim import learning_rate
 
 
@@ -117,7 +118,7 @@ def test_batch_larger_than_the_split(config, inputs, tmp_path):
 
 
 @pytest.mark.parametrize("objective", ["triplet", "cross-entropy"])
-@pytest.mark.parametrize("aggregator", ["exact", "nla", "mean", "max"])
+@pytest.mark.parametrize("aggregator", ["exact", "nla", "sampled", "calibrated", "mean", "max"])
 def test_every_objective_trains(config, inputs, objective, aggregator):
     params = config()["params"]
     params["objective"] = {
@@ -126,6 +127,59 @@ def test_every_objective_trains(config, inputs, objective, aggregator):
     trainer = loop.Trainer(RunParams.model_validate(params), seed=0, inputs=inputs)
     losses = [trainer.take_step()["loss"] for _ in range(8)]
     assert losses[-1] < losses[0]
+
+
+SWITCHES = [
+    {"direction": "r2t"},
+    {"direction": "t2r"},
+    {"activation": "relu", "tau": 1.0},
+    {"zeta": 0.0},
+    {"cost": "batch"},
+    {"cost": "learnt"},
+    {"empty_subset": False},
+    {"tau_start": 1.0},
+    {"phrases": {"unit": "words"}},
+    {"phrases": {"normalise": False}},
+    {"centre": True},
+    {"per_region": False},
+]
+
+
+@pytest.mark.parametrize("switch", SWITCHES, ids=str)
+def test_every_switch_changes_training(config, inputs, switch):
+    def losses(powerset):
+        params = config()["params"]
+        base = {"weight": 1.0, "loss": "cross-entropy", "tau": 0.1}
+        params["objective"] = {"powerset": {**base, **powerset}}
+        trainer = loop.Trainer(RunParams.model_validate(params), seed=0, inputs=inputs)
+        return [trainer.take_step()["powerset"] for _ in range(6)]
+
+    plain, switched = losses({}), losses(switch)
+    assert plain[:3] != switched[:3]
+    assert switched[-1] < switched[0]
+
+
+def test_a_learnt_cost_moves(config, inputs):
+    params = config()["params"]
+    params["objective"] = {"powerset": {"weight": 1.0, "loss": "cross-entropy", "cost": "learnt"}}
+    trainer = loop.Trainer(RunParams.model_validate(params), seed=0, inputs=inputs)
+    for _ in range(3):
+        trainer.take_step()
+    assert trainer.objective.cost.item() != 0
+
+
+def test_tau_goes_from_start_to_end_by_equal_factors():
+    params = PowersetParams(tau=0.01, tau_start=1.0)
+    assert [scheduled_tau(params, progress) for progress in (0, 0.5, 1)] == pytest.approx([1.0, 0.1, 0.01])
+    assert scheduled_tau(PowersetParams(tau=0.02), 0.3) == 0.02
+
+
+def test_the_token_term_trains(config, inputs, tmp_path):
+    tokens = config()
+    tokens["params"]["objective"] = {"cs": {"token_weight": 1.0, "sigma": [0.5, 1.0]}}
+    loop.pretrain(tokens, seed=0, inputs=loop.Inputs(inputs.split), output=tmp_path / "run", checkpoints=tmp_path / "c")
+    terms = [float(row["cs_tokens"]) for row in rows(tmp_path / "run" / "history.csv")]
+    assert terms[-1] < terms[0]
 
 
 def test_learning_rate_rises_then_falls():

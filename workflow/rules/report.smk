@@ -64,7 +64,7 @@ rule precision:
         config=as_json(PARAMS.report.precision),
         run=lambda wildcards, input: Path(input.model).parent,
     shell:
-        "vlalign precision --config {params.config:q} --run {params.run} --split data/scenes/validation"
+        "vlalign precision {params.run} --config {params.config:q} --split data/scenes/validation"
         " --annotations data/annotations --output {output} 2> {log}"
 
 

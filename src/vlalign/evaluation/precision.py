@@ -2,18 +2,26 @@
 
 import csv
 import io
-import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
+from rich.table import Table
 from torch import Tensor
 
 from vlalign.files import write_text
 from vlalign.models import load
 from vlalign.objectives import pool_phrases, pool_regions
-from vlalign.objectives.powerset import Aggregation, all_subsets, sample_subsets
+from vlalign.objectives.aggregators import (
+    CONTROLS,
+    Aggregation,
+    all_subsets,
+    calibrated_zeta,
+    r2t_bounds,
+    sample_subsets,
+    t1_bound,
+)
 from vlalign.params import PhraseChoice, PrecisionParams, RegionChoice
 from vlalign.reporting.aggregators import COLUMNS
 from vlalign.training.batches import PairedSet, generator
@@ -21,24 +29,39 @@ from vlalign.training.batches import PairedSet, generator
 PHRASES, WIDTH = 12, 64
 
 
-def precision_table(
-    run: Path, split: Path, phrases: Path, regions: Path, output: Path, params: PrecisionParams
-) -> None:
-    """Write one row per setting to the CSV file `output`; errors and bounds are shares of the mean exact score."""
+def precision_rows(
+    run: Path, split: Path, phrases: Path, regions: Path, params: PrecisionParams
+) -> Iterator[dict[str, object]]:
+    """One row of `COLUMNS` per kind of features and setting; errors and bounds are shares of the mean exact score."""
     sources = {
         "random": synthetic(params, clusters=None),
         "clustered": synthetic(params, clusters=4),
         "trained": trained(run, split, phrases, regions, params),
     }
-    stream = io.StringIO()
-    writer = csv.DictWriter(stream, COLUMNS, lineterminator="\n")
-    writer.writeheader()
     for name, (regions_NRD, phrases_NPD, phrase_mask) in sources.items():
         for count in params.regions:
             similarity = phrases_NPD @ regions_NRD[:, :count].mT
             for row in measure(similarity, phrase_mask, params):
-                writer.writerow({"features": name, "regions": count, **row})
+                yield {"features": name, "regions": count, **row}
+
+
+def write_precision(rows: Iterable[dict[str, object]], output: Path) -> None:
+    """Write the rows as the CSV file that the report draws."""
+    stream = io.StringIO()
+    writer = csv.DictWriter(stream, COLUMNS, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows({name: f"{v:.6g}" if isinstance(v, float) else v for name, v in row.items()} for row in rows)
     write_text(output, stream.getvalue())
+
+
+def precision_table(rows: Iterable[dict[str, object]]) -> Table:
+    """The rows for a terminal, in percent."""
+    table = Table(*(name.replace("_", " ") for name in COLUMNS))
+    for row in rows:
+        cells = (f"{v:.3%}" if name.endswith("relative") and v != "" else f"{v}" for name, v in row.items())
+        by_name = dict(zip(row, cells, strict=True))
+        table.add_row(*(by_name[name] for name in COLUMNS))
+    return table
 
 
 def synthetic(params: PrecisionParams, *, clusters: int | None) -> tuple[Tensor, Tensor, Tensor]:
@@ -82,41 +105,33 @@ def measure(similarity: Tensor, phrase_mask: Tensor, params: PrecisionParams) ->
     """Rows for similarities N P R of matched pairs, in fp64."""
     s = similarity.double()
     count = s.shape[-1]
-    region_mask = torch.ones(len(s), count, dtype=torch.bool)
-    exact = Aggregation("exact", subsets_SR=all_subsets(count).double())(s, region_mask, phrase_mask)
+    masks = torch.ones(len(s), count, dtype=torch.bool), phrase_mask
+    exact = Aggregation("exact", subsets_SR=all_subsets(count).double())(s, *masks)
 
     def row(aggregator: str, direction: str, value: Tensor, bound: Tensor | None = None, **setting: object) -> dict:
-        reference = getattr(exact, direction)
+        reference = exact.of(direction)
         scale = reference.abs().mean()
-        error = ((value - reference).abs().mean() / scale).item()
-        limit = f"{(bound.mean() / scale).item():.6g}" if bound is not None else ""
         base = {"aggregator": aggregator, "direction": direction, "tau": "", "zeta": "", "samples": ""}
-        return {**base, "error_relative": f"{error:.6g}", "bound_relative": limit, **setting}
+        error = ((value - reference).abs().mean() / scale).item()
+        limit = "" if bound is None else (bound.mean() / scale).item()
+        return {**base, "error_relative": error, "bound_relative": limit, **setting}
 
     for tau in params.taus:
-        t1 = Aggregation("nla", tau=tau)(s, region_mask, phrase_mask).t2r
-        yield row("nla", "t2r", t1, torch.full((1,), tau * count * math.log(2)).double(), tau=tau)
-        low, high = certified_r2t(s, region_mask, phrase_mask, tau=tau)
+        t1 = Aggregation("nla", tau=tau)(s, *masks).t2r
+        yield row("nla", "t2r", t1, torch.tensor([t1_bound(count, tau)]), tau=tau)
+        low, high = r2t_bounds(s, *masks, tau=tau)
         for zeta in params.zetas:
-            t2 = Aggregation("nla", tau=tau, zeta=zeta)(s, region_mask, phrase_mask).r2t
+            t2 = Aggregation("nla", tau=tau, zeta=zeta)(s, *masks).r2t
             yield row("nla", "r2t", t2, torch.maximum(t2 - low, high - t2), tau=tau, zeta=zeta)
     for samples in params.samples:
         subsets = sample_subsets(count, samples, generator=generator(params.seed, "subsets", samples)).double()
-        yield row(
-            "sampled",
-            "r2t",
-            Aggregation("sampled", subsets_SR=subsets)(s, region_mask, phrase_mask).r2t,
-            samples=samples,
-        )
-    linear = Aggregation("mean")(s, region_mask, phrase_mask)
-    yield row("mean", "r2t", linear.r2t)
-    yield row("mean", "t2r", linear.t2r)
-
-
-def certified_r2t(s: Tensor, region_mask: Tensor, phrase_mask: Tensor, *, tau: float) -> tuple[Tensor, Tensor]:
-    """Bounds of the exact R2T that cost O(R): T2(τ, 0) − τ·log P ≤ R2T ≤ T2(τ, 1), the upper one by Jensen's
-    inequality.
-    """
-    low = Aggregation("nla", tau=tau, zeta=0.0)(s, region_mask, phrase_mask).r2t
-    high = Aggregation("nla", tau=tau, zeta=1.0)(s, region_mask, phrase_mask).r2t
-    return low - tau * phrase_mask.sum(-1).clamp_min(1).log(), high
+        sampled = Aggregation("sampled", subsets_SR=subsets)(s, *masks).r2t
+        yield row("sampled", "r2t", sampled, samples=samples)
+        for tau in params.taus if samples == params.calibration_samples else ():
+            met = calibrated_zeta(s, *masks, subsets, tau=tau, cost=0.0)
+            t2 = Aggregation("calibrated", tau=tau, zeta=met)(s, *masks).r2t
+            yield row("calibrated", "r2t", t2, tau=tau, samples=samples)
+    for control in CONTROLS:
+        scores = Aggregation(control)(s, *masks)
+        yield row(control, "r2t", scores.r2t)
+        yield row(control, "t2r", scores.t2r)

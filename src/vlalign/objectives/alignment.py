@@ -4,6 +4,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from vlalign.objectives.distributed import Group, total, total_plainly
+
 
 def pool_regions(patches_IVD: Tensor, coverage_IRV: Tensor) -> Tensor:
     """φ_r = normalise(Σ_v coverage[r, v] · patch[v]): unit regions, I R D; a region that covers nothing is zero."""
@@ -32,13 +34,16 @@ def pool_phrases(tokens_CLD: Tensor, word_CL: Tensor, member_CPW: Tensor, *, nor
     return F.normalize(phrases_CPD, dim=-1) if normalise else phrases_CPD
 
 
-def centre(x_NKD: Tensor, mask_NK: Tensor | None = None, *, mean_D: Tensor | None = None) -> Tensor:
+def centre(
+    x_NKD: Tensor, mask_NK: Tensor | None = None, *, mean_D: Tensor | None = None, group: Group = None
+) -> Tensor:
     """Subtract the mean of the real vectors (of `mean_D` if given) and normalise; masked vectors become zero.
 
     Without it nearly all similarities of a trained model are positive, so that the best subset is nearly always all
-    regions.
+    regions. group: processes over whose vectors the mean is taken.
     """
     weight = torch.ones_like(x_NKD[..., :1]) if mask_NK is None else mask_NK[..., None].to(x_NKD.dtype)
     if mean_D is None:
-        mean_D = (x_NKD * weight).flatten(0, 1).sum(0) / weight.sum().clamp_min(1)
+        whole = total((x_NKD * weight).flatten(0, 1).sum(0), group)
+        mean_D = whole / total_plainly(weight.sum(), group).clamp_min(1)
     return F.normalize(x_NKD - mean_D, dim=-1) * weight

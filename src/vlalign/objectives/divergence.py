@@ -1,68 +1,265 @@
-"""Cauchy-Schwarz divergence between two clouds of points (CS-Aligner, section 3).
+"""Cauchy-Schwarz divergence between clouds of points (CS-Aligner, section 3).
 
-    D_CS = log mean k(x, x') + log mean k(y, y') − 2 · log mean k(x, y),   k(a, b) = exp(−|a − b|² / 2σ²)
+    D_CS = log mean k(x, x') + log mean k(y, y') − 2 · log mean k(x, y),   k(a, b) = mean over σ of exp(−|a − b|² / 2σ²)
 
-In log space and in fp32 (fp64 for fp64 input): the mean of kernels underflows to log 0 at small σ.
+Everything is in log space and in fp32 (fp64 for fp64 input), whatever autocast says: the mean of kernels underflows to
+log 0 at small σ, and bf16 errs by 0.2.
 """
 
 import math
 from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
+from torch.utils.checkpoint import checkpoint
+
+from vlalign.objectives.distributed import (
+    Group,
+    gather_plainly,
+    own_rows,
+    shared,
+    total_plainly,
+    world,
+)
+
+Sigma = float | str | Sequence[float]
+# The median of the distances is taken over at most this many points of either cloud, evenly spaced.
+MEDIAN_POINTS = 1024
 
 
 def cs_divergence(
-    x_ND: Tensor, y_MD: Tensor, *, sigma: float | str | Sequence[float] = "median", unbiased: bool = False
+    x_ND: Tensor,
+    y_MD: Tensor,
+    *,
+    sigma: Sigma = "median",
+    unbiased: bool = False,
+    tile: int = 256,
+    group: Group = None,
 ) -> Tensor:
-    """D_CS of two samples, of any sizes; the points need not be paired.
+    """D_CS of two samples of any sizes; the points need not be paired, and an image may have several captions.
 
-    sigma: kernel width, several of them (the kernels are averaged), or `median`: σ² is the median squared distance of
-    all pairs of points, detached. unbiased: leave i = j out of the within-terms (the V-statistic's bias is 0.6 at
-    N = 128 and σ = 0.5).
+    Kernels are formed `tile` rows at a time, and the gradient with them, so that memory is O((N + M)·D + tile·(N + M));
+    it cannot be differentiated twice.
+
+    Args:
+        x_ND, y_MD: the clouds.
+        sigma: kernel width, several of them (the kernels are averaged), or `median`: σ² is the median squared distance
+            of all pairs of points, detached.
+        unbiased: leave i = j out of the within-terms (U-statistic; the V-statistic's bias is 0.6 at N = 128, σ = 0.5).
+        tile: rows of a kernel matrix that are held at once.
+        group: processes that hold a part of the points each; see `vlalign.objectives.distributed`.
 
     Raises:
         ValueError: naming the argument at fault and its shape.
     """
-    for name, points in (("x_ND", x_ND), ("y_MD", y_MD)):
-        if points.ndim != 2 or len(points) < (2 if unbiased else 1):
-            raise ValueError(f"{name} has shape {tuple(points.shape)}; it must be two-dimensional with enough rows")
-    with torch.autocast(x_ND.device.type, enabled=False):
-        x_ND, y_MD = (points if points.dtype == torch.float64 else points.float() for points in (x_ND, y_MD))
-        within_x, within_y = squared_distances(x_ND, x_ND), squared_distances(y_MD, y_MD)
-        between = squared_distances(x_ND, y_MD)
-        widths = _widths(sigma, within_x, within_y, between)
-        return (
-            _log_mean_kernel(within_x, widths, off_diagonal=unbiased)
-            + _log_mean_kernel(within_y, widths, off_diagonal=unbiased)
-            - 2 * _log_mean_kernel(between, widths)
+    if x_ND.ndim != 2 or y_MD.ndim != 2 or x_ND.shape[1] != y_MD.shape[1]:
+        raise ValueError(
+            f"x_ND has shape {tuple(x_ND.shape)}, y_MD {tuple(y_MD.shape)}: 2 dimensions, and D must agree"
         )
+    with torch.autocast(x_ND.device.type, enabled=False):
+        x_ND, y_MD = _precise(x_ND), _precise(y_MD)
+        all_x, all_y = gather_plainly(x_ND, group), gather_plainly(y_MD, group)
+        for name, points in (("x_ND", all_x), ("y_MD", all_y)):
+            if len(points) < (2 if unbiased else 1):
+                raise ValueError(f"{name} has shape {tuple(points.shape)}: too few points")
+        with torch.no_grad():
+            middle_D = (all_x.mean(0) + all_y.mean(0)) / 2
+            widths = kernel_widths(sigma, all_x, all_y)
+        # Distances do not change, and large norms no longer cancel in them.
+        x_ND, y_MD = x_ND - middle_D, y_MD - middle_D
+        if group is None:
+            all_x, all_y = x_ND.detach(), y_MD.detach()
+        else:
+            all_x, all_y = all_x - middle_D, all_y - middle_D
+        return _Divergence.apply(x_ND, y_MD, all_x, all_y, _Kernel(widths, tile, unbiased, group))
 
 
-def squared_distances(x_ND: Tensor, y_MD: Tensor) -> Tensor:
-    """|x − y|² of all pairs, N M, with a gradient at zero distance (unlike torch.cdist's)."""
-    return (x_ND.square().sum(1)[:, None] + y_MD.square().sum(1)[None] - 2 * x_ND @ y_MD.T).clamp_min(0)
+def token_cs_divergence(
+    x_BVD: Tensor,
+    y_BLD: Tensor,
+    *,
+    x_mask: Tensor | None = None,
+    y_mask: Tensor | None = None,
+    sigma: Sigma = "median",
+    unbiased: bool = False,
+    tile: int = 256,
+    group: Group = None,
+) -> Tensor:
+    """Mean over pairs of D_CS between an image's patch tokens and its caption's word tokens (CS-Aligner, section 3.3).
+
+    Args:
+        x_BVD, y_BLD: tokens of B pairs.
+        x_mask, y_mask: B V and B L, True for real tokens. A pair without enough of them on a side is left out of the
+            mean.
+        sigma, unbiased: as in `cs_divergence`; the median is that of all pairs' tokens together.
+        tile: pairs whose kernels are held at once; they are formed again in the backward pass.
+        group: processes that hold a part of the pairs each; see `vlalign.objectives.distributed`.
+
+    Raises:
+        ValueError: naming the argument at fault and its shape.
+    """
+    if x_BVD.ndim != 3 or y_BLD.ndim != 3 or x_BVD.shape[::2] != y_BLD.shape[::2]:
+        raise ValueError(
+            f"x_BVD has shape {tuple(x_BVD.shape)}, y_BLD {tuple(y_BLD.shape)}: 3 dimensions, B and D must agree"
+        )
+    x_mask, y_mask = _token_mask(x_mask, x_BVD, "x_mask"), _token_mask(y_mask, y_BLD, "y_mask")
+    with torch.autocast(x_BVD.device.type, enabled=False):
+        x_BVD, y_BLD = _precise(x_BVD), _precise(y_BLD)
+        least = 2 if unbiased else 1
+        enough = (x_mask.sum(1) >= least) & (y_mask.sum(1) >= least)
+        widths = kernel_widths(
+            sigma,
+            gather_plainly(x_BVD[enough][x_mask[enough]], group),
+            gather_plainly(y_BLD[enough][y_mask[enough]], group),
+        )
+        parts = zip(*(item[enough].split(tile) for item in (x_BVD, y_BLD, x_mask, y_mask)), strict=True)
+        # Where there is no pair at all the loss is 0, and has a gradient.
+        nothing = (x_BVD[x_mask].sum() + y_BLD[y_mask].sum()) * 0
+        sums = [_recomputed(_pairwise, *part, widths, unbiased).sum() for part in parts if len(part[0])]
+        count = total_plainly(enough.sum(), group).clamp_min(1)
+        return shared((sum(sums, nothing)) / count, group)
 
 
-def _widths(sigma: float | str | Sequence[float], *distances: Tensor) -> list[float | Tensor]:
-    """σ² of each kernel."""
+def kernel_widths(sigma: Sigma, x_ND: Tensor, y_MD: Tensor) -> Tensor:
+    """σ² of each kernel, detached."""
     if sigma == "median":
-        return [torch.cat([distance.detach().flatten() for distance in distances]).median().clamp_min(1e-12)]
+        points = torch.cat([_evenly(cloud.detach(), MEDIAN_POINTS) for cloud in (x_ND, y_MD)])
+        distances = squared_distances(points, points)[*torch.triu_indices(len(points), len(points), 1)]
+        return (distances.median() if len(distances) else distances.new_ones(())).clamp_min(1e-12)[None]
     if isinstance(sigma, str):
         raise ValueError(f"sigma is {sigma!r}; it must be a number, several numbers, or 'median'")
     values: list[float] = [*sigma] if isinstance(sigma, Sequence) else [sigma]
     if not values or min(values) <= 0:
         raise ValueError(f"sigma is {sigma!r}; it must be above 0")
-    return [value**2 for value in values]
+    return x_ND.new_tensor(values).square()
 
 
-def _log_mean_kernel(distances_NM: Tensor, widths: list[float | Tensor], *, off_diagonal: bool = False) -> Tensor:
-    """log of the mean kernel over all pairs, or over the pairs off the diagonal."""
-    rows, columns = distances_NM.shape
-    exponents = torch.stack([-distances_NM / (2 * width) for width in widths])
-    count = rows * columns
+def squared_distances(x: Tensor, y: Tensor) -> Tensor:
+    """|x − y|² of all pairs, [..., N, M], with a gradient at zero distance (unlike torch.cdist's)."""
+    norms = x.square().sum(-1)[..., :, None] + y.square().sum(-1)[..., None, :]
+    return (norms - 2 * x @ y.mT).clamp_min(0)
+
+
+class _Kernel(NamedTuple):
+    """σ² of each kernel, rows that are held at once, whether i = j is left out, and who shares the points."""
+
+    widths: Tensor
+    tile: int
+    unbiased: bool
+    group: Group
+
+
+class _Divergence(torch.autograd.Function):
+    """D_CS with the gradient found in the forward pass, while each tile of the kernel matrices is at hand."""
+
+    @staticmethod
+    def forward(ctx: Any, x_ND: Tensor, y_MD: Tensor, all_x: Tensor, all_y: Tensor, kernel: _Kernel) -> Tensor:
+        own = own_rows(len(y_MD), kernel.group, y_MD.device)
+        between, x_gradient, y_gradient = _log_mean_kernel(x_ND, all_y, kernel)
+        value = -2 * between
+        for cloud, everyone, gradient in (
+            (x_ND, all_x, x_gradient.mul_(-2)),
+            (y_MD, all_y, y_gradient[own].mul_(-2)),
+        ):
+            within, cloud_gradient, _ = _log_mean_kernel(cloud, everyone, kernel, within=True)
+            value += within
+            gradient += cloud_gradient
+        # The mean over the processes, which DDP takes, has to be the gradient of the whole.
+        ctx.save_for_backward(x_gradient, y_gradient[own])
+        ctx.processes = world(kernel.group)
+        return value
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        x_gradient, y_gradient = ctx.saved_tensors
+        scale = gradients[0] * ctx.processes
+        return scale * x_gradient, scale * y_gradient, None, None, None
+
+
+def _log_mean_kernel(
+    x_ND: Tensor, y_MD: Tensor, kernel: _Kernel, *, within: bool = False
+) -> tuple[Tensor, Tensor, Tensor]:
+    """log mean k over all pairs, and its gradients: of this process's x_ND, and of all y_MD (unless within one cloud).
+
+    One pass: the sums are kept relative to the largest exponent so far, and scaled when a larger one turns up.
+    """
+    first = own_rows(len(x_ND), kernel.group, x_ND.device).start
+    largest, total = x_ND.new_tensor(-torch.inf), x_ND.new_zeros(())
+    x_sum, y_sum = torch.zeros_like(x_ND), torch.zeros_like(y_MD[:0] if within else y_MD)
+    for start in range(0, len(x_ND), kernel.tile):
+        rows, sums = x_ND[start : start + kernel.tile], x_sum[start : start + kernel.tile]
+        distances = squared_distances(rows, y_MD)
+        if within and kernel.unbiased:
+            distances.diagonal(first + start).fill_(torch.inf)
+        before, largest = largest, torch.maximum(largest, -distances.min() / (2 * kernel.widths.max()))
+        _rescale((before - largest).exp(), total, x_sum, y_sum)
+        pull = torch.zeros_like(distances)
+        for width in kernel.widths:
+            values = (distances / (-2 * width)).sub_(largest).exp_()
+            total += values.sum()
+            pull += values.div_(width)
+        sums += (pull @ y_MD).addcmul_(pull.sum(1, keepdim=True), rows, value=-1)
+        if not within:
+            y_sum += (pull.T @ rows).addcmul_(pull.sum(0)[:, None], y_MD, value=-1)
+    if kernel.group is not None:
+        own, largest = largest, total_plainly(largest, kernel.group, largest=True)
+        _rescale((own - largest).exp(), total, x_sum, y_sum)
+        total, y_sum = total_plainly(total, kernel.group), total_plainly(y_sum, kernel.group)
+    everyone = int(total_plainly(torch.tensor(len(x_ND), device=x_ND.device), kernel.group))
+    count = everyone * len(y_MD) - everyone * (within and kernel.unbiased)
+    # Each pair within a cloud counts twice, once from either end.
+    x_sum.mul_((1 + within) / total)
+    return largest + total.log() - math.log(count * len(kernel.widths)), x_sum, y_sum.div_(total)
+
+
+def _rescale(factor: Tensor, *sums: Tensor) -> None:
+    for kept in sums:
+        kept *= factor
+
+
+def _pairwise(x_BVD: Tensor, y_BLD: Tensor, x_mask: Tensor, y_mask: Tensor, widths: Tensor, unbiased: bool) -> Tensor:
+    """D_CS of each pair's tokens, B."""
+    within_x = _masked_log_mean(x_BVD, x_BVD, x_mask, x_mask, widths, off_diagonal=unbiased)
+    within_y = _masked_log_mean(y_BLD, y_BLD, y_mask, y_mask, widths, off_diagonal=unbiased)
+    return within_x + within_y - 2 * _masked_log_mean(x_BVD, y_BLD, x_mask, y_mask, widths)
+
+
+def _masked_log_mean(
+    x_BND: Tensor, y_BMD: Tensor, x_mask: Tensor, y_mask: Tensor, widths: Tensor, *, off_diagonal: bool = False
+) -> Tensor:
+    real = x_mask[:, :, None] & y_mask[:, None]
     if off_diagonal:
-        diagonal = torch.eye(rows, columns, dtype=torch.bool, device=distances_NM.device)
-        exponents = exponents.masked_fill(diagonal, -torch.inf)
-        count -= rows
-    return torch.logsumexp(exponents.flatten(), 0) - math.log(count * len(widths))
+        real = real & ~torch.eye(real.shape[1], dtype=torch.bool, device=real.device)
+    # A masked token may hold anything, NaN included.
+    x_BND, y_BMD = x_BND.masked_fill(~x_mask[..., None], 0), y_BMD.masked_fill(~y_mask[..., None], 0)
+    exponents = squared_distances(x_BND, y_BMD)[..., None] / (-2 * widths)
+    exponents = exponents.masked_fill(~real[..., None], -torch.inf)
+    return torch.logsumexp(exponents.flatten(1), 1) - (real.sum((1, 2), dtype=widths.dtype) * len(widths)).log()
+
+
+def _recomputed(function: Any, *arguments: Any) -> Tensor:
+    """`function` without its intermediate results, which the backward pass makes again."""
+    return checkpoint(function, *arguments, use_reentrant=False, preserve_rng_state=False)
+
+
+def _precise(x: Tensor) -> Tensor:
+    return x if x.dtype == torch.float64 else x.float()
+
+
+def _evenly(points: Tensor, count: int) -> Tensor:
+    if len(points) <= count:
+        return points
+    return points[torch.linspace(0, len(points) - 1, count, device=points.device).long()]
+
+
+def _token_mask(mask: Tensor | None, tokens: Tensor, name: str) -> Tensor:
+    if mask is None:
+        return torch.ones(tokens.shape[:2], dtype=torch.bool, device=tokens.device)
+    if mask.shape != tokens.shape[:2] or mask.dtype != torch.bool:
+        raise ValueError(
+            f"{name} has shape {tuple(mask.shape)} and dtype {mask.dtype}; expected bool {tuple(tokens.shape[:2])}"
+        )
+    return mask

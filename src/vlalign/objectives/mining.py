@@ -1,15 +1,22 @@
-"""Triplet margin loss on powerset scores, differentiated at the mined pairs alone (PowerCLIP, section 3).
+"""Losses on powerset scores: the triplet margin, differentiated at the mined pairs alone (PowerCLIP, section 3), and
+cross-entropy.
 
 The gradient of a triplet loss with one negative per row touches three pairs per row. All pairs are scored without a
 graph, in tiles; the negatives are found; only their pairs and the positives are scored again with a graph. Value and
 gradient equal those of the naive loss, memory is O(I·C) instead of O(I·C·R·P).
 """
 
+from typing import NamedTuple
+
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-from vlalign.objectives.powerset import Aggregation, _checked, _mask, make_aggregation, score_all
+from vlalign.objectives.aggregators import DIRECTIONS, Aggregation
+from vlalign.objectives.distributed import Group, gather_plainly, own_rows, shared
+from vlalign.objectives.powerset import Problem
 
+LOSSES = ("triplet", "cross-entropy")
 NEGATIVES = ("hardest", "semi-hard")
 
 
@@ -18,7 +25,7 @@ def triplet_margin(scores_IC: Tensor, *, margin: float, negatives: str = "hardes
     column, row = mine(scores_IC.detach(), negatives=negatives)
     index = torch.arange(len(scores_IC), device=scores_IC.device)
     positive = scores_IC.diagonal()
-    return _hinge(positive, scores_IC[index, column], scores_IC[row, index], margin)
+    return _hinge(positive, scores_IC[index, column], scores_IC[row, index], margin).mean()
 
 
 def mine(scores_IC: Tensor, *, negatives: str) -> tuple[Tensor, Tensor]:
@@ -45,72 +52,115 @@ def _semi_hard(scores: Tensor, diagonal: Tensor) -> Tensor:
 
 
 def _hinge(positive: Tensor, caption: Tensor, image: Tensor, margin: float) -> Tensor:
-    return (margin + caption - positive).relu().mean() + (margin + image - positive).relu().mean()
+    return (margin + caption - positive).relu() + (margin + image - positive).relu()
 
 
 def powerset_loss(
     regions_IRD: Tensor,
     phrases_CPD: Tensor,
     *,
+    loss: str = "triplet",
     margin: float = 0.2,
     negatives: str = "hardest",
+    scale: float | Tensor = 1.0,
     per_region: bool = False,
+    direction: str = "both",
     region_mask: Tensor | None = None,
     phrase_mask: Tensor | None = None,
     aggregator: str = "nla",
     tau: float = 1e-3,
     zeta: float = 0.75,
-    cost: float = 0.0,
+    activation: str = "softplus",
+    cost: float | Tensor | str = 0.0,
+    empty_subset: bool = True,
     samples: int = 16,
     generator: torch.Generator | None = None,
-    tile: int = 32,
+    tile: int | None = None,
+    group: Group = None,
 ) -> Tensor:
-    """Triplet margin loss on S = R2T + T2R; image i belongs to caption i.
+    """Loss on S = R2T + T2R; image i belongs to caption i.
 
-    per_region: divide S by the image's number of real regions. tile: images scored at once. The other arguments are
-    those of `powerset_scores` and `triplet_margin`.
+    Args:
+        loss: `triplet`, the margin loss of `triplet_margin`, or `cross-entropy`, that of scale · S over rows and over
+            columns. Neither keeps a graph over all pairs.
+        margin, negatives: of the triplet. scale: of the cross-entropy.
+        per_region: divide S by the image's number of real regions.
+        direction: `both`, or `r2t` or `t2r` alone.
+        group: processes that hold a part of the pairs each; see `vlalign.objectives.distributed`. `generator` must be
+            in the same state in all of them.
+        The others are those of `powerset_scores`.
 
     Raises:
         ValueError: naming the argument at fault and its shape.
     """
-    regions_IRD, phrases_CPD = _checked(regions_IRD, "regions_IRD"), _checked(phrases_CPD, "phrases_CPD")
+    _check(loss=(loss, LOSSES), direction=(direction, DIRECTIONS), negatives=(negatives, NEGATIVES))
     if len(regions_IRD) != len(phrases_CPD):
         raise ValueError(
             f"{len(regions_IRD)} images in regions_IRD, {len(phrases_CPD)} captions in phrases_CPD: need pairs"
         )
-    region_mask = _mask(region_mask, regions_IRD, "region_mask")
-    phrase_mask = _mask(phrase_mask, phrases_CPD, "phrase_mask")
-    aggregation = make_aggregation(
-        regions_IRD, aggregator=aggregator, tau=tau, zeta=zeta, cost=cost, samples=samples, generator=generator
+    own = own_rows(len(regions_IRD), group, regions_IRD.device)
+    problem = Problem.of(regions_IRD, phrases_CPD, region_mask, phrase_mask).gathered(group)
+    aggregation = problem.aggregation(
+        aggregator=aggregator,
+        tau=tau,
+        zeta=zeta,
+        activation=activation,
+        cost=cost,
+        empty_subset=empty_subset,
+        samples=samples,
+        generator=generator,
     )
-    units = (
-        region_mask.sum(1).clamp_min(1).to(regions_IRD.dtype) if per_region else torch.ones_like(regions_IRD[:, 0, 0])
-    )
-    scores = tiled_scores(regions_IRD, phrases_CPD, region_mask, phrase_mask, aggregation, tile=tile) / units[:, None]
+    scored = Scored(problem, aggregation, direction, per_region, tile)
+    part = _triplet(scored, own, margin, negatives, group) if loss == "triplet" else _cross_entropy(scored, own, scale)
+    return shared(part / len(problem.regions_IRD), group)
+
+
+class Scored(NamedTuple):
+    """A problem with the rule by which its pairs are scored."""
+
+    problem: Problem
+    aggregation: Aggregation
+    direction: str
+    per_region: bool
+    tile: int | None
+
+    def all(self, images: slice, captions: slice) -> Tensor:
+        """S of these images with these captions, I C."""
+        part = self.problem.part(images, captions)
+        return part.scores(self.aggregation, tile=self.tile).of(self.direction) / self._units(images)[:, None]
+
+    def pairs(self, image: Tensor, caption: Tensor) -> Tensor:
+        """S of the pairs (image[n], caption[n]), N."""
+        return self.problem.pairs(self.aggregation, image, caption).of(self.direction) / self._units(image)
+
+    def _units(self, images: slice | Tensor) -> Tensor:
+        count = self.problem.region_mask[images].sum(1).clamp_min(1)
+        return count if self.per_region else torch.ones_like(count)
+
+
+EVERYTHING = slice(None)
+
+
+def _triplet(scored: Scored, own: slice, margin: float, negatives: str, group: Group) -> Tensor:
+    """Sum over this process's rows and columns."""
+    with torch.no_grad():
+        scores = gather_plainly(scored.all(own, EVERYTHING), group)
     column, row = mine(scores, negatives=negatives)
-
-    def pair(image: Tensor, text: Tensor) -> Tensor:
-        with torch.autocast(regions_IRD.device.type, enabled=False):
-            similarity = phrases_CPD[text] @ regions_IRD[image].mT
-            return aggregation(similarity, region_mask[image], phrase_mask[text]).total / units[image]
-
-    index = torch.arange(len(scores), device=scores.device)
-    return _hinge(pair(index, index), pair(index, column), pair(row, index), margin)
+    index = torch.arange(len(scores), device=scores.device)[own]
+    positive = scored.pairs(index, index)
+    return _hinge(positive, scored.pairs(index, column[own]), scored.pairs(row[own], index), margin).sum()
 
 
-@torch.no_grad()
-def tiled_scores(
-    regions_IRD: Tensor,
-    phrases_CPD: Tensor,
-    region_mask: Tensor,
-    phrase_mask: Tensor,
-    aggregation: Aggregation,
-    *,
-    tile: int,
-) -> Tensor:
-    """S of all pairs, I C, without a graph, `tile` images at a time."""
-    rows = [
-        score_all(regions, phrases_CPD, mask, phrase_mask, aggregation).total
-        for regions, mask in zip(regions_IRD.split(tile), region_mask.split(tile), strict=True)
-    ]
-    return torch.cat(rows)
+def _cross_entropy(scored: Scored, own: slice, scale: float | Tensor) -> Tensor:
+    """Sum over this process's rows and columns, halved."""
+    rows = scored.all(own, EVERYTHING)
+    columns = rows if own == slice(0, rows.shape[1]) else scored.all(EVERYTHING, own)
+    target = torch.arange(rows.shape[1], device=rows.device)[own]
+    both = (F.cross_entropy(logits * scale, target, reduction="sum") for logits in (rows, columns.T))
+    return sum(both, rows.new_zeros(())) / 2
+
+
+def _check(**choices: tuple[str, tuple[str, ...]]) -> None:
+    for name, (value, known) in choices.items():
+        if value not in known:
+            raise ValueError(f"{name} is {value!r}; it must be one of {', '.join(known)}")

@@ -1,54 +1,31 @@
 """Scores between the powerset of an image's regions and the phrases of a caption (PowerCLIP, sections 3 and 4).
 
-With s[r, B] = ⟨φ_r, p_B⟩ a subset A of regions scores a phrase B as Σ_{r ∈ A} (s[r, B] − b), where b is the cost of a
-region (0 as published). For every image and caption
-
-    R2T = mean over the 2^R subsets A of max over phrases B of Σ_{r ∈ A} (s[r, B] − b)
-    T2R = mean over phrases B of max over subsets A of Σ_{r ∈ A} (s[r, B] − b) = mean_B Σ_r relu(s[r, B] − b)
-
 All is computed in fp32 (or fp64 for fp64 input), whatever autocast says: bf16 costs 0.01 of score. Padded regions and
 phrases change nothing.
 """
 
-import math
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint
 
-AGGREGATORS = ("exact", "nla", "sampled", "mean", "max")
-MAX_EXACT_REGIONS = 16
-# Stands for "never chosen" in a max: finite, so that a row without real entries has no NaN gradient.
-NEVER = -1e30
+from vlalign.objectives.aggregators import (
+    ACTIVATIONS,
+    AGGREGATORS,
+    MAX_EXACT_REGIONS,
+    Aggregation,
+    PowersetScores,
+    all_subsets,
+    calibrated_zeta,
+    sample_subsets,
+)
+from vlalign.objectives.distributed import Group, gather, gather_plainly
 
-
-class PowersetScores(NamedTuple):
-    """Both directions of the score, I C each."""
-
-    r2t: Tensor
-    t2r: Tensor
-
-    @property
-    def total(self) -> Tensor:
-        """S = R2T + T2R"""
-        return self.r2t + self.t2r
-
-
-class Aggregation(NamedTuple):
-    """How similarities become scores; see `powerset_scores` for the meaning of each."""
-
-    aggregator: str = "nla"
-    tau: float = 1e-3
-    zeta: float = 0.75
-    cost: float = 0.0
-    subsets_SR: Tensor | None = None
-
-    def __call__(self, s: Tensor, region_mask: Tensor, phrase_mask: Tensor) -> PowersetScores:
-        """Scores of similarities s [..., P, R]; the masks [..., R] and [..., P] broadcast against it."""
-        region_mask, phrase_mask = region_mask[..., None, :], phrase_mask[..., :, None]
-        s = s - self.cost if self.aggregator not in ("mean", "max") else s
-        return FORMULAS[self.aggregator](self, s, region_mask, phrase_mask)
+# Similarities that are held at once, unless the caller says otherwise: 16 MiB in fp32, a few times that at work.
+TILE_ELEMENTS = 2**22
+CALIBRATION_PAIRS = 256
 
 
 def powerset_scores(
@@ -60,165 +37,216 @@ def powerset_scores(
     aggregator: str = "nla",
     tau: float = 1e-3,
     zeta: float = 0.75,
-    cost: float = 0.0,
+    activation: str = "softplus",
+    cost: float | Tensor | str = 0.0,
+    empty_subset: bool = True,
     samples: int = 16,
     generator: torch.Generator | None = None,
+    tile: int | None = None,
 ) -> PowersetScores:
     """Scores of every image with every caption, I C in either direction.
+
+    Images are scored `tile` at a time; where there are several tiles, the backward pass computes each again, so that
+    memory is O(I·C) and not O(I·C·R·P).
 
     Args:
         regions_IRD: regions φ. phrases_CPD: phrases p.
         region_mask: I R, True for real regions. phrase_mask: C P, True for real phrases.
         aggregator: `exact` enumerates the subsets (R at most 16); `nla` is T1 + T2 of the paper, O(R); `sampled` has
-            exact T2R and R2T over `samples` random subsets in complementary pairs (unbiased); `mean` and `max` are
-            controls without subsets: the mean similarity, and the single best region.
-        tau, zeta: of the non-linear aggregators. cost: b above.
+            exact T2R and R2T over `samples` random subsets in complementary pairs (unbiased); `calibrated` is `nla`
+            with the ζ at which T2 meets the sampled R2T of this batch; `mean` and `max` are controls without subsets:
+            the mean similarity, and the single best region.
+        tau, zeta: of the non-linear aggregators; ζ = 0 leaves tanh out of the gradient of T2.
+        activation: of T1: `softplus`, or `relu`, its limit at τ = 0.
+        cost: b, what each chosen region costs: a number, a scalar tensor that is learnt, or `batch`: the mean
+            similarity of an image's own regions and phrases (see `batch_cost`; needs I = C). The controls have none.
+        empty_subset: whether choosing no region at all counts, as published.
         generator: of the random subsets.
+        tile: images at a time; by default as many as keep the similarities below 4 million.
 
     Raises:
         ValueError: naming the argument at fault and its shape.
     """
-    regions_IRD, phrases_CPD = _checked(regions_IRD, "regions_IRD"), _checked(phrases_CPD, "phrases_CPD")
-    region_mask = _mask(region_mask, regions_IRD, "region_mask")
-    phrase_mask = _mask(phrase_mask, phrases_CPD, "phrase_mask")
-    aggregation = make_aggregation(
-        regions_IRD, aggregator=aggregator, tau=tau, zeta=zeta, cost=cost, samples=samples, generator=generator
+    problem = Problem.of(regions_IRD, phrases_CPD, region_mask, phrase_mask)
+    aggregation = problem.aggregation(
+        aggregator=aggregator,
+        tau=tau,
+        zeta=zeta,
+        activation=activation,
+        cost=cost,
+        empty_subset=empty_subset,
+        samples=samples,
+        generator=generator,
     )
-    return score_all(regions_IRD, phrases_CPD, region_mask, phrase_mask, aggregation)
+    return problem.scores(aggregation, tile=tile)
 
 
-def score_all(
-    regions_IRD: Tensor, phrases_CPD: Tensor, region_mask: Tensor, phrase_mask: Tensor, aggregation: Aggregation
-) -> PowersetScores:
-    """Scores of all I x C pairs at once."""
-    with torch.autocast(regions_IRD.device.type, enabled=False):
-        similarity = torch.einsum("ird,cpd->icpr", regions_IRD, phrases_CPD)
-        return aggregation(similarity, region_mask[:, None], phrase_mask[None])
+class Problem:
+    """Checked regions and phrases with their masks: what is scored, by whichever aggregation."""
+
+    def __init__(self, regions_IRD: Tensor, phrases_CPD: Tensor, region_mask: Tensor, phrase_mask: Tensor) -> None:
+        self.regions_IRD, self.phrases_CPD = regions_IRD, phrases_CPD
+        self.region_mask, self.phrase_mask = region_mask, phrase_mask
+
+    @classmethod
+    def of(
+        cls, regions_IRD: Tensor, phrases_CPD: Tensor, region_mask: Tensor | None, phrase_mask: Tensor | None
+    ) -> "Problem":
+        """Raises ValueError naming the argument at fault and its shape."""
+        regions_IRD, phrases_CPD = _checked(regions_IRD, "regions_IRD"), _checked(phrases_CPD, "phrases_CPD")
+        if regions_IRD.shape[2] != phrases_CPD.shape[2]:
+            raise ValueError(
+                f"regions_IRD has shape {tuple(regions_IRD.shape)}, phrases_CPD {tuple(phrases_CPD.shape)}: "
+                "D must agree"
+            )
+        masks = _mask(region_mask, regions_IRD, "region_mask"), _mask(phrase_mask, phrases_CPD, "phrase_mask")
+        return cls(regions_IRD, phrases_CPD, *masks)
+
+    def gathered(self, group: Group) -> "Problem":
+        """The regions and phrases of all processes, with gradients."""
+        if group is None:
+            return self
+        features = (gather(x, group) for x in (self.regions_IRD, self.phrases_CPD))
+        masks = (gather_plainly(mask, group) for mask in (self.region_mask, self.phrase_mask))
+        return Problem(*features, *masks)
+
+    def part(self, images: slice, captions: slice) -> "Problem":
+        """These images and captions."""
+        return Problem(
+            self.regions_IRD[images], self.phrases_CPD[captions], self.region_mask[images], self.phrase_mask[captions]
+        )
+
+    def aggregation(
+        self,
+        *,
+        aggregator: str,
+        tau: float,
+        zeta: float,
+        activation: str,
+        cost: float | Tensor | str,
+        empty_subset: bool,
+        samples: int,
+        generator: torch.Generator | None,
+    ) -> Aggregation:
+        """Check the arguments, draw the subsets and find ζ and b, once for all pairs."""
+        _check_rule(aggregator, activation, tau=tau, zeta=zeta, cost=cost, samples=samples)
+        regions = self.regions_IRD
+        if isinstance(cost, str):
+            cost = batch_cost(regions, self.phrases_CPD, region_mask=self.region_mask, phrase_mask=self.phrase_mask)
+        rule = Aggregation(aggregator, tau, zeta, activation, cost, empty_subset)
+        if aggregator == "exact":
+            return rule._replace(subsets_SR=self._all_subsets())
+        if aggregator not in ("sampled", "calibrated"):
+            return rule
+        subsets = sample_subsets(regions.shape[1], samples, generator=generator, device=regions.device)
+        rule = rule._replace(subsets_SR=subsets.to(regions.dtype))
+        return rule if aggregator == "sampled" else rule._replace(zeta=self._calibrate(rule))
+
+    def _all_subsets(self) -> Tensor:
+        regions = self.regions_IRD
+        if regions.shape[1] > MAX_EXACT_REGIONS:
+            raise ValueError(
+                f"regions_IRD has shape {tuple(regions.shape)}: 'exact' enumerates 2^R subsets, "
+                f"R at most {MAX_EXACT_REGIONS}; use 'nla' or 'sampled'"
+            )
+        return all_subsets(regions.shape[1], device=regions.device).to(regions.dtype)
+
+    @torch.no_grad()
+    def _calibrate(self, rule: Aggregation) -> Tensor:
+        """ζ from pairs that belong together (where I = C) and as many that do not."""
+        captions = len(self.phrases_CPD)
+        image = torch.arange(min(len(self.regions_IRD), CALIBRATION_PAIRS), device=self.regions_IRD.device)
+        pairs = [(image, (image + shift) % captions) for shift in (0, 1)]
+        i, c = (torch.cat(part) for part in zip(*pairs, strict=True))
+        assert rule.subsets_SR is not None
+        with torch.autocast(self.regions_IRD.device.type, enabled=False):
+            return calibrated_zeta(
+                self.similarity(i, c),
+                self.region_mask[i],
+                self.phrase_mask[c],
+                rule.subsets_SR,
+                tau=rule.tau,
+                cost=rule.cost,
+            )
+
+    def similarity(self, image: Tensor, caption: Tensor) -> Tensor:
+        """s of the pairs (image[n], caption[n]), N P R."""
+        return self.phrases_CPD[caption] @ self.regions_IRD[image].mT
+
+    def pairs(self, aggregation: Aggregation, image: Tensor, caption: Tensor) -> PowersetScores:
+        """Scores of the pairs (image[n], caption[n]), N in either direction."""
+        with torch.autocast(self.regions_IRD.device.type, enabled=False):
+            return aggregation(self.similarity(image, caption), self.region_mask[image], self.phrase_mask[caption])
+
+    def scores(self, aggregation: Aggregation, *, tile: int | None = None) -> PowersetScores:
+        """Scores of all pairs, I C in either direction, tile by tile."""
+        captions, phrases = self.phrase_mask.shape
+        work = captions * phrases * max(1, self.regions_IRD.shape[1])
+        if aggregation.aggregator in ("exact", "sampled") and aggregation.subsets_SR is not None:
+            work = max(work, captions * phrases * len(aggregation.subsets_SR))
+        tile = tile or max(1, TILE_ELEMENTS // max(1, work))
+        parts = list(zip(self.regions_IRD.split(tile), self.region_mask.split(tile), strict=True))
+        if len(parts) == 1:
+            return self._tile(aggregation, *parts[0])
+        once = _once if torch.is_grad_enabled() else _plainly
+        tiles = [once(self._tile, aggregation, *part) for part in parts]
+        return PowersetScores(*(torch.cat(part) for part in zip(*tiles, strict=True)))
+
+    def _tile(self, aggregation: Aggregation, regions_IRD: Tensor, region_mask: Tensor) -> PowersetScores:
+        with torch.autocast(regions_IRD.device.type, enabled=False):
+            similarity = torch.einsum("ird,cpd->icpr", regions_IRD, self.phrases_CPD)
+            return aggregation(similarity, region_mask[:, None], self.phrase_mask[None])
 
 
-def make_aggregation(
+def _once(function: Callable[..., PowersetScores], *arguments: Any) -> PowersetScores:
+    """Without keeping what the backward pass can compute again."""
+    return checkpoint(function, *arguments, use_reentrant=False, preserve_rng_state=False)
+
+
+def _plainly(function: Callable[..., PowersetScores], *arguments: Any) -> PowersetScores:
+    return function(*arguments)
+
+
+@torch.no_grad()
+def batch_cost(
     regions_IRD: Tensor,
+    phrases_CPD: Tensor,
     *,
-    aggregator: str,
-    tau: float,
-    zeta: float,
-    cost: float,
-    samples: int,
-    generator: torch.Generator | None,
-) -> Aggregation:
-    """Check the arguments and draw the subsets, once for all pairs."""
+    region_mask: Tensor | None = None,
+    phrase_mask: Tensor | None = None,
+) -> Tensor:
+    """b from the batch: the mean similarity of the real regions and phrases of pairs that belong together, a scalar.
+
+    With it about half of an image's own regions are worth choosing, whatever the scale of the features.
+    """
+    problem = Problem.of(regions_IRD, phrases_CPD, region_mask, phrase_mask)
+    if len(problem.regions_IRD) != len(problem.phrases_CPD):
+        raise ValueError(
+            f"{len(regions_IRD)} images in regions_IRD, {len(phrases_CPD)} captions in phrases_CPD: need pairs"
+        )
+    regions = (problem.regions_IRD * problem.region_mask[..., None]).sum(1)
+    phrases = (problem.phrases_CPD * problem.phrase_mask[..., None]).sum(1)
+    count = (problem.region_mask.sum(1) * problem.phrase_mask.sum(1)).sum()
+    return (regions * phrases).sum() / count.clamp_min(1)
+
+
+def _check_rule(
+    aggregator: str, activation: str, *, tau: float, zeta: float, cost: float | Tensor | str, samples: int
+) -> None:
     if aggregator not in AGGREGATORS:
         raise ValueError(f"aggregator is {aggregator!r}; it must be one of {', '.join(AGGREGATORS)}")
     if tau <= 0:
         raise ValueError(f"tau is {tau}; it must be above 0")
+    if activation not in ACTIVATIONS:
+        raise ValueError(f"activation is {activation!r}; it must be one of {', '.join(ACTIVATIONS)}")
     if not 0 <= zeta <= 1:
         raise ValueError(f"zeta is {zeta}; it must lie in [0, 1]")
-    count = regions_IRD.shape[1]
-    subsets = None
-    if aggregator == "exact":
-        if count > MAX_EXACT_REGIONS:
-            raise ValueError(
-                f"regions_IRD has shape {tuple(regions_IRD.shape)}: 'exact' enumerates 2^R subsets, "
-                f"R at most {MAX_EXACT_REGIONS}; use 'nla' or 'sampled'"
-            )
-        subsets = all_subsets(count, device=regions_IRD.device)
-    elif aggregator == "sampled":
-        if samples < 2 or samples % 2:
-            raise ValueError(f"samples is {samples}; complementary pairs need an even number of at least 2")
-        subsets = sample_subsets(count, samples, generator=generator, device=regions_IRD.device)
-    return Aggregation(aggregator, tau, zeta, cost, subsets if subsets is None else subsets.to(regions_IRD.dtype))
-
-
-def all_subsets(count: int, *, device: torch.device | None = None) -> Tensor:
-    """Indicators of all subsets of `count` regions, 2^R R."""
-    return (torch.arange(2**count, device=device)[:, None] >> torch.arange(count, device=device) & 1).bool()
-
-
-def sample_subsets(
-    count: int, samples: int, *, generator: torch.Generator | None = None, device: torch.device | None = None
-) -> Tensor:
-    """Indicators of `samples` uniform subsets, each followed by its complement, S R: pairing removes most of the
-    variance.
-    """
-    half = torch.randint(0, 2, (samples // 2, count), generator=generator).bool().to(device)
-    return torch.cat([half, ~half])
-
-
-def _exact(rule: Aggregation, s: Tensor, region_mask: Tensor, phrase_mask: Tensor) -> PowersetScores:
-    # Regions that are not real add 0 to every subset, so the mean over the subsets of all R equals that of the real
-    # ones.
-    assert rule.subsets_SR is not None
-    s = s * region_mask
-    subset_scores = (s @ rule.subsets_SR.T).masked_fill(~phrase_mask, NEVER).amax(-2)
-    return PowersetScores(
-        _without_phrases(subset_scores.mean(-1), phrase_mask), _phrase_mean(s.relu().sum(-1), phrase_mask)
-    )
-
-
-class _Softplus(torch.autograd.Function):
-    """τ·softplus(s/τ), whose derivative is sigmoid(s/τ).
-
-    From the sigmoid, which is several times faster on a CPU than log1p or torch's own softplus and has no slow denormal
-    numbers at small τ; exact to the rounding of s, at any s/τ.
-    """
-
-    @staticmethod
-    def forward(ctx: Any, s: Tensor, tau: float) -> Tensor:
-        ctx.save_for_backward(s)
-        ctx.tau = tau
-        return (s.abs() / tau).sigmoid_().log_().mul_(-tau).add_(s.relu())
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
-        (s,) = ctx.saved_tensors
-        return torch.sigmoid(s / ctx.tau) * gradients[0], None
-
-
-def _nla(rule: Aggregation, s: Tensor, region_mask: Tensor, phrase_mask: Tensor) -> PowersetScores:
-    """T1 and T2 (definitions 1 and 2).
-
-    One transcendental serves both: with f(x) = softplus(x), log cosh(x/2) = f(x) − x/2 − log 2, hence
-    x/2 + ζ·log cosh(x/2) = (1 − ζ)·x/2 + ζ·(f(x) − log 2). Regions that are not real have x = 0 and f = log 2.
-    """
-    s = s * region_mask
-    softplus, at_zero = _Softplus.apply(s, rule.tau).sum(-1), rule.tau * math.log(2)
-    t1 = softplus - at_zero * (~region_mask).sum(-1, dtype=s.dtype)
-    inner = (1 - rule.zeta) / 2 * s.sum(-1) + rule.zeta * (softplus - at_zero * s.shape[-1])
-    t2 = rule.tau * torch.logsumexp((inner / rule.tau).masked_fill(~phrase_mask[..., 0], NEVER), dim=-1)
-    return PowersetScores(_without_phrases(t2, phrase_mask), _phrase_mean(t1, phrase_mask))
-
-
-def _mean(rule: Aggregation, s: Tensor, region_mask: Tensor, phrase_mask: Tensor) -> PowersetScores:
-    """Control: the sum over all regions, so half of it for the average subset, with no choice at all."""
-    total = _phrase_mean((s * region_mask).sum(-1), phrase_mask)
-    return PowersetScores(total / 2, total)
-
-
-def _max(rule: Aggregation, s: Tensor, region_mask: Tensor, phrase_mask: Tensor) -> PowersetScores:
-    """Control: the best phrase of every region, and R times the best region of every phrase: on the scale of a sum."""
-    best_phrase = s.masked_fill(~phrase_mask, NEVER).amax(-2)
-    best_region = s.masked_fill(~region_mask, NEVER).amax(-1) * region_mask.sum(-1)
-    r2t = _without_phrases((best_phrase * region_mask[..., 0, :]).sum(-1), phrase_mask)
-    return PowersetScores(r2t, _phrase_mean(best_region, phrase_mask))
-
-
-FORMULAS: dict[str, Callable[[Aggregation, Tensor, Tensor, Tensor], PowersetScores]] = {
-    "exact": _exact,
-    "nla": _nla,
-    "sampled": _exact,
-    "mean": _mean,
-    "max": _max,
-}
-
-
-def _phrase_mean(x: Tensor, phrase_mask: Tensor) -> Tensor:
-    """Mean over the real phrases, x [..., P]; 0 where there are none."""
-    real = phrase_mask[..., 0]
-    return (x * real).sum(-1) / real.sum(-1).clamp_min(1)
-
-
-def _without_phrases(x: Tensor, phrase_mask: Tensor) -> Tensor:
-    return x.masked_fill(~phrase_mask.any(-2)[..., 0], 0)
+    if isinstance(cost, str) and cost != "batch":
+        raise ValueError(f"cost is {cost!r}; it must be a number, a scalar tensor, or 'batch'")
+    if isinstance(cost, Tensor) and cost.numel() != 1:
+        raise ValueError(f"cost has shape {tuple(cost.shape)}; it must be a scalar")
+    if aggregator in ("sampled", "calibrated") and (samples < 2 or samples % 2):
+        raise ValueError(f"samples is {samples}; complementary pairs need an even number of at least 2")
 
 
 def _checked(x: Tensor, name: str) -> Tensor:

@@ -60,7 +60,7 @@ def draw_precision(precision: str | Path, output: str | Path, *, direction: Lite
 
 
 def _label(aggregator: str, samples: float) -> str:
-    return f"{aggregator}, {samples:g}" if aggregator == "sampled" else aggregator
+    return aggregator if pd.isna(samples) else f"{aggregator}, {samples:g}"
 
 
 def _draw_sweep(axes: Axes, table: pd.DataFrame, sweep: str, *, colours: Mapping[str, str]) -> list[End]:

@@ -28,6 +28,7 @@ TERMS = {
     "contrastive": "InfoNCE",
     "powerset": "Powerset term",
     "cs": "Cauchy-Schwarz term",
+    "cs_tokens": "Cauchy-Schwarz term of tokens",
     "positive_share": "Share of positive similarities",
     "logit_scale": "Logit scale",
     "grad_norm": "Gradient norm",

@@ -1,5 +1,6 @@
 """Annotated shards as training batches, a pure function of (seed, step)."""
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,8 @@ from vlalign.data.transforms import fit, normalise, pool_masks
 from vlalign.errors import VlalignError
 from vlalign.models import DualEncoder
 from vlalign.params import PhraseChoice, RegionChoice
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -79,10 +82,12 @@ class PairedSet:
         self.phrases, self.regions = None, None
         if phrases is not None and phrase_choice is not None:
             self.tokens, self.phrases = _phrases(samples, read_phrases(Path(phrases)), encoder, phrase_choice)
+            _count_empty("captions", "phrases", ~self.phrases.mask.any(1))
         else:
             self.tokens = encoder.tokenizer([caption for sample in samples for caption in sample.captions])
         if regions is not None and region_choice is not None:
             self.regions = _regions(samples, read_regions(regions), encoder, region_choice)
+            _count_empty("images", "regions", self.regions.flatten(1).sum(1) == 0)
 
     def __len__(self) -> int:
         return len(self.images)
@@ -113,6 +118,14 @@ class PairedSet:
             phrase_mask=table.mask[captions] if table else None,
             coverage=coverage,
             region_mask=None if coverage is None else coverage.sum(-1) > 0,
+        )
+
+
+def _count_empty(rows: str, parts: str, empty: Tensor) -> None:
+    if empty.any():
+        count = int(empty.sum())
+        logger.warning(
+            "%d of %d %s have no %s of objective.powerset.%s; they score 0", count, len(empty), rows, parts, parts
         )
 
 
@@ -151,6 +164,8 @@ def choose_phrases(entry: ParsedCaption, choice: PhraseChoice, *, present: set[i
 
     present: the words that have a token of their own; a phrase that truncation cut is left out.
     """
+    if choice.unit == "words":
+        return [(word, word + 1) for word in range(len(entry.words)) if word in present][: choice.count]
     ranges = {
         (part.first, part.last)
         for part in entry.constituents

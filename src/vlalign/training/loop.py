@@ -24,12 +24,12 @@ from vlalign.models.towers import tower_config
 from vlalign.params import RunParams, digest
 from vlalign.training.batches import PairedSet, generator
 from vlalign.training.checkpoint import Checkpoint
-from vlalign.training.objective import Objective, positive_share
+from vlalign.training.objective import Objective
 from vlalign.training.optim import learning_rate, optimizer
 
 logger = logging.getLogger(__name__)
 
-TERMS = ("contrastive", "powerset", "cs")
+TERMS = ("contrastive", "powerset", "cs", "cs_tokens")
 SPEED = ("pairs_per_second", "data_seconds")
 COLUMNS = ("step", "lr", "loss", *TERMS, "positive_share", "logit_scale", "grad_norm", *SPEED)
 # As in CLIP: the temperature never falls below 0.01.
@@ -136,7 +136,8 @@ class Trainer:
             group["lr"] = rate * group["scale"]
         image, text = self.encoder(batch.images, batch.tokens)
         subsets = generator(self.seed, "subsets", self.step)
-        loss, terms = self.objective(image, text, self.encoder.logit_scale, batch, subsets)
+        progress = self.step / max(1, train.steps - 1)
+        loss, terms = self.objective(image, text, self.encoder.logit_scale, batch, subsets, progress=progress)
         self._check_finite(terms)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
@@ -153,7 +154,7 @@ class Trainer:
         }
         powerset = self.params.objective.powerset
         if powerset.weight and self.step % train.log_every == 0:
-            row["positive_share"] = positive_share(image, text, batch, powerset)
+            row["positive_share"] = self.objective.positive_share(image, text, batch)
         row |= {"logit_scale": self.encoder.logit_scale.exp().item(), "grad_norm": norm.item()}
         return row | {
             "pairs_per_second": train.batch_size / (time.perf_counter() - started),

@@ -1,6 +1,7 @@
-"""The total loss of a run: InfoNCE + λ · powerset + weight · D_CS."""
+"""The total loss of a run: InfoNCE + λ · powerset + weight · D_CS + token weight · D_CS of tokens."""
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -9,7 +10,15 @@ from open_clip import ClipLoss
 from torch import Tensor, nn
 
 from vlalign.models import ImageFeatures, TextFeatures
-from vlalign.objectives import centre, cs_divergence, pool_phrases, pool_regions, powerset_loss, powerset_scores
+from vlalign.objectives import (
+    batch_cost,
+    centre,
+    cs_divergence,
+    pool_phrases,
+    pool_regions,
+    powerset_loss,
+    token_cs_divergence,
+)
 from vlalign.params import ObjectiveParams, PowersetParams
 from vlalign.training.batches import Batch
 
@@ -23,44 +32,101 @@ class Objective(nn.Module):
         self.contrastive = ClipLoss()
         if params.powerset.weight and params.powerset.loss == "cross-entropy":
             self.score_scale = nn.Parameter(torch.tensor(math.log(params.powerset.temperature)))
+        if params.powerset.weight and params.powerset.cost == "learnt":
+            self.cost = nn.Parameter(torch.zeros(()))
 
     def forward(
-        self, image: ImageFeatures, text: TextFeatures, logit_scale: Tensor, batch: Batch, generator: torch.Generator
+        self,
+        image: ImageFeatures,
+        text: TextFeatures,
+        logit_scale: Tensor,
+        batch: Batch,
+        generator: torch.Generator,
+        *,
+        progress: float = 1.0,
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """Total loss and its terms by name, all scalars. `generator` draws the random subsets."""
+        """Total loss and its terms by name, all scalars.
+
+        generator: draws the random subsets. progress: share of the training that is done, for the schedule of τ.
+        """
         params = self.params
-        terms = {"contrastive": self.contrastive(image.embedding_ID, text.embedding_CD, logit_scale.exp())}
-        if params.powerset.weight:
-            terms["powerset"] = self._powerset(image, text, batch, generator)
-        if params.cs.weight:
-            terms["cs"] = cs_divergence(
-                image.embedding_ID, text.embedding_CD, sigma=params.cs.sigma, unbiased=params.cs.unbiased
-            )
-        weights = {"contrastive": params.contrastive, "powerset": params.powerset.weight, "cs": params.cs.weight}
+        weights = {
+            "contrastive": params.contrastive,
+            "powerset": params.powerset.weight,
+            "cs": params.cs.weight,
+            "cs_tokens": params.cs.token_weight,
+        }
+        kernel: dict[str, Any] = {"sigma": params.cs.sigma, "unbiased": params.cs.unbiased}
+        compute: dict[str, Callable[[], Tensor]] = {
+            "contrastive": lambda: self.contrastive(image.embedding_ID, text.embedding_CD, logit_scale.exp()),
+            "powerset": lambda: self._powerset(image, text, batch, generator, progress),
+            "cs": lambda: cs_divergence(image.embedding_ID, text.embedding_CD, **kernel),
+            "cs_tokens": lambda: token_cs_divergence(*unit_tokens(image, text), y_mask=text.mask_CL, **kernel),
+        }
+        # InfoNCE is watched even where it does not train.
+        terms = {name: term() for name, term in compute.items() if weights[name] or name == "contrastive"}
         return sum((weights[name] * term for name, term in terms.items()), torch.zeros(())), terms
 
-    def _powerset(self, image: ImageFeatures, text: TextFeatures, batch: Batch, generator: torch.Generator) -> Tensor:
+    def _powerset(
+        self, image: ImageFeatures, text: TextFeatures, batch: Batch, generator: torch.Generator, progress: float
+    ) -> Tensor:
         params = self.params.powerset
         regions, phrases = align(image, text, batch, params)
         rule: dict[str, Any] = {
             "region_mask": batch.region_mask,
             "phrase_mask": batch.phrase_mask,
             "aggregator": params.aggregator,
-            "tau": params.tau,
+            "tau": scheduled_tau(params, progress),
             "zeta": params.zeta,
-            "cost": params.cost,
+            "activation": params.activation,
+            "cost": self.cost if params.cost == "learnt" else params.cost,
+            "empty_subset": params.empty_subset,
             "samples": params.samples,
             "generator": generator,
         }
-        if params.loss == "triplet":
-            return powerset_loss(
-                regions, phrases, margin=params.margin, negatives=params.negatives, per_region=params.per_region, **rule
-            )
-        scores = powerset_scores(regions, phrases, **rule).total
-        if params.per_region and batch.region_mask is not None:
-            scores = scores / batch.region_mask.sum(1).clamp_min(1)[:, None]
-        logits, target = scores * self.score_scale.exp(), torch.arange(len(scores), device=scores.device)
-        return (F.cross_entropy(logits, target) + F.cross_entropy(logits.T, target)) / 2
+        scale = self.score_scale.exp() if params.loss == "cross-entropy" else 1.0
+        return powerset_loss(
+            regions,
+            phrases,
+            loss=params.loss,
+            margin=params.margin,
+            negatives=params.negatives,
+            scale=scale,
+            per_region=params.per_region,
+            direction=params.direction,
+            **rule,
+        )
+
+    @torch.no_grad()
+    def positive_share(self, image: ImageFeatures, text: TextFeatures, batch: Batch) -> float:
+        """Percent of the similarities between an image's own regions and phrases that are above the cost.
+
+        Near 100 the best subset is always all regions, and the powerset does nothing.
+        """
+        params = self.params.powerset
+        assert batch.phrase_mask is not None
+        assert batch.region_mask is not None
+        regions, phrases = align(image, text, batch, params)
+        cost = params.cost if not isinstance(params.cost, str) else self._cost(regions, phrases, batch)
+        real = batch.phrase_mask[:, :, None] & batch.region_mask[:, None]
+        return 100 * ((phrases @ regions.mT)[real] > cost).float().mean().item()
+
+    def _cost(self, regions: Tensor, phrases: Tensor, batch: Batch) -> Tensor:
+        if self.params.powerset.cost == "learnt":
+            return self.cost
+        return batch_cost(regions, phrases, region_mask=batch.region_mask, phrase_mask=batch.phrase_mask)
+
+
+def scheduled_tau(params: PowersetParams, progress: float) -> float:
+    """τ after this share of the training: from `tau_start` to `tau`, by equal factors."""
+    if params.tau_start is None:
+        return params.tau
+    return params.tau_start * (params.tau / params.tau_start) ** progress
+
+
+def unit_tokens(image: ImageFeatures, text: TextFeatures) -> tuple[Tensor, Tensor]:
+    """Patch and word tokens of every pair at unit length, so that one kernel width suits both."""
+    return F.normalize(image.patches_IVD.float(), dim=-1), F.normalize(text.tokens_CLD.float(), dim=-1)
 
 
 def align(image: ImageFeatures, text: TextFeatures, batch: Batch, params: PowersetParams) -> tuple[Tensor, Tensor]:
@@ -73,16 +139,3 @@ def align(image: ImageFeatures, text: TextFeatures, batch: Batch, params: Powers
     if params.centre:
         regions, phrases = centre(regions, batch.region_mask), centre(phrases, batch.phrase_mask)
     return regions, phrases
-
-
-@torch.no_grad()
-def positive_share(image: ImageFeatures, text: TextFeatures, batch: Batch, params: PowersetParams) -> float:
-    """Percent of the similarities between an image's own regions and phrases that are above the cost.
-
-    Near 100 the best subset is always all regions, and the powerset does nothing.
-    """
-    assert batch.phrase_mask is not None
-    assert batch.region_mask is not None
-    regions, phrases = align(image, text, batch, params)
-    real = batch.phrase_mask[:, :, None] & batch.region_mask[:, None]
-    return 100 * ((phrases @ regions.mT)[real] > params.cost).float().mean().item()

@@ -1,0 +1,102 @@
+"""Losses over a batch that is spread over processes, as distributed data parallelism spreads it.
+
+Every process calls a loss with its own pairs and gets the loss of the whole batch; its gradient is that of its share
+times the number of processes, so that the mean over processes, which DDP takes, is the gradient of the whole. Processes
+may hold different numbers of pairs.
+"""
+
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+Group = dist.ProcessGroup | None
+
+
+def world(group: Group) -> int:
+    """Processes of the group; 1 without one."""
+    return 1 if group is None else dist.get_world_size(group)
+
+
+def gather(x: Tensor, group: Group) -> Tensor:
+    """The rows of all processes, in the order of their ranks; the gradient of every process's use comes back."""
+    return x if group is None else _Gather.apply(x, group)
+
+
+def gather_plainly(x: Tensor, group: Group) -> Tensor:
+    """`gather` without a gradient."""
+    return x if group is None else torch.cat(_rows_of_all(x.detach(), group))
+
+
+def own_rows(count: int, group: Group, device: torch.device) -> slice:
+    """Where this process's `count` rows lie among those of all."""
+    if group is None:
+        return slice(0, count)
+    start = sum(_counts(count, group, device)[: dist.get_rank(group)])
+    return slice(start, start + count)
+
+
+def total(x: Tensor, group: Group) -> Tensor:
+    """Sum over the processes; the gradient of every process's use comes back."""
+    return x if group is None else _Total.apply(x, group)
+
+
+def total_plainly(x: Tensor, group: Group, *, largest: bool = False) -> Tensor:
+    """Sum (or maximum) over the processes, without a gradient."""
+    if group is None:
+        return x
+    x = x.detach().clone()
+    dist.all_reduce(x, dist.ReduceOp.MAX if largest else dist.ReduceOp.SUM, group)
+    return x
+
+
+def shared(part: Tensor, group: Group) -> Tensor:
+    """The loss of the whole batch, from this process's part of the sum; see the module for its gradient."""
+    if group is None:
+        return part
+    whole = total_plainly(part, group)
+    # The value of the whole, the gradient of the part.
+    return whole + world(group) * (part - part.detach())
+
+
+class _Gather(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, group: dist.ProcessGroup) -> Tensor:
+        parts = _rows_of_all(x, group)
+        rank = dist.get_rank(group)
+        start = sum(len(part) for part in parts[:rank])
+        ctx.group, ctx.own = group, slice(start, start + len(x))
+        return torch.cat(parts)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        return total_plainly(gradients[0].contiguous(), ctx.group)[ctx.own], None
+
+
+class _Total(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, group: dist.ProcessGroup) -> Tensor:
+        ctx.group = group
+        return total_plainly(x, group)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        return total_plainly(gradients[0].contiguous(), ctx.group), None
+
+
+def _counts(count: int, group: dist.ProcessGroup, device: torch.device) -> list[int]:
+    counts = [torch.zeros(1, dtype=torch.long, device=device) for _ in range(world(group))]
+    dist.all_gather(counts, torch.tensor([count], device=device), group)
+    return [int(one) for one in counts]
+
+
+def _rows_of_all(x: Tensor, group: dist.ProcessGroup) -> list[Tensor]:
+    """Padded to the longest, since all processes must send alike."""
+    counts = _counts(len(x), group, x.device)
+    # NCCL and gloo know no bool in every operation.
+    sent = x.new_zeros(max(counts), *x.shape[1:], dtype=torch.uint8 if x.dtype == torch.bool else x.dtype)
+    sent[: len(x)] = x
+    received = [torch.empty_like(sent) for _ in counts]
+    dist.all_gather(received, sent, group)
+    return [part[:count].to(x.dtype) for part, count in zip(received, counts, strict=True)]

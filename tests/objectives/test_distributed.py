@@ -1,0 +1,111 @@
+"""Processes that share a batch: the loss and, after DDP's mean, the gradient of one process with all of it."""
+
+import os
+import socket
+from pathlib import Path
+
+import pytest
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+import torch.nn.functional as F
+
+from vlalign.objectives import centre, cs_divergence, powerset_loss, token_cs_divergence
+
+PAIRS, REGIONS, PHRASES, WIDTH = 12, 4, 3, 5
+# How many pairs each process holds.
+SHARES = {1: (12,), 2: (5, 7), 4: (3, 1, 6, 2)}
+
+
+def batch():
+    random = torch.Generator().manual_seed(3)
+    regions = torch.randn(PAIRS, REGIONS, WIDTH, generator=random, dtype=torch.float64)
+    phrases = torch.randn(PAIRS, PHRASES, WIDTH, generator=random, dtype=torch.float64)
+    masks = [torch.rand(x.shape[:2], generator=random) < 0.7 for x in (regions, phrases)]
+    return regions, phrases, *masks
+
+
+def powerset(rule):
+    def loss(regions, phrases, region_mask, phrase_mask, group):
+        masks = {"region_mask": region_mask, "phrase_mask": phrase_mask}
+        random = torch.Generator().manual_seed(0)
+        phi, p = (F.normalize(x, dim=-1) for x in (regions, phrases))
+        return powerset_loss(phi, p, tau=0.1, generator=random, group=group, tile=2, **masks, **rule)
+
+    return loss
+
+
+def centred(regions, phrases, region_mask, phrase_mask, group):
+    phi, p = centre(regions, region_mask, group=group), centre(phrases, phrase_mask, group=group)
+    return powerset_loss(phi, p, region_mask=region_mask, phrase_mask=phrase_mask, tau=0.1, group=group)
+
+
+def divergence(sigma, unbiased):
+    def loss(regions, phrases, region_mask, phrase_mask, group):
+        return cs_divergence(regions[:, 0], phrases[:, 0], sigma=sigma, unbiased=unbiased, tile=2, group=group)
+
+    return loss
+
+
+def tokens(regions, phrases, region_mask, phrase_mask, group):
+    masks = {"x_mask": region_mask, "y_mask": phrase_mask}
+    return token_cs_divergence(regions, phrases, sigma=1.0, unbiased=True, tile=2, group=group, **masks)
+
+
+LOSSES = {
+    "triplet, hardest": powerset({"negatives": "hardest"}),
+    "triplet, semi-hard": powerset({"negatives": "semi-hard", "per_region": True, "direction": "t2r"}),
+    "cross-entropy": powerset({"loss": "cross-entropy", "scale": 4.0}),
+    "sampled": powerset({"loss": "cross-entropy", "aggregator": "sampled"}),
+    "calibrated": powerset({"aggregator": "calibrated"}),
+    "cost of the batch": powerset({"cost": "batch", "empty_subset": False}),
+    "centred": centred,
+    "divergence": divergence(0.7, unbiased=False),
+    "divergence, unbiased": divergence((0.5, 1.0), unbiased=True),
+    "divergence, median": divergence("median", unbiased=True),
+    "tokens": tokens,
+}
+
+
+def results(processes, rank, group):
+    """Value of every loss, and its gradient with regard to weights that all processes share."""
+    start = sum(SHARES[processes][:rank])
+    rows = slice(start, start + SHARES[processes][rank])
+    regions, phrases, *masks = (x[rows] for x in batch())
+    found = {}
+    for name, loss in LOSSES.items():
+        weights = torch.eye(WIDTH, dtype=torch.float64).requires_grad_()
+        value = loss(regions @ weights, phrases @ weights.square(), *masks, group)
+        (gradient,) = torch.autograd.grad(value, weights)
+        if group is not None:
+            dist.all_reduce(gradient)
+        found[name] = value.item(), gradient / processes
+    return found
+
+
+def work(rank, processes, port, folder):
+    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", rank=rank, world_size=processes)
+    torch.save(results(processes, rank, dist.group.WORLD), Path(folder) / f"{rank}.pt")
+    dist.destroy_process_group()
+
+
+@pytest.mark.parametrize("processes", [2, 4])
+def test_processes_together_equal_one(processes, tmp_path):
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    mp.spawn(work, (processes, port, str(tmp_path)), nprocs=processes)
+    alone = results(1, 0, None)
+    for rank in range(processes):
+        for name, (value, gradient) in torch.load(tmp_path / f"{rank}.pt").items():
+            assert value == pytest.approx(alone[name][0], abs=1e-10), (name, rank)
+            torch.testing.assert_close(gradient, alone[name][1], atol=1e-10, rtol=0, msg=f"{name}, rank {rank}")
+
+
+def test_the_mean_of_the_ranks_own_divergences_is_another_number():
+    regions, phrases, *_ = batch()
+    whole = cs_divergence(regions[:, 0], phrases[:, 0], sigma=0.7).item()
+    parts = [cs_divergence(regions[rows, 0], phrases[rows, 0], sigma=0.7).item() for rows in (slice(6), slice(6, 12))]
+    assert abs(sum(parts) / 2 - whole) > 0.05
