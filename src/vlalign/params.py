@@ -377,11 +377,13 @@ class Run:
 
 
 # Params that mean nothing to an aggregator or a loss.
+SMOOTH = ("tau", "tau_start", "zeta", "activation")
 UNUSED = {
-    "mean": ("tau", "zeta", "cost", "samples"),
-    "max": ("tau", "zeta", "cost", "samples"),
-    "exact": ("tau", "zeta", "samples"),
-    "sampled": ("tau", "zeta"),
+    "mean": (*SMOOTH, "samples", "empty_subset"),
+    "max": (*SMOOTH, "samples", "empty_subset"),
+    "exact": (*SMOOTH, "samples"),
+    "sampled": SMOOTH,
+    "calibrated": ("zeta",),
     "nla": ("samples",),
     "triplet": ("temperature",),
     "cross-entropy": ("margin", "negatives"),
@@ -391,13 +393,17 @@ UNUSED = {
 def relevant(params: dict[str, Any]) -> dict[str, Any]:
     """The params of a run without those of terms that are switched off, so that changing these trains nothing again."""
     objective = {
-        name: {"weight": term["weight"]} if isinstance(term, dict) and not term["weight"] else term
-        for name, term in params["objective"].items()
+        name: _relevant_term(term) if isinstance(term, dict) else term for name, term in params["objective"].items()
     }
-    powerset = objective["powerset"]
-    unused = [name for key in ("aggregator", "loss") for name in UNUSED.get(powerset.get(key, ""), ())]
-    objective["powerset"] = {key: value for key, value in powerset.items() if key not in unused}
     return {**params, "objective": objective}
+
+
+def _relevant_term(term: dict[str, Any]) -> dict[str, Any]:
+    weights = {key: value for key, value in term.items() if key.endswith("weight")}
+    if not any(weights.values()):
+        return weights
+    unused = [name for key in ("aggregator", "loss") for name in UNUSED.get(term.get(key, ""), ())]
+    return {key: value for key, value in term.items() if key not in unused}
 
 
 def nested(path: str, value: Any) -> dict[str, Any]:

@@ -31,3 +31,17 @@ def test_centring_ignores_masked_vectors():
     expected = F.normalize(x - x[mask].mean(0), dim=-1)
     torch.testing.assert_close(centred[mask], expected[mask])
     assert (centred[~mask] == 0).all()
+
+
+def test_alignment_is_fp32_under_autocast():
+    patches, tokens = torch.randn(2, 6, 8), torch.randn(2, 5, 8)
+    coverage, words, members = torch.rand(2, 3, 6), torch.arange(5).expand(2, 5), torch.rand(2, 4, 5) < 0.5
+
+    def run():
+        return centre(pool_regions(patches, coverage)), centre(pool_phrases(tokens, words, members))
+
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        inside = run()
+    for ours, theirs in zip(inside, run(), strict=True):
+        torch.testing.assert_close(ours, theirs, atol=0, rtol=0)
+    assert pool_regions(patches.bfloat16(), coverage).dtype == torch.float32

@@ -145,3 +145,34 @@ def test_bad_widths(sigma):
 def test_shapes_are_checked():
     with pytest.raises(ValueError, match="y_MD"):
         cs_divergence(torch.zeros(3, 4), torch.zeros(3), sigma=1.0)
+
+
+LOSSES = {
+    "median": lambda x, y: cs_divergence(x, y, unbiased=True),
+    "kernels": lambda x, y: cs_divergence(x, y, sigma=(0.5, 1.0), tile=4),
+    "tokens": lambda x, y: token_cs_divergence(x[None], y[None], sigma=1.0),
+}
+
+
+def value_and_gradients(loss, *points, autocast=False):
+    with torch.autocast("cpu", dtype=torch.bfloat16, enabled=autocast):
+        value = loss(*points)
+    return value.detach(), *torch.autograd.grad(value, points)
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_compiled_equals_eager(loss):
+    x, y = (points.requires_grad_() for points in clouds(8))
+    compiled = torch.compile(LOSSES[loss], backend="aot_eager")
+    for ours, theirs in zip(
+        value_and_gradients(compiled, x, y), value_and_gradients(LOSSES[loss], x, y), strict=True
+    ):
+        torch.testing.assert_close(ours, theirs, atol=1e-12, rtol=0)
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_is_fp32_under_autocast(loss):
+    x, y = (points.float().requires_grad_() for points in clouds(9))
+    inside = value_and_gradients(LOSSES[loss], x, y, autocast=True)
+    for ours, theirs in zip(inside, value_and_gradients(LOSSES[loss], x, y), strict=True):
+        torch.testing.assert_close(ours, theirs, atol=0, rtol=0)

@@ -6,7 +6,8 @@ phrase B as Σ_{r ∈ A} x[r, B], and
     R2T = mean over the 2^R subsets A of max over phrases B of Σ_{r ∈ A} x[r, B]
     T2R = mean over phrases B of max over subsets A of Σ_{r ∈ A} x[r, B] = mean_B Σ_r relu(x[r, B])
 
-Without the empty subset (`empty_subset=False`) both run over the 2^R − 1 others. `docs/objectives.md` derives every
+Without the empty subset (`empty_subset=False`) both run over the 2^R − 1 others. Pairs without a real region or a real
+phrase score 0. `docs/objectives.md` derives every
 formula and bound.
 """
 
@@ -57,16 +58,16 @@ class Aggregation(NamedTuple):
     def __call__(self, s: Tensor, region_mask: Tensor, phrase_mask: Tensor) -> PowersetScores:
         """Scores of similarities s [..., P, R]; the masks [..., R] and [..., P] broadcast against it."""
         region_mask, phrase_mask = region_mask[..., None, :], phrase_mask[..., :, None]
-        if self.aggregator in CONTROLS:
-            return FORMULAS[self.aggregator](self, s, region_mask, phrase_mask)
         scores = FORMULAS[self.aggregator](self, (s - self.cost) * region_mask, region_mask, phrase_mask)
-        return scores if self.empty_subset else self._without_empty(scores, region_mask)
+        if not self.empty_subset and self.aggregator not in CONTROLS:
+            scores = self._without_empty(scores, region_mask)
+        nothing = ~(region_mask.any(-1)[..., 0] & phrase_mask.any(-2)[..., 0])
+        return PowersetScores(*(x.masked_fill(nothing, 0) for x in scores))
 
     def _without_empty(self, scores: PowersetScores, region_mask: Tensor) -> PowersetScores:
         """R2T over the 2^R − 1 other subsets: the empty one adds 0 to the sum. T2R has left it out already."""
         count = region_mask[..., 0, :].sum(-1, dtype=scores.r2t.dtype)
-        others = 1 - torch.exp2(-count)
-        return scores._replace(r2t=scores.r2t / others.where(count > 0, 1))
+        return scores._replace(r2t=scores.r2t / (1 - torch.exp2(-count.clamp_min(1))))
 
 
 def all_subsets(count: int, *, device: torch.device | None = None) -> Tensor:
@@ -90,7 +91,7 @@ def _exact(rule: Aggregation, s: Tensor, region_mask: Tensor, phrase_mask: Tenso
     assert rule.subsets_SR is not None
     subset_scores = (s @ rule.subsets_SR.T).masked_fill(~phrase_mask, NEVER).amax(-2)
     best = _best_subset(rule, s, region_mask)
-    return PowersetScores(_without_phrases(subset_scores.mean(-1), phrase_mask), _phrase_mean(best, phrase_mask))
+    return PowersetScores(subset_scores.mean(-1), _phrase_mean(best, phrase_mask))
 
 
 def _best_subset(rule: Aggregation, s: Tensor, region_mask: Tensor) -> Tensor:
@@ -99,7 +100,7 @@ def _best_subset(rule: Aggregation, s: Tensor, region_mask: Tensor) -> Tensor:
     if rule.empty_subset:
         return best
     largest = s.masked_fill(~region_mask, NEVER).amax(-1)
-    return torch.where(largest > 0, best, largest.where(region_mask.any(-1), 0))
+    return torch.where(largest > 0, best, largest)
 
 
 class _Softplus(torch.autograd.Function):
@@ -135,7 +136,7 @@ def _nla(rule: Aggregation, s: Tensor, region_mask: Tensor, phrase_mask: Tensor)
     elif not rule.empty_subset:
         t1 = _log_of_others(s, region_mask, rule.tau)
     t2 = _t2(inner, phrase_mask[..., 0], rule.tau)
-    return PowersetScores(_without_phrases(t2, phrase_mask), _phrase_mean(t1, phrase_mask))
+    return PowersetScores(t2, _phrase_mean(t1, phrase_mask))
 
 
 def _inner(log_cosh: Tensor, linear: Tensor, zeta: float | Tensor) -> Tensor:
@@ -156,13 +157,12 @@ def _log_of_others(s: Tensor, region_mask: Tensor, tau: float) -> Tensor:
     u = F.softplus(x, threshold=40).sum(-1)
     tiny = u < torch.finfo(u.dtype).tiny * 1e4
     u = u.masked_fill(tiny, 1)
-    others = torch.where(tiny, torch.logsumexp(x, -1), u + torch.log(-torch.expm1(-u)))
-    return tau * others.where(region_mask.any(-1), 0)
+    return tau * torch.where(tiny, torch.logsumexp(x, -1), u + torch.log(-torch.expm1(-u)))
 
 
 def _mean(rule: Aggregation, s: Tensor, region_mask: Tensor, phrase_mask: Tensor) -> PowersetScores:
     """Control: the sum over all regions, so half of it for the average subset, with no choice at all."""
-    total = _phrase_mean((s * region_mask).sum(-1), phrase_mask)
+    total = _phrase_mean(s.sum(-1), phrase_mask)
     return PowersetScores(total / 2, total)
 
 
@@ -170,7 +170,7 @@ def _max(rule: Aggregation, s: Tensor, region_mask: Tensor, phrase_mask: Tensor)
     """Control: the best phrase of every region, and R times the best region of every phrase: on the scale of a sum."""
     best_phrase = s.masked_fill(~phrase_mask, NEVER).amax(-2)
     best_region = s.masked_fill(~region_mask, NEVER).amax(-1) * region_mask.sum(-1)
-    r2t = _without_phrases((best_phrase * region_mask[..., 0, :]).sum(-1), phrase_mask)
+    r2t = (best_phrase * region_mask[..., 0, :]).sum(-1)
     return PowersetScores(r2t, _phrase_mean(best_region, phrase_mask))
 
 
@@ -215,7 +215,7 @@ def calibrated_zeta(
     sampled = Aggregation("sampled", cost=cost, subsets_SR=subsets_SR)(s, region_mask, phrase_mask).r2t
     x = (s - cost) * region_mask[:, None]
     log_cosh = _Softplus.apply(x, tau).sum(-1) - tau * math.log(2) * x.shape[-1]
-    linear, some = x.sum(-1), phrase_mask.any(-1)
+    linear, some = x.sum(-1), phrase_mask.any(-1) & region_mask.any(-1)
     low, high = s.new_zeros(()), s.new_ones(())
     for _ in range(30):
         middle = (low + high) / 2
@@ -229,6 +229,3 @@ def _phrase_mean(x: Tensor, phrase_mask: Tensor) -> Tensor:
     real = phrase_mask[..., 0]
     return (x * real).sum(-1) / real.sum(-1).clamp_min(1)
 
-
-def _without_phrases(x: Tensor, phrase_mask: Tensor) -> Tensor:
-    return x.masked_fill(~phrase_mask.any(-2)[..., 0], 0)

@@ -5,6 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from vlalign.objectives.distributed import Group, total, total_plainly
+from vlalign.objectives.numerics import precise, without_autocast
 
 
 def pool_regions(patches_IVD: Tensor, coverage_IRV: Tensor) -> Tensor:
@@ -14,7 +15,9 @@ def pool_regions(patches_IVD: Tensor, coverage_IRV: Tensor) -> Tensor:
             f"coverage_IRV has shape {tuple(coverage_IRV.shape)}, patches_IVD {tuple(patches_IVD.shape)}: "
             "I and V must agree"
         )
-    return F.normalize(torch.bmm(coverage_IRV.to(patches_IVD.dtype), patches_IVD), dim=-1)
+    with without_autocast(patches_IVD):
+        patches_IVD = precise(patches_IVD)
+        return F.normalize(torch.bmm(coverage_IRV.to(patches_IVD.dtype), patches_IVD), dim=-1)
 
 
 def pool_phrases(tokens_CLD: Tensor, word_CL: Tensor, member_CPW: Tensor, *, normalise: bool = False) -> Tensor:
@@ -27,11 +30,13 @@ def pool_phrases(tokens_CLD: Tensor, word_CL: Tensor, member_CPW: Tensor, *, nor
         raise ValueError(
             f"word_CL has shape {tuple(word_CL.shape)}, tokens_CLD {tuple(tokens_CLD.shape)}: C and L must agree"
         )
-    words = torch.arange(member_CPW.shape[2], device=word_CL.device)
-    owned_CWL = (word_CL[:, None, :] == words[None, :, None]).to(tokens_CLD.dtype)
-    leaves_CWD = F.normalize(torch.bmm(owned_CWL, tokens_CLD), dim=-1)
-    phrases_CPD = torch.bmm(member_CPW.to(tokens_CLD.dtype), leaves_CWD)
-    return F.normalize(phrases_CPD, dim=-1) if normalise else phrases_CPD
+    with without_autocast(tokens_CLD):
+        tokens_CLD = precise(tokens_CLD)
+        words = torch.arange(member_CPW.shape[2], device=word_CL.device)
+        owned_CWL = (word_CL[:, None, :] == words[None, :, None]).to(tokens_CLD.dtype)
+        leaves_CWD = F.normalize(torch.bmm(owned_CWL, tokens_CLD), dim=-1)
+        phrases_CPD = torch.bmm(member_CPW.to(tokens_CLD.dtype), leaves_CWD)
+        return F.normalize(phrases_CPD, dim=-1) if normalise else phrases_CPD
 
 
 def centre(
@@ -42,6 +47,7 @@ def centre(
     Without it nearly all similarities of a trained model are positive, so that the best subset is nearly always all
     regions. group: processes over whose vectors the mean is taken.
     """
+    x_NKD = precise(x_NKD)
     weight = torch.ones_like(x_NKD[..., :1]) if mask_NK is None else mask_NK[..., None].to(x_NKD.dtype)
     if mean_D is None:
         whole = total((x_NKD * weight).flatten(0, 1).sum(0), group)

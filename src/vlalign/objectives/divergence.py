@@ -2,8 +2,7 @@
 
     D_CS = log mean k(x, x') + log mean k(y, y') − 2 · log mean k(x, y),   k(a, b) = mean over σ of exp(−|a − b|² / 2σ²)
 
-Everything is in log space and in fp32 (fp64 for fp64 input), whatever autocast says: the mean of kernels underflows to
-log 0 at small σ, and bf16 errs by 0.2.
+Everything is in log space, since the mean of kernels underflows to log 0 at small σ.
 """
 
 import math
@@ -23,6 +22,7 @@ from vlalign.objectives.distributed import (
     total_plainly,
     world,
 )
+from vlalign.objectives.numerics import precise, without_autocast
 
 Sigma = float | str | Sequence[float]
 # The median of the distances is taken over at most this many points of either cloud, evenly spaced.
@@ -58,8 +58,8 @@ def cs_divergence(
         raise ValueError(
             f"x_ND has shape {tuple(x_ND.shape)}, y_MD {tuple(y_MD.shape)}: 2 dimensions, and D must agree"
         )
-    with torch.autocast(x_ND.device.type, enabled=False):
-        x_ND, y_MD = _precise(x_ND), _precise(y_MD)
+    with without_autocast(x_ND):
+        x_ND, y_MD = precise(x_ND), precise(y_MD)
         all_x, all_y = gather_plainly(x_ND, group), gather_plainly(y_MD, group)
         for name, points in (("x_ND", all_x), ("y_MD", all_y)):
             if len(points) < (2 if unbiased else 1):
@@ -105,8 +105,8 @@ def token_cs_divergence(
             f"x_BVD has shape {tuple(x_BVD.shape)}, y_BLD {tuple(y_BLD.shape)}: 3 dimensions, B and D must agree"
         )
     x_mask, y_mask = _token_mask(x_mask, x_BVD, "x_mask"), _token_mask(y_mask, y_BLD, "y_mask")
-    with torch.autocast(x_BVD.device.type, enabled=False):
-        x_BVD, y_BLD = _precise(x_BVD), _precise(y_BLD)
+    with without_autocast(x_BVD):
+        x_BVD, y_BLD = precise(x_BVD), precise(y_BLD)
         least = 2 if unbiased else 1
         enough = (x_mask.sum(1) >= least) & (y_mask.sum(1) >= least)
         widths = kernel_widths(
@@ -243,10 +243,6 @@ def _masked_log_mean(
 def _recomputed(function: Any, *arguments: Any) -> Tensor:
     """`function` without its intermediate results, which the backward pass makes again."""
     return checkpoint(function, *arguments, use_reentrant=False, preserve_rng_state=False)
-
-
-def _precise(x: Tensor) -> Tensor:
-    return x if x.dtype == torch.float64 else x.float()
 
 
 def _evenly(points: Tensor, count: int) -> Tensor:

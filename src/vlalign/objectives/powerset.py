@@ -1,7 +1,6 @@
 """Scores between the powerset of an image's regions and the phrases of a caption (PowerCLIP, sections 3 and 4).
 
-All is computed in fp32 (or fp64 for fp64 input), whatever autocast says: bf16 costs 0.01 of score. Padded regions and
-phrases change nothing.
+Padded regions and phrases change nothing.
 """
 
 from collections.abc import Callable
@@ -22,6 +21,7 @@ from vlalign.objectives.aggregators import (
     sample_subsets,
 )
 from vlalign.objectives.distributed import Group, gather, gather_plainly
+from vlalign.objectives.numerics import precise, without_autocast
 
 # Similarities that are held at once, unless the caller says otherwise: 16 MiB in fp32, a few times that at work.
 TILE_ELEMENTS = 2**22
@@ -159,7 +159,7 @@ class Problem:
         pairs = [(image, (image + shift) % captions) for shift in (0, 1)]
         i, c = (torch.cat(part) for part in zip(*pairs, strict=True))
         assert rule.subsets_SR is not None
-        with torch.autocast(self.regions_IRD.device.type, enabled=False):
+        with without_autocast(self.regions_IRD):
             return calibrated_zeta(
                 self.similarity(i, c),
                 self.region_mask[i],
@@ -175,7 +175,7 @@ class Problem:
 
     def pairs(self, aggregation: Aggregation, image: Tensor, caption: Tensor) -> PowersetScores:
         """Scores of the pairs (image[n], caption[n]), N in either direction."""
-        with torch.autocast(self.regions_IRD.device.type, enabled=False):
+        with without_autocast(self.regions_IRD):
             return aggregation(self.similarity(image, caption), self.region_mask[image], self.phrase_mask[caption])
 
     def scores(self, aggregation: Aggregation, *, tile: int | None = None) -> PowersetScores:
@@ -193,7 +193,7 @@ class Problem:
         return PowersetScores(*(torch.cat(part) for part in zip(*tiles, strict=True)))
 
     def _tile(self, aggregation: Aggregation, regions_IRD: Tensor, region_mask: Tensor) -> PowersetScores:
-        with torch.autocast(regions_IRD.device.type, enabled=False):
+        with without_autocast(regions_IRD):
             similarity = torch.einsum("ird,cpd->icpr", regions_IRD, self.phrases_CPD)
             return aggregation(similarity, region_mask[:, None], self.phrase_mask[None])
 
@@ -252,7 +252,7 @@ def _check_rule(
 def _checked(x: Tensor, name: str) -> Tensor:
     if x.ndim != 3:
         raise ValueError(f"{name} has shape {tuple(x.shape)}; it must have 3 dimensions")
-    return x if x.dtype == torch.float64 else x.float()
+    return precise(x)
 
 
 def _mask(mask: Tensor | None, x: Tensor, name: str) -> Tensor:
