@@ -1,27 +1,44 @@
 """What the objectives cost beside naive ones and beside a training step.
 
-Every pair of variants is timed in turn, each in a process of its own, so that peak memory is theirs. Medians are printed,
-and the median of the ratios of neighbours. One thread unless --threads says otherwise.
+The variants of a case are timed in turn, each in a process of its own, so that peak memory is its own. Medians are
+printed, and the median of the ratios of neighbours. One thread unless --threads says otherwise.
+
+    python benchmarks/objectives.py                  # all cases, about a quarter of an hour
+    python benchmarks/objectives.py mined divergence
 """
 
 import argparse
 import json
 import os
-import resource
+import re
 import statistics
 import subprocess
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
+import open_clip
 import torch
 import torch.nn.functional as F
+from open_clip import ClipLoss
 from rich.console import Console
+from rich.progress import track
 from rich.table import Table
 from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
 
-from vlalign.objectives import cs_divergence, pool_phrases, powerset_loss, powerset_scores, triplet_margin
+from vlalign.models import create
+from vlalign.models.towers import tower_config
+from vlalign.objectives import (
+    cs_divergence,
+    pool_phrases,
+    pool_regions,
+    powerset_loss,
+    powerset_scores,
+    triplet_margin,
+)
 
 Step = Callable[[], Any]
 
@@ -98,33 +115,69 @@ def divergence(points: int = 8192) -> dict[str, Step]:
 
 
 def step(tower: str = "ViT-B-32", batch: int = 64) -> dict[str, Step]:
-    """A training step of open_clip's ViT-B/32 with the powerset loss beside InfoNCE, against InfoNCE alone."""
-    from open_clip import ClipLoss
-
-    from vlalign.models import create
-    from vlalign.models.towers import tower_config
-
-    torch.manual_seed(0)
+    """A training step of open_clip's own ViT-B/32 with its InfoNCE, and ours with the powerset loss beside it."""
+    images, tokens, powerset = step_inputs(tower, batch)
+    contrastive = ClipLoss()
+    plain = open_clip.create_model(tower).train()
     encoder = create(tower_config(tower), pooling="average").train()
-    images = torch.randn(batch, 3, encoder.image_size, encoder.image_size)
-    tokens = encoder.tokenizer(["two red cups and a dog to the left of a small blue house"] * batch)
-    patches = encoder.grid[0] * encoder.grid[1]
-    coverage = (torch.rand(batch, 10, patches) < 0.3).float()
+
+    def infonce() -> None:
+        contrastive(*plain(images, tokens)).backward()
+        plain.zero_grad(set_to_none=True)
+
+    def with_powerset() -> None:
+        image, text = encoder(images, tokens)
+        loss = contrastive(image.embedding_ID, text.embedding_CD, encoder.logit_scale.exp())
+        (loss + 0.2 * powerset(image.patches_IVD, text.tokens_CLD)).backward()
+        encoder.zero_grad(set_to_none=True)
+
+    return {"with powerset": with_powerset, "InfoNCE": infonce}
+
+
+def step_inputs(tower: str, batch: int) -> tuple[Tensor, Tensor, Callable[[Tensor, Tensor], Tensor]]:
+    """Pictures, token ids, and the powerset loss of patch and word tokens with 10 regions and 14 phrases."""
+    size, patch = (tower_config(tower)["vision_cfg"][name] for name in ("image_size", "patch_size"))
+    images = torch.randn(batch, 3, size, size)
+    tokens = open_clip.get_tokenizer(tower)(["two red cups and a dog to the left of a small blue house"] * batch)
+    coverage = (torch.rand(batch, 10, (size // patch) ** 2) < 0.3).float()
     words = torch.where(tokens > 0, torch.arange(tokens.shape[1]), -1)
     members = torch.rand(batch, 14, tokens.shape[1]) < 0.2
 
-    def run(weight: float) -> None:
-        from vlalign.objectives import pool_regions
+    def powerset(patches_IVD: Tensor, tokens_CLD: Tensor) -> Tensor:
+        phrases = pool_phrases(tokens_CLD, words, members, normalise=True)
+        return powerset_loss(pool_regions(patches_IVD, coverage), phrases)
 
-        image, text = encoder(images, tokens)
-        loss = ClipLoss()(image.embedding_ID, text.embedding_CD, encoder.logit_scale.exp())
-        if weight:
-            phi = pool_regions(image.patches_IVD, coverage)
-            loss = loss + weight * powerset_loss(phi, pool_phrases(text.tokens_CLD, words, members, normalise=True))
-        loss.backward()
-        encoder.zero_grad(set_to_none=True)
+    return images, tokens, powerset
 
-    return {"with powerset": lambda: run(0.2), "InfoNCE": lambda: run(0.0)}
+
+def operations(tower: str = "ViT-B-16", batch: int = 4096, counted: int = 2) -> dict[str, float]:
+    """Floating-point operations of the matrix products of one step, in units of 10^15.
+
+    Those of the towers are proportional to the batch: they are counted for a few pairs. Those of the powerset loss are
+    quadratic: they are counted for few pairs and for twice as many, which gives both coefficients.
+    """
+    plain = open_clip.create_model(tower)
+    images, tokens, _ = step_inputs(tower, counted)
+    towers = flops(lambda: ClipLoss()(*plain(images, tokens)).backward()) / counted * batch
+
+    def powerset(pairs: int) -> int:
+        _, ids, loss = step_inputs(tower, pairs)
+        patches = torch.randn(pairs, (224 // 16) ** 2, 512, requires_grad=True)
+        words = torch.randn(pairs, ids.shape[1], 512, requires_grad=True)
+        return flops(lambda: loss(patches, words).backward())
+
+    few, many = powerset(8), powerset(16)
+    quadratic = (many - 2 * few) / (16**2 - 2 * 8**2)
+    linear = (few - quadratic * 8**2) / 8
+    ours = towers + linear * batch + quadratic * batch**2
+    return {"with powerset": ours / 1e15, "InfoNCE": towers / 1e15}
+
+
+def flops(run: Callable[[], Any]) -> int:
+    """Operations of the matrix products that `run` does."""
+    with FlopCounterMode(display=False) as counter:
+        run()
+    return counter.get_total_flops()
 
 
 CASES: dict[str, Callable[[], dict[str, Step]]] = {
@@ -137,58 +190,82 @@ CASES: dict[str, Callable[[], dict[str, Step]]] = {
 }
 
 
+UNITS = ("seconds", "extra MiB", "PFLOP")
+
+
 def measure(case: str, variant: str, *, threads: int) -> dict[str, float]:
     """Seconds of one step after a warm-up, and the memory that it needed beyond its inputs, in MiB."""
     torch.set_num_threads(threads)
     run = CASES[case]()[variant]
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    load_libraries()
+    Path("/proc/self/clear_refs").write_text("5")  # forgets the peak of memory
+    before = resident("VmRSS")
     run()
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+    peak = resident("VmHWM") - before
     start = time.perf_counter()
     run()
-    return {"seconds": time.perf_counter() - start, "mebibytes": peak / 1024}
+    return {"seconds": time.perf_counter() - start, "extra MiB": peak}
 
 
-def compare(case: str, *, repeats: int, threads: int) -> tuple[list[str], dict[str, list[dict[str, float]]]]:
-    """Measure the variants of a case in turn."""
-    names = list(CASES[case]())
-    found: dict[str, list[dict[str, float]]] = {name: [] for name in names}
-    for _ in range(repeats):
-        for name in names:
-            command = [sys.executable, __file__, case, "--variant", name, "--threads", str(threads)]
-            environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
-            done = subprocess.run(command, check=True, capture_output=True, text=True, env=environment)
-            found[name].append(json.loads(done.stdout))
-    return names, found
+def resident(key: str) -> float:
+    """MiB that this process holds (VmRSS), or held at its peak (VmHWM); Linux alone tells."""
+    status = Path("/proc/self/status").read_text()
+    return int(re.findall(rf"^{key}:\s+(\d+) kB", status, re.MULTILINE)[0]) / 1024
+
+
+def load_libraries() -> None:
+    """What torch loads at first use is no memory of the step."""
+    phi, p = features(4)
+    for loss in (powerset_loss(phi, p, tile=2), naive_scores(phi, p).sum(), torch.cdist(phi, p).sum()):
+        torch.autograd.grad(loss, (phi, p))
+
+
+def compare(case: str, *, repeats: int, threads: int) -> dict[str, list[dict[str, float]]]:
+    """Measure the variants of a case in turn, `repeats` times."""
+    found: dict[str, list[dict[str, float]]] = {name: [] for name in CASES[case]()}
+    for name in track([*found] * repeats, description=case):
+        command = [sys.executable, __file__, case, "--variant", name, "--threads", str(threads)]
+        environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
+        done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, env=environment)
+        found[name].append(json.loads(done.stdout))
+    return found
 
 
 def main() -> None:
     """Print a table over the cases."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("cases", nargs="*", choices=[*CASES, []], help=f"any of {', '.join(CASES)}; all if left out")
+    known = [*CASES, "operations"]
+    parser.add_argument("cases", nargs="*", choices=[*known, []], help=f"any of {', '.join(known)}; all if left out")
     parser.add_argument("--variant", help=argparse.SUPPRESS)
-    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--threads", type=int, default=1)
     options = parser.parse_args()
     if options.variant:
         print(json.dumps(measure(options.cases[0], options.variant, threads=options.threads)))
         return
-    table = Table("case", "variant", "seconds", "extra MiB", "time ratio", "memory ratio")
-    for case in options.cases or CASES:
-        names, found = compare(case, repeats=options.repeats, threads=options.threads)
-        for name in names:
-            seconds, memory = ([measured[key] for measured in found[name]] for key in ("seconds", "mebibytes"))
-            cells = [f"{statistics.median(seconds):.3g}", f"{statistics.median(memory):.0f}", "", ""]
-            if name == names[0] and len(names) > 1:
-                cells[2:] = [f"{ratio(found, names, key):.2f}" for key in ("seconds", "mebibytes")]
-            table.add_row(case if name == names[0] else "", name, *cells)
+    table = Table("case", "variant", *UNITS, "ratios")
+    for case in options.cases or known:
+        if case == "operations":
+            counted = operations()
+            add_rows(table, case, {name: [{"PFLOP": count}] for name, count in counted.items()})
+        else:
+            add_rows(table, case, compare(case, repeats=options.repeats, threads=options.threads))
     Console().print(table)
 
 
-def ratio(found: dict[str, list[dict[str, float]]], names: list[str], key: str) -> float:
+def add_rows(table: Table, case: str, found: dict[str, list[dict[str, float]]]) -> None:
+    """Medians of every variant and, beside the first, the ratios to the second."""
+    for number, (name, runs) in enumerate(found.items()):
+        medians = {key: statistics.median(run[key] for run in runs) for key in UNITS if key in runs[0]}
+        cells = [f"{medians[key]:.4g}" if key in medians else "" for key in UNITS]
+        if number == 0 and len(found) > 1:
+            cells += [" / ".join(f"{ratio(found, key):.3f}" for key in medians)]
+        table.add_row("" if number else case, name, *cells, end_section=number == len(found) - 1)
+
+
+def ratio(found: dict[str, list[dict[str, float]]], key: str) -> float:
     """Median over neighbouring measurements of the first variant over the second."""
-    first, second = ([measured[key] for measured in found[name]] for name in names)
-    return statistics.median(a / max(b, 1e-9) for a, b in zip(first, second, strict=True))
+    return statistics.median(a[key] / max(b[key], 1e-9) for a, b in zip(*found.values(), strict=True))
 
 
 if __name__ == "__main__":

@@ -174,6 +174,30 @@ def test_a_default_changes_only_the_runs_that_use_it():
     assert changed("objective.powerset.margin", 0.3) == {"powerclip-literal"}, "no other has a triplet"
 
 
+def test_a_term_is_off_when_all_of_its_weights_are_zero():
+    def cs(**changes):
+        return parse("arms.clip.objective", {"cs": changes}).all_runs["clip"].config()["params"]["objective"]["cs"]
+
+    assert cs() == {"weight": 0.0, "token_weight": 0.0}
+    assert cs(token_weight=0.5)["sigma"] == list(parse().objective.cs.sigma)
+
+
+@pytest.mark.parametrize(
+    ("aggregator", "unused"),
+    [
+        ("nla", {"samples"}),
+        ("calibrated", {"zeta"}),
+        ("sampled", {"tau", "tau_start", "zeta", "activation"}),
+        ("exact", {"tau", "tau_start", "zeta", "activation", "samples"}),
+        ("max", {"tau", "tau_start", "zeta", "activation", "samples", "empty_subset"}),
+    ],
+)
+def test_a_run_has_the_params_of_its_aggregator_alone(aggregator, unused):
+    loaded = parse("arms.powerclip.objective.powerset.aggregator", aggregator)
+    powerset = loaded.all_runs["powerclip"].config()["params"]["objective"]["powerset"]
+    assert set(loaded.objective.powerset.model_dump()) - set(powerset) == unused | {"margin", "negatives"}
+
+
 def test_what_no_arm_may_say():
     for path, value, named in (
         ("runs.seeds", [0, 0], "runs: seeds: 0 stands there more than once"),

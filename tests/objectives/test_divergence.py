@@ -164,9 +164,7 @@ def value_and_gradients(loss, *points, autocast=False):
 def test_compiled_equals_eager(loss):
     x, y = (points.requires_grad_() for points in clouds(8))
     compiled = torch.compile(LOSSES[loss], backend="aot_eager")
-    for ours, theirs in zip(
-        value_and_gradients(compiled, x, y), value_and_gradients(LOSSES[loss], x, y), strict=True
-    ):
+    for ours, theirs in zip(value_and_gradients(compiled, x, y), value_and_gradients(LOSSES[loss], x, y), strict=True):
         torch.testing.assert_close(ours, theirs, atol=1e-12, rtol=0)
 
 

@@ -113,9 +113,8 @@ def test_tiles_change_nothing_but_memory(aggregator):
     phi.requires_grad_(), p.requires_grad_()
 
     def run(tile):
-        kept = []
-        with torch.autograd.graph.saved_tensors_hooks(lambda x: kept.append(x.nbytes) or x, lambda x: x):
-            scores = powerset_scores(
+        def score():
+            return powerset_scores(
                 phi,
                 p,
                 region_mask=region_mask,
@@ -125,8 +124,10 @@ def test_tiles_change_nothing_but_memory(aggregator):
                 generator=torch.Generator().manual_seed(0),
                 tile=tile,
             ).total
+
+        scores = score()
         loss = (3 * scores).logsumexp(1).sum() - scores.diagonal().sum()
-        return loss.detach(), torch.autograd.grad(loss, (phi, p)), sum(kept)
+        return loss.detach(), torch.autograd.grad(loss, (phi, p)), saved_bytes(score)
 
     value, gradients, memory = run(12)
     for tile in (1, 5):
@@ -268,12 +269,12 @@ def test_compiled_equals_eager(aggregator, loss):
         random = torch.Generator().manual_seed(0)
         return powerset_loss(a, b, region_mask=region_mask, phrase_mask=phrase_mask, generator=random, **rule)
 
-    compiled = torch.compile(run, backend="aot_eager")
-    for function in (compiled, run):
+    def value_and_gradients(function):
         value = function(phi, p)
-        found = value.detach(), *torch.autograd.grad(value, (phi, p))
-        first = found if function is compiled else first
-    for ours, theirs in zip(first, found, strict=True):
+        return value.detach(), *torch.autograd.grad(value, (phi, p))
+
+    compiled = value_and_gradients(torch.compile(run, backend="aot_eager"))
+    for ours, theirs in zip(compiled, value_and_gradients(run), strict=True):
         torch.testing.assert_close(ours, theirs, atol=1e-12, rtol=0)
 
 
@@ -307,6 +308,32 @@ def test_mined_loss_equals_the_naive_loss(seed, negatives, per_region):
     assert naive.item() == pytest.approx(reference.triplet(scores.detach(), margin=0.2, negatives=negatives), abs=1e-9)
     for ours, theirs in zip(fast_gradient, torch.autograd.grad(naive, (phi, p)), strict=True):
         torch.testing.assert_close(ours, theirs, atol=1e-9, rtol=0)
+
+
+def saved_bytes(function):
+    """What the graph of `function` keeps for its backward pass."""
+    kept = []
+    with torch.autograd.graph.saved_tensors_hooks(lambda x: kept.append(x.nbytes) or x, lambda x: x):
+        function()
+    return sum(kept)
+
+
+@pytest.mark.parametrize("loss", ["triplet", "cross-entropy"])
+def test_the_graph_does_not_hold_all_pairs(loss):
+    """Twice as many pairs: the naive graph is four times as large, ours grows with the features and one I·C matrix."""
+
+    def ours(images):
+        phi, p, *_ = problem(12, images=images, width=4, masked=False)
+        return saved_bytes(lambda: powerset_loss(phi.requires_grad_(), p.requires_grad_(), loss=loss, tile=4))
+
+    def naive(images):
+        phi, p, *_ = problem(12, images=images, width=4, masked=False)
+        return saved_bytes(lambda: triplet_margin(powerset_scores(phi.requires_grad_(), p).total, margin=0.2))
+
+    assert naive(96) > 3.5 * naive(48)
+    assert ours(96) < 0.25 * naive(96)
+    if loss == "triplet":
+        assert ours(96) < 2.5 * ours(48)
 
 
 def test_all_subsets_are_distinct():

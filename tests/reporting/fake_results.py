@@ -91,7 +91,7 @@ def _metrics(random: np.random.Generator, effect: tuple[float, float, float]) ->
 
 def _history(path: Path, random: np.random.Generator, *, powerset: bool, cs: bool) -> None:
     terms, speed = ["contrastive", "powerset", "cs"], ["pairs_per_second", "data_seconds"]
-    columns = ["step", "lr", "loss", *terms, "positive_share", "logit_scale", "grad_norm", *speed]
+    columns = ["step", "lr", "loss", *terms, "positive_share", "score_sd", "caption_share", "logit_scale", "grad_norm", *speed]
     with path.open("w", newline="") as stream:
         writer = csv.writer(stream)
         writer.writerow(columns)
@@ -101,9 +101,10 @@ def _history(path: Path, random: np.random.Generator, *, powerset: bool, cs: boo
             divergence = 0.5 * np.exp(-step / 100) + random.normal(0, 0.01) if cs else ""
             loss = contrastive + (triplet or 0) + (divergence or 0)
             share = 60 + 20 * np.exp(-step / 99) + random.normal(0, 1) if powerset else ""
+            statistics = (share, 0.2 + step / 3000, 60 - step / 15) if powerset else ("",) * 3
             gradient = 5 * np.exp(random.normal(0, 0.3)) * (8 if powerset and step < 60 else 1)
             writer.writerow(
-                [step, 1e-3, loss, contrastive, triplet, divergence, share, 14 + step / 60, gradient, 900, 0.1]
+                [step, 1e-3, loss, contrastive, triplet, divergence, *statistics, 14 + step / 60, gradient, 900, 0.1]
             )
 
 

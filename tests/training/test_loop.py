@@ -69,8 +69,9 @@ def test_a_run_writes_what_the_workflow_declares(config, inputs, tmp_path):
     names = {"model.safetensors", "open_clip_config.json", "history.csv", "run.json"}
     assert {path.name for path in folder.iterdir()} == names
     history = rows(folder / "history.csv")
-    assert [row["step"] for row in history] == ["2", "4", "6", "8"]
-    assert all(row["powerset"] and row["cs"] and row["positive_share"] for row in history)
+    assert [row["step"] for row in history] == ["1", "2", "4", "6", "8"]
+    logged = ("powerset", "cs", *loop.STATISTICS)
+    assert all(row[name] for row in history for name in logged)
     run = json.loads((folder / "run.json").read_text())
     assert run["seed"] == 3
     assert run["params"]["objective"]["cs"]["weight"] == 0.1

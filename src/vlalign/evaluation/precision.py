@@ -32,7 +32,10 @@ PHRASES, WIDTH = 12, 64
 def precision_rows(
     run: Path, split: Path, phrases: Path, regions: Path, params: PrecisionParams
 ) -> Iterator[dict[str, object]]:
-    """One row of `COLUMNS` per kind of features and setting; errors and bounds are shares of the mean exact score."""
+    """One row of `COLUMNS` per kind of features and setting.
+
+    As shares of the mean exact score: mean |approximation − exact|, mean (approximation − exact), mean bound.
+    """
     sources = {
         "random": synthetic(params, clusters=None),
         "clustered": synthetic(params, clusters=4),
@@ -112,9 +115,10 @@ def measure(similarity: Tensor, phrase_mask: Tensor, params: PrecisionParams) ->
         reference = exact.of(direction)
         scale = reference.abs().mean()
         base = {"aggregator": aggregator, "direction": direction, "tau": "", "zeta": "", "samples": ""}
-        error = ((value - reference).abs().mean() / scale).item()
+        error = (value - reference) / scale
         limit = "" if bound is None else (bound.mean() / scale).item()
-        return {**base, "error_relative": error, "bound_relative": limit, **setting}
+        errors = {"error_relative": error.abs().mean().item(), "bias_relative": error.mean().item()}
+        return {**base, **errors, "bound_relative": limit, **setting}
 
     for tau in params.taus:
         t1 = Aggregation("nla", tau=tau)(s, *masks).t2r

@@ -228,4 +228,3 @@ def _phrase_mean(x: Tensor, phrase_mask: Tensor) -> Tensor:
     """Mean over the real phrases, x [..., P]; 0 where there are none."""
     real = phrase_mask[..., 0]
     return (x * real).sum(-1) / real.sum(-1).clamp_min(1)
-

@@ -184,26 +184,29 @@ def _log_mean_kernel(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """log mean k over all pairs, and its gradients: of this process's x_ND, and of all y_MD (unless within one cloud).
 
-    One pass: the sums are kept relative to the largest exponent so far, and scaled when a larger one turns up.
+    One pass: the sums are kept relative to the largest exponent so far, and scaled when a larger one turns up. Within a
+    cloud that one process holds, the tiles left of the diagonal mirror those right of it and are not formed.
     """
-    first = own_rows(len(x_ND), kernel.group, x_ND.device).start
+    mirrored, first = within and kernel.group is None, own_rows(len(x_ND), kernel.group, x_ND.device).start
     largest, total = x_ND.new_tensor(-torch.inf), x_ND.new_zeros(())
     x_sum, y_sum = torch.zeros_like(x_ND), torch.zeros_like(y_MD[:0] if within else y_MD)
+    x_norms, y_norms = x_ND.square().sum(1), y_MD.square().sum(1)
     for start in range(0, len(x_ND), kernel.tile):
-        rows, sums = x_ND[start : start + kernel.tile], x_sum[start : start + kernel.tile]
-        distances = squared_distances(rows, y_MD)
+        tile = slice(start, start + kernel.tile)
+        rows, columns = x_ND[tile], y_MD[start:] if mirrored else y_MD
+        distances = torch.addmm(y_norms[-len(columns) :], rows, columns.T, alpha=-2)
+        distances.add_(x_norms[tile, None]).clamp_min_(0)
         if within and kernel.unbiased:
-            distances.diagonal(first + start).fill_(torch.inf)
+            distances.diagonal(0 if mirrored else first + start).fill_(torch.inf)
         before, largest = largest, torch.maximum(largest, -distances.min() / (2 * kernel.widths.max()))
         _rescale((before - largest).exp(), total, x_sum, y_sum)
-        pull = torch.zeros_like(distances)
-        for width in kernel.widths:
-            values = (distances / (-2 * width)).sub_(largest).exp_()
-            total += values.sum()
-            pull += values.div_(width)
-        sums += (pull @ y_MD).addcmul_(pull.sum(1, keepdim=True), rows, value=-1)
-        if not within:
-            y_sum += (pull.T @ rows).addcmul_(pull.sum(0)[:, None], y_MD, value=-1)
+        sum_of_tile, pull = _kernel_sums(distances, largest, kernel.widths, twice_from=len(rows) if mirrored else None)
+        total += sum_of_tile
+        _pull(x_sum[tile], rows, pull, columns)
+        if mirrored:
+            _pull(x_sum[start + len(rows) :], columns[len(rows) :], pull[:, len(rows) :].T, rows)
+        elif not within:
+            _pull(y_sum, y_MD, pull.T, rows)
     if kernel.group is not None:
         own, largest = largest, total_plainly(largest, kernel.group, largest=True)
         _rescale((own - largest).exp(), total, x_sum, y_sum)
@@ -213,6 +216,27 @@ def _log_mean_kernel(
     # Each pair within a cloud counts twice, once from either end.
     x_sum.mul_((1 + within) / total)
     return largest + total.log() - math.log(count * len(kernel.widths)), x_sum, y_sum.div_(total)
+
+
+def _kernel_sums(
+    distances: Tensor, largest: Tensor, widths: Tensor, *, twice_from: int | None
+) -> tuple[Tensor, Tensor]:
+    """Sum of a tile's kernels, its columns from `twice_from` on counted twice, and Σ over kernels of k / σ²."""
+    total, pull = distances.new_zeros(()), None
+    for width in widths:
+        values = torch.mul(distances, -0.5 / width).sub_(largest).exp_()
+        total += values.sum()
+        if twice_from is not None:
+            total += values[:, twice_from:].sum()
+        values.div_(width)
+        pull = values if pull is None else pull.add_(values)
+    assert pull is not None
+    return total, pull
+
+
+def _pull(sums: Tensor, points: Tensor, pull: Tensor, others: Tensor) -> None:
+    """sums_i += Σ_j pull_ij (other_j − point_i)"""
+    sums.addmm_(pull, others).addcmul_(pull.sum(1, keepdim=True), points, value=-1)
 
 
 def _rescale(factor: Tensor, *sums: Tensor) -> None:

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from vlalign.objectives.aggregators import DIRECTIONS, Aggregation
 from vlalign.objectives.distributed import Group, gather_plainly, own_rows, shared
-from vlalign.objectives.powerset import Problem
+from vlalign.objectives.powerset import EVERYTHING, Problem, Rows
 
 LOSSES = ("triplet", "cross-entropy")
 NEGATIVES = ("hardest", "semi-hard")
@@ -129,16 +129,13 @@ class Scored(NamedTuple):
         part = self.problem.part(images, captions)
         return part.scores(self.aggregation, tile=self.tile).of(self.direction) / self._units(images)[:, None]
 
-    def pairs(self, image: Tensor, caption: Tensor) -> Tensor:
+    def pairs(self, image: Rows, caption: Rows) -> Tensor:
         """S of the pairs (image[n], caption[n]), N."""
         return self.problem.pairs(self.aggregation, image, caption).of(self.direction) / self._units(image)
 
-    def _units(self, images: slice | Tensor) -> Tensor:
+    def _units(self, images: Rows) -> Tensor:
         count = self.problem.region_mask[images].sum(1).clamp_min(1)
         return count if self.per_region else torch.ones_like(count)
-
-
-EVERYTHING = slice(None)
 
 
 def _triplet(scored: Scored, own: slice, margin: float, negatives: str, group: Group) -> Tensor:
@@ -147,7 +144,7 @@ def _triplet(scored: Scored, own: slice, margin: float, negatives: str, group: G
         scores = gather_plainly(scored.all(own, EVERYTHING), group)
     column, row = mine(scores, negatives=negatives)
     index = torch.arange(len(scores), device=scores.device)[own]
-    positive = scored.pairs(index, index)
+    positive = scored.pairs(own, own)
     return _hinge(positive, scored.pairs(index, column[own]), scored.pairs(row[own], index), margin).sum()
 
 

@@ -3,12 +3,12 @@
 Padded regions and phrases change nothing.
 """
 
-from collections.abc import Callable
+import math
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils.checkpoint import checkpoint
+from torch.autograd.function import once_differentiable
 
 from vlalign.objectives.aggregators import (
     ACTIVATIONS,
@@ -23,9 +23,10 @@ from vlalign.objectives.aggregators import (
 from vlalign.objectives.distributed import Group, gather, gather_plainly
 from vlalign.objectives.numerics import precise, without_autocast
 
-# Similarities that are held at once, unless the caller says otherwise: 16 MiB in fp32, a few times that at work.
-TILE_ELEMENTS = 2**22
+# Similarities that are held at once, unless the caller says otherwise: 4 MiB in fp32, near the size of a cache.
+TILE_ELEMENTS = 2**20
 CALIBRATION_PAIRS = 256
+Rows = Tensor | slice
 
 
 def powerset_scores(
@@ -46,8 +47,8 @@ def powerset_scores(
 ) -> PowersetScores:
     """Scores of every image with every caption, I C in either direction.
 
-    Images are scored `tile` at a time; where there are several tiles, the backward pass computes each again, so that
-    memory is O(I·C) and not O(I·C·R·P).
+    Pairs are scored in tiles of `tile` images and as many captions; where there are several tiles, the backward pass
+    computes each again, so that memory is O(I·C) and not O(I·C·R·P).
 
     Args:
         regions_IRD: regions φ. phrases_CPD: phrases p.
@@ -62,7 +63,7 @@ def powerset_scores(
             similarity of an image's own regions and phrases (see `batch_cost`; needs I = C). The controls have none.
         empty_subset: whether choosing no region at all counts, as published.
         generator: of the random subsets.
-        tile: images at a time; by default as many as keep the similarities below 4 million.
+        tile: images, and captions, at a time; by default as many as keep the similarities below a million.
 
     Raises:
         ValueError: naming the argument at fault and its shape.
@@ -169,42 +170,85 @@ class Problem:
                 cost=rule.cost,
             )
 
-    def similarity(self, image: Tensor, caption: Tensor) -> Tensor:
+    def similarity(self, image: Rows, caption: Rows) -> Tensor:
         """s of the pairs (image[n], caption[n]), N P R."""
         return self.phrases_CPD[caption] @ self.regions_IRD[image].mT
 
-    def pairs(self, aggregation: Aggregation, image: Tensor, caption: Tensor) -> PowersetScores:
+    def pairs(self, aggregation: Aggregation, image: Rows, caption: Rows) -> PowersetScores:
         """Scores of the pairs (image[n], caption[n]), N in either direction."""
         with without_autocast(self.regions_IRD):
             return aggregation(self.similarity(image, caption), self.region_mask[image], self.phrase_mask[caption])
 
     def scores(self, aggregation: Aggregation, *, tile: int | None = None) -> PowersetScores:
         """Scores of all pairs, I C in either direction, tile by tile."""
-        captions, phrases = self.phrase_mask.shape
-        work = captions * phrases * max(1, self.regions_IRD.shape[1])
+        tile = tile or self._tile_side(aggregation)
+        if max(self.region_mask.shape[0], self.phrase_mask.shape[0]) <= tile:
+            return self.tile(aggregation, EVERYTHING, EVERYTHING)
+        cost = torch.as_tensor(aggregation.cost, dtype=self.regions_IRD.dtype, device=self.regions_IRD.device)
+        return PowersetScores(*_Tiled.apply(self.regions_IRD, self.phrases_CPD, cost, self, aggregation, tile))
+
+    def _tile_side(self, aggregation: Aggregation) -> int:
+        regions, phrases = self.regions_IRD.shape[1], self.phrases_CPD.shape[1]
         if aggregation.aggregator in ("exact", "sampled") and aggregation.subsets_SR is not None:
-            work = max(work, captions * phrases * len(aggregation.subsets_SR))
-        tile = tile or max(1, TILE_ELEMENTS // max(1, work))
-        parts = list(zip(self.regions_IRD.split(tile), self.region_mask.split(tile), strict=True))
-        if len(parts) == 1:
-            return self._tile(aggregation, *parts[0])
-        once = _once if torch.is_grad_enabled() else _plainly
-        tiles = [once(self._tile, aggregation, *part) for part in parts]
-        return PowersetScores(*(torch.cat(part) for part in zip(*tiles, strict=True)))
+            regions = max(regions, len(aggregation.subsets_SR))
+        return max(1, math.isqrt(TILE_ELEMENTS // max(1, regions * phrases)))
 
-    def _tile(self, aggregation: Aggregation, regions_IRD: Tensor, region_mask: Tensor) -> PowersetScores:
-        with without_autocast(regions_IRD):
-            similarity = torch.einsum("ird,cpd->icpr", regions_IRD, self.phrases_CPD)
-            return aggregation(similarity, region_mask[:, None], self.phrase_mask[None])
+    def tile(self, aggregation: Aggregation, images: slice, captions: slice) -> PowersetScores:
+        """Scores of these images with these captions, all at once."""
+        with without_autocast(self.regions_IRD):
+            similarity = torch.einsum("ird,cpd->icpr", self.regions_IRD[images], self.phrases_CPD[captions])
+            return aggregation(similarity, self.region_mask[images, None], self.phrase_mask[None, captions])
 
 
-def _once(function: Callable[..., PowersetScores], *arguments: Any) -> PowersetScores:
-    """Without keeping what the backward pass can compute again."""
-    return checkpoint(function, *arguments, use_reentrant=False, preserve_rng_state=False)
+EVERYTHING = slice(None)
 
 
-def _plainly(function: Callable[..., PowersetScores], *arguments: Any) -> PowersetScores:
-    return function(*arguments)
+class _Tiled(torch.autograd.Function):
+    """Scores of all pairs, in tiles that the backward pass computes again.
+
+    torch.utils.checkpoint around each tile gives the same, but every tile then has a gradient of the size of all
+    features, and its small result, kept between large passing ones, tears up the heap.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        regions_IRD: Tensor,
+        phrases_CPD: Tensor,
+        cost: Tensor,
+        problem: Problem,
+        aggregation: Aggregation,
+        tile: int,
+    ) -> tuple[Tensor, Tensor]:
+        ctx.save_for_backward(regions_IRD, phrases_CPD, cost)
+        ctx.problem, ctx.aggregation = problem, aggregation
+        ctx.tiles = [
+            (slice(i, i + tile), slice(c, c + tile))
+            for i in range(0, len(regions_IRD), tile)
+            for c in range(0, len(phrases_CPD), tile)
+        ]
+        r2t, t2r = (regions_IRD.new_empty(len(regions_IRD), len(phrases_CPD)) for _ in PowersetScores._fields)
+        for images, captions in ctx.tiles:
+            part = problem.tile(aggregation, images, captions)
+            r2t[images, captions], t2r[images, captions] = part.r2t, part.t2r
+        return r2t, t2r
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        regions_IRD, phrases_CPD, cost = ctx.saved_tensors
+        sums = [torch.zeros_like(x) for x in ctx.saved_tensors]
+        masks = ctx.problem.region_mask, ctx.problem.phrase_mask
+        for images, captions in ctx.tiles:
+            leaves = [x.detach().requires_grad_() for x in (regions_IRD[images], phrases_CPD[captions], cost)]
+            regions, phrases, b = leaves
+            with torch.enable_grad():
+                part = Problem(regions, phrases, masks[0][images], masks[1][captions])
+                scores = part.tile(ctx.aggregation._replace(cost=b), EVERYTHING, EVERYTHING)
+            found = torch.autograd.grad(scores, leaves, [gradient[images, captions] for gradient in gradients])
+            for total, gradient in zip((sums[0][images], sums[1][captions], sums[2]), found, strict=True):
+                total += gradient
+        return *sums, None, None, None
 
 
 @torch.no_grad()

@@ -22,9 +22,10 @@ COLUMNS = (
     "regions",
     "samples",
     "error_relative",
+    "bias_relative",
     "bound_relative",
 )
-FIXED = {"tau": 1e-3, "zeta": 0.75, "regions": 8.0}
+FIXED = {"tau": 1e-3, "zeta": 0.75, "regions": 10.0}
 FLOOR = 1e-7
 
 

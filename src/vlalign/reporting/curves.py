@@ -29,20 +29,22 @@ TERMS = {
     "powerset": "Powerset term",
     "cs": "Cauchy-Schwarz term",
     "cs_tokens": "Cauchy-Schwarz term of tokens",
-    "positive_share": "Share of positive similarities",
+    "positive_share": "Similarities above the cost (%)",
+    "score_sd": "Spread (SD) of the scores S",
+    "caption_share": "Variance of S by caption alone (%)",
     "logit_scale": "Logit scale",
     "grad_norm": "Gradient norm",
 }
 
 
-def draw_training(results: Results, output: str | Path) -> None:
-    """Draw every logged term against the step: seeds thin, their smoothed mean thick. Ablations are left out.
+def draw_training(results: Results, output: str | Path, *, terms: Sequence[str] = tuple(TERMS)) -> None:
+    """Draw logged terms against the step: seeds thin, their smoothed mean thick. Ablations are left out.
 
     A term that is empty in a run's history.csv is not drawn for that run, and a term that no run has gets no panel.
     Raises VlalignError when a history.csv is missing.
     """
     histories = {arm: [_history(run.directory) for run in results.runs if run.name == arm] for arm in results.arms}
-    terms = [term for term in TERMS if any(_logged(history, term) for many in histories.values() for history in many)]
+    terms = [term for term in terms if any(_logged(history, term) for many in histories.values() for history in many)]
     if not terms:
         return placeholder(output, "no training step was logged")
     colours = arm_colours(results.arms, baseline=results.baseline)

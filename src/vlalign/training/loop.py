@@ -31,7 +31,8 @@ logger = logging.getLogger(__name__)
 
 TERMS = ("contrastive", "powerset", "cs", "cs_tokens")
 SPEED = ("pairs_per_second", "data_seconds")
-COLUMNS = ("step", "lr", "loss", *TERMS, "positive_share", "logit_scale", "grad_norm", *SPEED)
+STATISTICS = ("positive_share", "score_sd", "caption_share")
+COLUMNS = ("step", "lr", "loss", *TERMS, *STATISTICS, "logit_scale", "grad_norm", *SPEED)
 # As in CLIP: the temperature never falls below 0.01.
 MAX_LOGIT_SCALE = 4.6052
 
@@ -120,7 +121,7 @@ class Trainer:
             while self.step < train.steps:
                 row = self.take_step()
                 bar.update(task, completed=self.step, terms=describe(row, train.batch_size))
-                if self.step % train.log_every == 0 or self.step == train.steps:
+                if self._is_logged():
                     self.history.append(row)
                 if self.step % train.checkpoint_every == 0 and self.step < train.steps:
                     checkpoint.save({**self.state(), "params_hash": params_hash})
@@ -152,14 +153,18 @@ class Trainer:
             "loss": loss.item(),
             **{name: term.item() for name, term in terms.items()},
         }
-        powerset = self.params.objective.powerset
-        if powerset.weight and self.step % train.log_every == 0:
-            row["positive_share"] = self.objective.positive_share(image, text, batch)
+        if self.params.objective.powerset.weight and self._is_logged():
+            row |= self.objective.score_statistics(image, text, batch, subsets, progress=progress)
         row |= {"logit_scale": self.encoder.logit_scale.exp().item(), "grad_norm": norm.item()}
         return row | {
             "pairs_per_second": train.batch_size / (time.perf_counter() - started),
             "data_seconds": loaded - started,
         }
+
+    def _is_logged(self) -> bool:
+        """The first step, which shows where training starts, every so many, and the last."""
+        train = self.params.train
+        return self.step in (1, train.steps) or self.step % train.log_every == 0
 
     def _check_finite(self, terms: dict[str, torch.Tensor]) -> None:
         for name, term in terms.items():

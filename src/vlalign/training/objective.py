@@ -17,6 +17,7 @@ from vlalign.objectives import (
     pool_phrases,
     pool_regions,
     powerset_loss,
+    powerset_scores,
     token_cs_divergence,
 )
 from vlalign.params import ObjectiveParams, PowersetParams
@@ -71,8 +72,21 @@ class Objective(nn.Module):
         self, image: ImageFeatures, text: TextFeatures, batch: Batch, generator: torch.Generator, progress: float
     ) -> Tensor:
         params = self.params.powerset
-        regions, phrases = align(image, text, batch, params)
-        rule: dict[str, Any] = {
+        return powerset_loss(
+            *align(image, text, batch, params),
+            loss=params.loss,
+            margin=params.margin,
+            negatives=params.negatives,
+            scale=self.score_scale.exp() if params.loss == "cross-entropy" else 1.0,
+            per_region=params.per_region,
+            direction=params.direction,
+            **self._rule(batch, generator, progress),
+        )
+
+    def _rule(self, batch: Batch, generator: torch.Generator, progress: float) -> dict[str, Any]:
+        """How `powerset_scores` scores this batch."""
+        params = self.params.powerset
+        return {
             "region_mask": batch.region_mask,
             "phrase_mask": batch.phrase_mask,
             "aggregator": params.aggregator,
@@ -84,24 +98,17 @@ class Objective(nn.Module):
             "samples": params.samples,
             "generator": generator,
         }
-        scale = self.score_scale.exp() if params.loss == "cross-entropy" else 1.0
-        return powerset_loss(
-            regions,
-            phrases,
-            loss=params.loss,
-            margin=params.margin,
-            negatives=params.negatives,
-            scale=scale,
-            per_region=params.per_region,
-            direction=params.direction,
-            **rule,
-        )
 
     @torch.no_grad()
-    def positive_share(self, image: ImageFeatures, text: TextFeatures, batch: Batch) -> float:
-        """Percent of the similarities between an image's own regions and phrases that are above the cost.
+    def score_statistics(
+        self, image: ImageFeatures, text: TextFeatures, batch: Batch, generator: torch.Generator, *, progress: float
+    ) -> dict[str, float]:
+        """What tells whether the powerset does anything, by name.
 
-        Near 100 the best subset is always all regions, and the powerset does nothing.
+        positive_share: percent of the similarities between an image's own regions and phrases that are above the cost;
+        near 100 the best subset is always all regions. score_sd: standard deviation of S over the batch; near 0 the
+        scores have collapsed. caption_share: percent of the variance of S that is an offset of whole captions, which
+        tells images apart not at all.
         """
         params = self.params.powerset
         assert batch.phrase_mask is not None
@@ -109,7 +116,16 @@ class Objective(nn.Module):
         regions, phrases = align(image, text, batch, params)
         cost = params.cost if not isinstance(params.cost, str) else self._cost(regions, phrases, batch)
         real = batch.phrase_mask[:, :, None] & batch.region_mask[:, None]
-        return 100 * ((phrases @ regions.mT)[real] > cost).float().mean().item()
+        above = (phrases @ regions.mT)[real] > cost
+        scores_IC = powerset_scores(regions, phrases, **self._rule(batch, generator, progress)).of(params.direction)
+        if params.per_region:
+            scores_IC = scores_IC / batch.region_mask.sum(1, keepdim=True).clamp_min(1)
+        variance, offsets = scores_IC.var(correction=0), scores_IC.mean(0).var(correction=0)
+        return {
+            "positive_share": 100 * above.float().mean().item(),
+            "score_sd": variance.sqrt().item(),
+            "caption_share": 100 * (offsets / variance.clamp_min(1e-30)).item(),
+        }
 
     def _cost(self, regions: Tensor, phrases: Tensor, batch: Batch) -> Tensor:
         if self.params.powerset.cost == "learnt":

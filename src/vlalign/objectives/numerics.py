@@ -1,0 +1,17 @@
+"""The arithmetic of the objectives: fp32, or fp64 for fp64 input, whatever autocast says.
+
+bf16 errs by about 0.01 in a powerset score and by 0.2 in a divergence.
+"""
+
+import torch
+from torch import Tensor
+
+
+def precise(x: Tensor) -> Tensor:
+    """In fp32, or as it is in fp64."""
+    return x if x.dtype == torch.float64 else x.float()
+
+
+def without_autocast(x: Tensor) -> torch.autocast:
+    """A context in which autocast is off on the device of x."""
+    return torch.autocast(x.device.type, enabled=False)
