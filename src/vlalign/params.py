@@ -285,6 +285,12 @@ class PrecisionParams(Strict):
     pairs: Count = Field(default=64, description="Image-caption pairs that are averaged over")
     seed: int = 0
 
+    @model_validator(mode="after")
+    def _calibration_is_measured(self) -> "PrecisionParams":
+        if self.calibration_samples not in self.samples:
+            raise ValueError(f"calibration_samples: {self.calibration_samples} is not one of samples")
+        return self
+
 
 class ReportParams(Strict):
     """What the report compares with."""

@@ -91,7 +91,18 @@ def _metrics(random: np.random.Generator, effect: tuple[float, float, float]) ->
 
 def _history(path: Path, random: np.random.Generator, *, powerset: bool, cs: bool) -> None:
     terms, speed = ["contrastive", "powerset", "cs"], ["pairs_per_second", "data_seconds"]
-    columns = ["step", "lr", "loss", *terms, "positive_share", "score_sd", "caption_share", "logit_scale", "grad_norm", *speed]
+    columns = [
+        "step",
+        "lr",
+        "loss",
+        *terms,
+        "positive_share",
+        "score_sd",
+        "caption_share",
+        "logit_scale",
+        "grad_norm",
+        *speed,
+    ]
     with path.open("w", newline="") as stream:
         writer = csv.writer(stream)
         writer.writerow(columns)
@@ -157,20 +168,23 @@ def write_precision(path: Path) -> Path:
         "regions",
         "samples",
         "error_relative",
+        "bias_relative",
         "bound_relative",
     ]
     rows = []
     for features in ("random", "clustered", "trained"):
         for regions in (2, 4, 8, 12):
             for tau in (1.0, 0.1, 0.01, 0.001):
-                rows.append([features, "nla", "t2r", tau, "", regions, "", tau * 0.4, tau * regions * 0.7])
+                rows.append([features, "nla", "t2r", tau, "", regions, "", tau * 0.4, tau * 0.4, tau * regions * 0.7])
                 for zeta in (0.0, 0.1, 0.25, 0.5, 0.75, 1.0):
-                    rows.append([features, "nla", "r2t", tau, zeta, regions, "", abs(zeta - 0.2) + tau + 1e-3, ""])
+                    rows.append(
+                        [features, "nla", "r2t", tau, zeta, regions, "", abs(zeta - 0.2) + tau + 1e-3, zeta - 0.2, ""]
+                    )
             for samples in (16, 64):
                 error = 0.3 / samples * np.exp(random.normal(0, 0.3))
-                rows.append([features, "sampled", "r2t", "", "", regions, samples, error, ""])
+                rows.append([features, "sampled", "r2t", "", "", regions, samples, error, 0.01, ""])
             for aggregator, error in (("mean", 0.6), ("max", 0.8)):
-                rows += [[features, aggregator, way, "", "", regions, "", error, ""] for way in ("r2t", "t2r")]
+                rows += [[features, aggregator, way, "", "", regions, "", error, error, ""] for way in ("r2t", "t2r")]
     with path.open("w", newline="") as stream:
         csv.writer(stream).writerows([columns, *rows])
     return path

@@ -10,9 +10,9 @@ import torch.nn.functional as F
 from rich.table import Table
 from torch import Tensor
 
-from vlalign.files import write_text
+from vlalign.files import read_json, write_text
 from vlalign.models import load
-from vlalign.objectives import pool_phrases, pool_regions
+from vlalign.objectives import batch_cost
 from vlalign.objectives.aggregators import (
     CONTROLS,
     Aggregation,
@@ -22,9 +22,10 @@ from vlalign.objectives.aggregators import (
     sample_subsets,
     t1_bound,
 )
-from vlalign.params import PhraseChoice, PrecisionParams, RegionChoice
+from vlalign.params import PhraseChoice, PowersetParams, PrecisionParams, RegionChoice, RunParams
 from vlalign.reporting.aggregators import COLUMNS
 from vlalign.training.batches import PairedSet, generator
+from vlalign.training.objective import align
 
 PHRASES, WIDTH = 12, 64
 
@@ -41,10 +42,9 @@ def precision_rows(
         "clustered": synthetic(params, clusters=4),
         "trained": trained(run, split, phrases, regions, params),
     }
-    for name, (regions_NRD, phrases_NPD, phrase_mask) in sources.items():
+    for name, (similarity_NPR, phrase_mask) in sources.items():
         for count in params.regions:
-            similarity = phrases_NPD @ regions_NRD[:, :count].mT
-            for row in measure(similarity, phrase_mask, params):
+            for row in measure(similarity_NPR[..., :count], phrase_mask, params):
                 yield {"features": name, "regions": count, **row}
 
 
@@ -67,8 +67,10 @@ def precision_table(rows: Iterable[dict[str, object]]) -> Table:
     return table
 
 
-def synthetic(params: PrecisionParams, *, clusters: int | None) -> tuple[Tensor, Tensor, Tensor]:
-    """Unit regions and phrases, independent or drawn around a few shared centres, with the mask of real phrases."""
+def synthetic(params: PrecisionParams, *, clusters: int | None) -> tuple[Tensor, Tensor]:
+    """Similarities of unit regions and phrases, independent or drawn around a few shared centres, and which phrases
+    are real.
+    """
     random = generator(params.seed, "precision", clusters)
     shapes = (params.pairs, max(params.regions), WIDTH), (params.pairs, PHRASES, WIDTH)
     points = [torch.randn(shape, generator=random) for shape in shapes]
@@ -76,15 +78,15 @@ def synthetic(params: PrecisionParams, *, clusters: int | None) -> tuple[Tensor,
         centres = 2 * torch.randn(clusters, WIDTH, generator=random)
         points = [x + centres[torch.randint(clusters, x.shape[:2], generator=random)] for x in points]
     regions, phrases = (F.normalize(x, dim=-1) for x in points)
-    return regions, phrases, torch.ones(phrases.shape[:2], dtype=torch.bool)
+    return phrases @ regions.mT, torch.ones(phrases.shape[:2], dtype=torch.bool)
 
 
 @torch.inference_mode()
-def trained(
-    run: Path, split: Path, phrases: Path, regions: Path, params: PrecisionParams
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Masks, then boxes, and phrases of the first images of a split, as a trained run sees them."""
-    encoder = load(run)
+def trained(run: Path, split: Path, phrases: Path, regions: Path, params: PrecisionParams) -> tuple[Tensor, Tensor]:
+    """x = s − b of masks, then boxes, with phrases of the first images of a split, as the run's own loss has them:
+    centred or not, with its cost (that of the batch in place of a learnt one).
+    """
+    encoder, powerset = load(run), _powerset_of(run)
     data = PairedSet(
         split,
         encoder,
@@ -95,17 +97,23 @@ def trained(
     )
     images = torch.arange(min(params.pairs, len(data)))
     batch = data.select(images, data.first_caption[images])
-    assert batch.coverage is not None
-    assert batch.words is not None
-    assert batch.members is not None
     assert batch.phrase_mask is not None
     image, text = encoder(batch.images, batch.tokens)
-    phi = pool_regions(image.patches_IVD, batch.coverage)
-    return phi, pool_phrases(text.tokens_CLD, batch.words, batch.members, normalise=True), batch.phrase_mask
+    phi, p = align(image, text, batch, powerset)
+    cost = powerset.cost
+    if isinstance(cost, str):
+        cost = batch_cost(phi, p, region_mask=batch.region_mask, phrase_mask=batch.phrase_mask).item()
+    return p @ phi.mT - cost, batch.phrase_mask
+
+
+def _powerset_of(run: Path) -> PowersetParams:
+    """The run's own where it has the term, else unit phrases as they are."""
+    powerset = RunParams.model_validate(read_json(run / "run.json")["params"]).objective.powerset
+    return powerset if powerset.weight else PowersetParams()
 
 
 def measure(similarity: Tensor, phrase_mask: Tensor, params: PrecisionParams) -> Iterator[dict[str, object]]:
-    """Rows for similarities N P R of matched pairs, in fp64."""
+    """Rows for x = s − b of matched pairs, N P R, in fp64."""
     s = similarity.double()
     count = s.shape[-1]
     masks = torch.ones(len(s), count, dtype=torch.bool), phrase_mask

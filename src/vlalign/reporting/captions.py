@@ -114,8 +114,9 @@ def _precision(rest: str, results: Results) -> Caption:
         f"Error of the aggregators, {direction}",
         "Relative error against the exact powerset, on a logarithmic axis; 1 (dotted) is an error as large as the "
         "value. Dashed: the proven bound, where there is one. Mean knows no subsets: a control.",
-        "Exact values by enumerating all subsets, of unit regions and phrases without centring or cost. One parameter "
-        "varies at a time, the others keep one value; an aggregator without the parameter is a level line.",
+        "Exact values by enumerating all subsets; trained features as the run's own loss has them, with its centring "
+        "and cost. One parameter varies at a time, the others keep one value; an aggregator without the parameter is a "
+        "level line.",
     )
 
 

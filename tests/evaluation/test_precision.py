@@ -1,0 +1,105 @@
+import csv
+from pathlib import Path
+
+import pytest
+import torch
+import torch.nn.functional as F
+from annotated_scenes import write_annotated
+from torch import Tensor
+from typer.testing import CliRunner
+
+from vlalign.cli import app
+from vlalign.evaluation.precision import measure, synthetic
+from vlalign.objectives import centre, powerset_loss
+from vlalign.params import PrecisionParams
+from vlalign.reporting.aggregators import COLUMNS
+from vlalign.training.loop import Inputs, pretrain
+
+PARAMS = PrecisionParams(regions=(10,), pairs=48, taus=(0.1, 0.001))
+
+
+def trained_similarity(pairs: int = 48) -> tuple[Tensor, Tensor]:
+    """x = s − b of regions and phrases under two linear towers that the powerset loss has trained: an image shows 10 of
+    20 concepts, each phrase names one to three of them.
+    """
+    random = torch.Generator().manual_seed(0)
+    concepts = torch.randn(20, 24, generator=random)
+    shown = torch.stack([torch.randperm(20, generator=random)[:10] for _ in range(pairs)])
+    regions = concepts[shown] + 0.5 * torch.randn(pairs, 10, 24, generator=random)
+    named = torch.rand(pairs, 12, 10, generator=random) < torch.tensor([0.1, 0.2, 0.3]).repeat(4)[:, None]
+    phrases = named.float() @ concepts[shown] + 0.5 * torch.randn(pairs, 12, 24, generator=random)
+    towers = [torch.randn(24, 16, generator=random).requires_grad_() for _ in range(2)]
+    optimizer = torch.optim.Adam(towers, lr=0.02)
+
+    def aligned() -> list[Tensor]:
+        return [centre(F.normalize(x @ w, dim=-1)) for x, w in zip((regions, phrases), towers, strict=True)]
+
+    for _ in range(60):
+        optimizer.zero_grad()
+        powerset_loss(*aligned(), loss="cross-entropy", scale=10.0, per_region=True, cost=0.3).backward()
+        optimizer.step()
+    phi, p = (x.detach() for x in aligned())
+    return p @ phi.mT - 0.3, torch.ones(pairs, 12, dtype=torch.bool)
+
+
+FEATURES = {
+    "random": synthetic(PARAMS, clusters=None),
+    "clustered": synthetic(PARAMS, clusters=4),
+    "trained": trained_similarity(),
+}
+
+
+@pytest.mark.parametrize("features", FEATURES)
+def test_errors_keep_their_bounds_and_calibration_meets_the_mean(features: str) -> None:
+    rows = list(measure(*FEATURES[features], PARAMS))
+    bounded = [row for row in rows if row["bound_relative"] != ""]
+    assert {(row["aggregator"], row["direction"]) for row in bounded} == {("nla", "r2t"), ("nla", "t2r")}
+    assert all(row["error_relative"] <= row["bound_relative"] + 1e-9 for row in bounded)
+    calibrated = [row for row in rows if row["aggregator"] == "calibrated"]
+    assert len(calibrated) == len(PARAMS.taus)
+    assert all(abs(row["bias_relative"]) < 0.02 for row in calibrated)
+    published = next(row for row in rows if row["zeta"] == 0.75 and row["tau"] == 0.001)
+    assert published["bias_relative"] > 0.1, "which the published zeta does not"
+
+
+def test_more_samples_err_less() -> None:
+    rows = [row for row in measure(*FEATURES["random"], PARAMS) if row["aggregator"] == "sampled"]
+    assert [row["samples"] for row in rows] == sorted(PARAMS.samples)
+    assert rows[-1]["error_relative"] < rows[0]["error_relative"] / 2, "64 against 8"
+
+
+def test_the_command_prints_a_table_or_writes_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_annotated(tmp_path, images=16)
+    for kind in ("phrases", "regions"):
+        (tmp_path / "annotations" / kind).mkdir(parents=True)
+        (tmp_path / kind).rename(tmp_path / "annotations" / kind / "split")
+    inputs = Inputs(tmp_path / "split", *(tmp_path / "annotations" / kind / "split" for kind in ("phrases", "regions")))
+    tower = {
+        "embed_dim": 16,
+        "vision_cfg": {"image_size": 96, "patch_size": 16, "width": 32, "layers": 1, "head_width": 16},
+        "text_cfg": {"context_length": 32, "vocab_size": 49408, "width": 32, "heads": 2, "layers": 1},
+    }
+    params = {
+        "model": {"tower": tower},
+        "train": {"steps": 2, "batch_size": 8},
+        "objective": {"powerset": {"weight": 1.0, "cost": "batch", "centre": True}},
+    }
+    config = {"run": "test", "arm": "test", "ablation": None, "params": params}
+    pretrain(config, seed=0, inputs=inputs, output=tmp_path / "run", checkpoints=tmp_path / "checkpoints")
+    command = [
+        *("precision", str(tmp_path / "run"), "--split", str(tmp_path / "split")),
+        *("--annotations", str(tmp_path / "annotations"), "--config", '{"regions": [2, 10], "pairs": 8}'),
+    ]
+    monkeypatch.setenv("COLUMNS", "160")
+    printed = CliRunner().invoke(app, command)
+    assert printed.exit_code == 0, printed.output
+    assert "calibrated" in printed.output
+    assert "trained" in printed.output
+    written = CliRunner().invoke(app, [*command, "--output", str(tmp_path / "precision.csv")])
+    assert written.exit_code == 0, written.output
+    with (tmp_path / "precision.csv").open() as stream:
+        rows = list(csv.DictReader(stream))
+    assert list(rows[0]) == list(COLUMNS)
+    assert {(row["features"], row["regions"]) for row in rows} == {
+        (features, count) for features in FEATURES for count in ("2", "10")
+    }
