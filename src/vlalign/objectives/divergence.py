@@ -16,6 +16,7 @@ from torch.utils.checkpoint import checkpoint
 
 from vlalign.objectives.distributed import (
     Group,
+    all_rows,
     gather_plainly,
     own_rows,
     shared,
@@ -211,7 +212,7 @@ def _log_mean_kernel(
         own, largest = largest, total_plainly(largest, kernel.group, largest=True)
         _rescale((own - largest).exp(), total, x_sum, y_sum)
         total, y_sum = total_plainly(total, kernel.group), total_plainly(y_sum, kernel.group)
-    everyone = int(total_plainly(torch.tensor(len(x_ND), device=x_ND.device), kernel.group))
+    everyone = all_rows(len(x_ND), kernel.group, x_ND.device)
     count = everyone * len(y_MD) - everyone * (within and kernel.unbiased)
     # Each pair within a cloud counts twice, once from either end.
     x_sum.mul_((1 + within) / total)

@@ -1,6 +1,6 @@
 """The arithmetic of the objectives: fp32, or fp64 for fp64 input, whatever autocast says.
 
-bf16 errs by about 0.01 in a powerset score and by 0.2 in a divergence.
+In bf16 a divergence of 0.015 (256 points in 64 dimensions, σ = 1) comes out as 0.125.
 """
 
 import torch
