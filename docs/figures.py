@@ -18,7 +18,7 @@ def main() -> None:
     """Write docs/figures/*.svg."""
     runs = sorted(COLLAPSE.glob("runs/*/seed-0"), key=lambda folder: folder.parent.name != "literal")
     results = load_results(COLLAPSE / "metrics.json", runs, baseline="literal")
-    terms = ("powerset", "grad_norm", "score_sd", "caption_share", "contrastive")
+    terms = ("powerset", "grad_norm", "score_sd", "positive_share", "contrastive")
     draw_training(results, FIGURES / "collapse.svg", terms=terms)
     draw_precision("results/precision.csv", FIGURES / "precision-r2t.svg", direction="r2t")
     draw_precision("results/precision.csv", FIGURES / "precision-t2r.svg", direction="t2r")

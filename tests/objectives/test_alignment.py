@@ -1,3 +1,4 @@
+import pytest
 import torch
 import torch.nn.functional as F
 
@@ -45,3 +46,13 @@ def test_alignment_is_fp32_under_autocast():
     for ours, theirs in zip(inside, run(), strict=True):
         torch.testing.assert_close(ours, theirs, atol=0, rtol=0)
     assert pool_regions(patches.bfloat16(), coverage).dtype == torch.float32
+
+
+def test_errors_name_the_argument_and_its_shape():
+    patches, tokens, words = torch.zeros(2, 6, 8), torch.zeros(2, 5, 8), torch.zeros(2, 5).long()
+    with pytest.raises(ValueError, match=r"coverage_IRV has shape \(2, 3, 5\)"):
+        pool_regions(patches, torch.zeros(2, 3, 5))
+    with pytest.raises(ValueError, match=r"word_CL has shape \(2, 4\)"):
+        pool_phrases(tokens, words[:, :4], torch.zeros(2, 4, 5))
+    with pytest.raises(ValueError, match=r"member_CPW has shape \(1, 4, 5\)"):
+        pool_phrases(tokens, words, torch.zeros(1, 4, 5))

@@ -30,6 +30,10 @@ def pool_phrases(tokens_CLD: Tensor, word_CL: Tensor, member_CPW: Tensor, *, nor
         raise ValueError(
             f"word_CL has shape {tuple(word_CL.shape)}, tokens_CLD {tuple(tokens_CLD.shape)}: C and L must agree"
         )
+    if len(member_CPW) != len(tokens_CLD):
+        raise ValueError(
+            f"member_CPW has shape {tuple(member_CPW.shape)}, tokens_CLD {tuple(tokens_CLD.shape)}: C must agree"
+        )
     with without_autocast(tokens_CLD):
         tokens_CLD = precise(tokens_CLD)
         words = torch.arange(member_CPW.shape[2], device=word_CL.device)

@@ -23,7 +23,7 @@ from vlalign.objectives.distributed import (
     total_plainly,
     world,
 )
-from vlalign.objectives.numerics import precise, without_autocast
+from vlalign.objectives.numerics import checked_mask, precise, without_autocast
 
 Sigma = float | str | Sequence[float]
 # The median of the distances is taken over at most this many points of either cloud, evenly spaced.
@@ -105,7 +105,7 @@ def token_cs_divergence(
         raise ValueError(
             f"x_BVD has shape {tuple(x_BVD.shape)}, y_BLD {tuple(y_BLD.shape)}: 3 dimensions, B and D must agree"
         )
-    x_mask, y_mask = _token_mask(x_mask, x_BVD, "x_mask"), _token_mask(y_mask, y_BLD, "y_mask")
+    x_mask, y_mask = checked_mask(x_mask, x_BVD, "x_mask"), checked_mask(y_mask, y_BLD, "y_mask")
     with without_autocast(x_BVD):
         x_BVD, y_BLD = precise(x_BVD), precise(y_BLD)
         least = 2 if unbiased else 1
@@ -274,13 +274,3 @@ def _evenly(points: Tensor, count: int) -> Tensor:
     if len(points) <= count:
         return points
     return points[torch.linspace(0, len(points) - 1, count, device=points.device).long()]
-
-
-def _token_mask(mask: Tensor | None, tokens: Tensor, name: str) -> Tensor:
-    if mask is None:
-        return torch.ones(tokens.shape[:2], dtype=torch.bool, device=tokens.device)
-    if mask.shape != tokens.shape[:2] or mask.dtype != torch.bool:
-        raise ValueError(
-            f"{name} has shape {tuple(mask.shape)} and dtype {mask.dtype}; expected bool {tuple(tokens.shape[:2])}"
-        )
-    return mask

@@ -86,8 +86,8 @@ def powerset_loss(
         margin, negatives: of the triplet. scale: of the cross-entropy.
         per_region: divide S by the image's number of real regions.
         direction: `both`, or `r2t` or `t2r` alone.
-        group: processes that hold a part of the pairs each; see `vlalign.objectives.distributed`. `generator` must be
-            in the same state in all of them.
+        group: processes that hold a part of the pairs each; see `vlalign.objectives.distributed`. R and P must be the
+            same in all of them (pad, and mask), and so must the state of `generator`.
         The others are those of `powerset_scores`.
 
     Raises:

@@ -21,7 +21,7 @@ from vlalign.objectives.aggregators import (
     sample_subsets,
 )
 from vlalign.objectives.distributed import Group, gather, gather_plainly
-from vlalign.objectives.numerics import precise, without_autocast
+from vlalign.objectives.numerics import checked_mask, precise, without_autocast
 
 # Similarities that are held at once, unless the caller says otherwise: 4 MiB in fp32, near the size of a cache.
 TILE_ELEMENTS = 2**20
@@ -100,8 +100,8 @@ class Problem:
                 f"regions_IRD has shape {tuple(regions_IRD.shape)}, phrases_CPD {tuple(phrases_CPD.shape)}: "
                 "D must agree"
             )
-        masks = _mask(region_mask, regions_IRD, "region_mask"), _mask(phrase_mask, phrases_CPD, "phrase_mask")
-        return cls(regions_IRD, phrases_CPD, *masks)
+        region_mask = checked_mask(region_mask, regions_IRD, "region_mask")
+        return cls(regions_IRD, phrases_CPD, region_mask, checked_mask(phrase_mask, phrases_CPD, "phrase_mask"))
 
     def gathered(self, group: Group) -> "Problem":
         """The regions and phrases of all processes, with gradients."""
@@ -297,13 +297,3 @@ def _checked(x: Tensor, name: str) -> Tensor:
     if x.ndim != 3:
         raise ValueError(f"{name} has shape {tuple(x.shape)}; it must have 3 dimensions")
     return precise(x)
-
-
-def _mask(mask: Tensor | None, x: Tensor, name: str) -> Tensor:
-    if mask is None:
-        return torch.ones(x.shape[:2], dtype=torch.bool, device=x.device)
-    if mask.shape != x.shape[:2] or mask.dtype != torch.bool:
-        raise ValueError(
-            f"{name} has shape {tuple(mask.shape)} and dtype {mask.dtype}; expected bool {tuple(x.shape[:2])}"
-        )
-    return mask
