@@ -235,13 +235,18 @@ def test_rows_without_anything_real_score_zero(aggregator):
 
 @pytest.mark.parametrize("tau", [1e-6, 1e-3, 1.0, 1e3])
 @pytest.mark.parametrize("scale", [1e-4, 1.0, 1e4])
-def test_nla_is_stable(tau, scale):
-    phi, p, *_ = problem(5, masked=False)
-    phi = (phi.float() * scale).requires_grad_()
-    scores = powerset_scores(phi, p.float(), tau=tau)
+@pytest.mark.parametrize("rule", [{}, {"empty_subset": False}, {"aggregator": "calibrated"}, {"activation": "relu"}])
+def test_scores_are_stable(tau, scale, rule):
+    phi, p, region_mask, phrase_mask = problem(5)
+    phi, p = phi * scale, p.requires_grad_()
+    masks = {"region_mask": region_mask, "phrase_mask": phrase_mask}
+    wanted = powerset_scores(phi, p, tau=tau, generator=torch.Generator().manual_seed(0), **masks, **rule)
+    phi, random = phi.float().requires_grad_(), torch.Generator().manual_seed(0)
+    scores = powerset_scores(phi, p.float(), tau=tau, generator=random, **masks, **rule)
     scores.total.sum().backward()
-    assert torch.isfinite(scores.total).all()
+    torch.testing.assert_close(scores.total.double(), wanted.total, rtol=1e-4, atol=1e-5 * max(scale, tau))
     assert torch.isfinite(phi.grad).all()
+    assert torch.isfinite(p.grad).all()
 
 
 @pytest.mark.parametrize("tile", [1, 4])
@@ -307,6 +312,32 @@ def test_mined_loss_equals_the_naive_loss(seed, negatives, per_region):
     assert fast.item() == pytest.approx(naive.item(), abs=1e-9)
     assert naive.item() == pytest.approx(reference.triplet(scores.detach(), margin=0.2, negatives=negatives), abs=1e-9)
     for ours, theirs in zip(fast_gradient, torch.autograd.grad(naive, (phi, p)), strict=True):
+        torch.testing.assert_close(ours, theirs, atol=1e-9, rtol=0)
+
+
+@settings(max_examples=20, deadline=None)
+@given(
+    seed=st.integers(0, 10_000),
+    direction=st.sampled_from(["both", "r2t", "t2r"]),
+    per_region=st.booleans(),
+    tile=st.sampled_from([2, 100]),
+)
+def test_cross_entropy_equals_the_naive_loss(seed, direction, per_region, tile):
+    phi, p, region_mask, phrase_mask = problem(seed, images=5)
+    rule = {"region_mask": region_mask, "phrase_mask": phrase_mask, "tau": 0.05, "empty_subset": False}
+    phi.requires_grad_(), p.requires_grad_()
+    scale = torch.tensor(3.0, dtype=torch.float64, requires_grad=True)
+    fast = powerset_loss(
+        phi, p, loss="cross-entropy", scale=scale, direction=direction, per_region=per_region, tile=tile, **rule
+    )
+    fast_gradient = torch.autograd.grad(fast, (phi, p, scale))
+    scores = powerset_scores(phi, p, **rule).of(direction)
+    if per_region:
+        scores = scores / region_mask.sum(1).clamp_min(1)[:, None]
+    target = torch.arange(5)
+    naive = (F.cross_entropy(scale * scores, target) + F.cross_entropy(scale * scores.T, target)) / 2
+    assert fast.item() == pytest.approx(naive.item(), abs=1e-9)
+    for ours, theirs in zip(fast_gradient, torch.autograd.grad(naive, (phi, p, scale)), strict=True):
         torch.testing.assert_close(ours, theirs, atol=1e-9, rtol=0)
 
 
