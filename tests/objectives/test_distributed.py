@@ -26,7 +26,7 @@ def batch():
 
 
 def powerset(rule):
-    def loss(regions, phrases, region_mask, phrase_mask, group):
+    def loss(regions, phrases, region_mask, phrase_mask, group, weights):
         masks = {"region_mask": region_mask, "phrase_mask": phrase_mask}
         random = torch.Generator().manual_seed(0)
         phi, p = (F.normalize(x, dim=-1) for x in (regions, phrases))
@@ -35,19 +35,25 @@ def powerset(rule):
     return loss
 
 
-def centred(regions, phrases, region_mask, phrase_mask, group):
+def centred(regions, phrases, region_mask, phrase_mask, group, weights):
     phi, p = centre(regions, region_mask, group=group), centre(phrases, phrase_mask, group=group)
     return powerset_loss(phi, p, region_mask=region_mask, phrase_mask=phrase_mask, tau=0.1, group=group)
 
 
+def learnt(regions, phrases, region_mask, phrase_mask, group, weights):
+    """The cost and the scale have gradients too."""
+    scalars = {"cost": 0.1 * weights[0, 0], "scale": 3 * weights[1, 1]}
+    return powerset({"loss": "cross-entropy", **scalars})(regions, phrases, region_mask, phrase_mask, group, weights)
+
+
 def divergence(sigma, unbiased):
-    def loss(regions, phrases, region_mask, phrase_mask, group):
+    def loss(regions, phrases, region_mask, phrase_mask, group, weights):
         return cs_divergence(regions[:, 0], phrases[:, 0], sigma=sigma, unbiased=unbiased, tile=2, group=group)
 
     return loss
 
 
-def tokens(regions, phrases, region_mask, phrase_mask, group):
+def tokens(regions, phrases, region_mask, phrase_mask, group, weights):
     masks = {"x_mask": region_mask, "y_mask": phrase_mask}
     return token_cs_divergence(regions, phrases, sigma=1.0, unbiased=True, tile=2, group=group, **masks)
 
@@ -59,6 +65,7 @@ LOSSES = {
     "sampled": powerset({"loss": "cross-entropy", "aggregator": "sampled"}),
     "calibrated": powerset({"aggregator": "calibrated"}),
     "cost of the batch": powerset({"cost": "batch", "empty_subset": False}),
+    "learnt": learnt,
     "centred": centred,
     "divergence": divergence(0.7, unbiased=False),
     "divergence, unbiased": divergence((0.5, 1.0), unbiased=True),
@@ -75,7 +82,7 @@ def results(processes, rank, group):
     found = {}
     for name, loss in LOSSES.items():
         weights = torch.eye(WIDTH, dtype=torch.float64).requires_grad_()
-        value = loss(regions @ weights, phrases @ weights.square(), *masks, group)
+        value = loss(regions @ weights, phrases @ weights.square(), *masks, group, weights)
         (gradient,) = torch.autograd.grad(value, weights)
         if group is not None:
             dist.all_reduce(gradient)
