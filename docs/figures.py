@@ -1,8 +1,8 @@
 """Draw the figures of docs/ from finished results.
 
-    make all
-    snakemake --cores all --configfile config/studies/collapse.yaml -- all
-    python docs/figures.py
+make all
+snakemake --cores all --configfile config/studies/collapse.yaml -- all
+python docs/figures.py
 """
 
 from pathlib import Path
