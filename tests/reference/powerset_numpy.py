@@ -22,7 +22,7 @@ def exact(s_PR, cost=0.0, *, empty=True):
 def nla(s_PR, *, tau, zeta, cost=0.0):
     """(T2, T1) of one pair, term by term."""
     s = np.asarray(s_PR, float) - cost
-    if s.shape[0] == 0:
+    if s.size == 0:
         return 0.0, 0.0
     t1 = np.mean([sum(tau * np.logaddexp(0, x / tau) for x in row) for row in s])
     inner = []

@@ -135,14 +135,17 @@ def measure(similarity: Tensor, phrase_mask: Tensor, params: PrecisionParams) ->
         for zeta in params.zetas:
             t2 = Aggregation("nla", tau=tau, zeta=zeta)(s, *masks).r2t
             yield row("nla", "r2t", t2, torch.maximum(t2 - low, high - t2), tau=tau, zeta=zeta)
+    subsets = {
+        samples: sample_subsets(count, samples, generator=generator(params.seed, "subsets", samples)).double()
+        for samples in (*params.samples, params.calibration_samples)
+    }
     for samples in params.samples:
-        subsets = sample_subsets(count, samples, generator=generator(params.seed, "subsets", samples)).double()
-        sampled = Aggregation("sampled", subsets_SR=subsets)(s, *masks).r2t
+        sampled = Aggregation("sampled", subsets_SR=subsets[samples])(s, *masks).r2t
         yield row("sampled", "r2t", sampled, samples=samples)
-        for tau in params.taus if samples == params.calibration_samples else ():
-            met = calibrated_zeta(s, *masks, subsets, tau=tau, cost=0.0)
-            t2 = Aggregation("calibrated", tau=tau, zeta=met)(s, *masks).r2t
-            yield row("calibrated", "r2t", t2, tau=tau, samples=samples)
+    for tau in params.taus:
+        met = calibrated_zeta(s, *masks, subsets[params.calibration_samples], tau=tau, cost=0.0)
+        t2 = Aggregation("calibrated", tau=tau, zeta=met)(s, *masks).r2t
+        yield row("calibrated", "r2t", t2, tau=tau, samples=params.calibration_samples)
     for control in CONTROLS:
         scores = Aggregation(control)(s, *masks)
         yield row(control, "r2t", scores.r2t)
