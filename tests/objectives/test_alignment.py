@@ -34,6 +34,19 @@ def test_centring_ignores_masked_vectors():
     assert (centred[~mask] == 0).all()
 
 
+def test_centring_keeps_zeros_and_does_not_blow_up_rounding():
+    x = torch.ones(2, 3, 4) / 2 + 1e-7 * torch.randn(2, 3, 4)
+    assert centre(x).norm(dim=-1).max() < 0.01, "nearly equal vectors have no direction of their own"
+    x = F.normalize(torch.randn(2, 3, 4), dim=-1)
+    x[0, 0] = 0
+    mask = torch.ones(2, 3, dtype=torch.bool)
+    mask[1, 2] = False
+    wanted = centre(x, mask)
+    assert (wanted[0, 0] == 0).all()
+    x[1, 2] = torch.nan
+    torch.testing.assert_close(centre(x, mask), wanted)
+
+
 def test_alignment_is_fp32_under_autocast():
     patches, tokens = torch.randn(2, 6, 8), torch.randn(2, 5, 8)
     coverage, words, members = torch.rand(2, 3, 6), torch.arange(5).expand(2, 5), torch.rand(2, 4, 5) < 0.5
@@ -56,3 +69,7 @@ def test_errors_name_the_argument_and_its_shape():
         pool_phrases(tokens, words[:, :4], torch.zeros(2, 4, 5))
     with pytest.raises(ValueError, match=r"member_CPW has shape \(1, 4, 5\)"):
         pool_phrases(tokens, words, torch.zeros(1, 4, 5))
+    with pytest.raises(ValueError, match=r"x_NKD has shape \(6, 8\)"):
+        centre(patches[0])
+    with pytest.raises(ValueError, match=r"mask_NK has shape \(6,\)"):
+        centre(patches, torch.ones(6, dtype=torch.bool))

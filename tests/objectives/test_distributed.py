@@ -116,3 +116,8 @@ def test_the_mean_of_the_ranks_own_divergences_is_another_number():
     whole = cs_divergence(regions[:, 0], phrases[:, 0], sigma=0.7).item()
     parts = [cs_divergence(regions[rows, 0], phrases[rows, 0], sigma=0.7).item() for rows in (slice(6), slice(6, 12))]
     assert abs(sum(parts) / 2 - whole) > 0.05
+
+
+def test_processes_need_a_generator_of_their_own_choice():
+    with pytest.raises(ValueError, match="generator is missing"):
+        powerset_loss(*batch()[:2], aggregator="sampled", group=object())

@@ -142,7 +142,26 @@ def test_bad_widths(sigma):
         cs_divergence(x, y, sigma=sigma)
 
 
+def test_second_derivatives_are_refused():
+    x, y = clouds(10)
+    x.requires_grad_()
+    with pytest.raises(RuntimeError, match="cs_divergence cannot be differentiated twice"):
+        torch.autograd.grad(cs_divergence(x, y), x, create_graph=True)
+
+
+def test_the_u_statistic_of_pairs_is_far_below_zero_at_small_widths():
+    """As documented: it keeps i = i between the clouds, so it is an estimate for independent samples alone."""
+    x, _ = clouds(11, n=64)
+    y = torch.randn(64, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    paired, independent = (cs_divergence(x, other, sigma=0.1, unbiased=True).item() for other in (x, y))
+    assert paired < -2
+    assert independent > paired + 2
+
+
 def test_shapes_are_checked():
+    for loss in (cs_divergence, lambda x, y, **rule: token_cs_divergence(x[None], y[None], **rule)):
+        with pytest.raises(ValueError, match="tile is 0"):
+            loss(torch.zeros(3, 4), torch.zeros(3, 4), tile=0)
     with pytest.raises(ValueError, match="y_MD"):
         cs_divergence(torch.zeros(3, 4), torch.zeros(3), sigma=1.0)
 

@@ -66,14 +66,18 @@ def test_bounds_of_the_aggregators(seed, tau, cost):
     phi, p, region_mask, phrase_mask = problem(seed)
     masks = {"region_mask": region_mask, "phrase_mask": phrase_mask, "cost": cost}
     exact, nla = (powerset_scores(phi, p, aggregator=name, tau=tau, **masks) for name in ("exact", "nla"))
-    low, high = r2t_bounds(
-        torch.einsum("ird,cpd->icpr", phi, p), region_mask[:, None], phrase_mask[None], tau=tau, cost=cost
-    )
+    similarity = torch.einsum("ird,cpd->icpr", phi, p)
+    low, high = r2t_bounds(similarity, region_mask[:, None], phrase_mask[None], tau=tau, cost=cost)
     slack, excess = 1e-9, nla.t2r - exact.t2r
     assert (excess >= -slack).all()
     assert (excess <= t1_bound(region_mask.sum(1), tau)[:, None] + slack).all()
     assert (low <= exact.r2t + slack).all()
     assert (exact.r2t <= high + slack).all()
+    others = powerset_scores(phi, p, aggregator="exact", empty_subset=False, **masks).r2t
+    rule = {"tau": tau, "cost": cost, "empty_subset": False}
+    low_of_others, high_of_others = r2t_bounds(similarity, region_mask[:, None], phrase_mask[None], **rule)
+    assert (low_of_others <= others + slack).all()
+    assert (others <= high_of_others + slack).all()
     assert (high - low <= tau * math.log(3) + phi.shape[1] * p.norm(dim=-1).max() + cost * 5).all(), "not vacuous"
 
 
@@ -297,6 +301,14 @@ def test_gradients_are_those_of_the_formula(aggregator):
     )
 
 
+def complete(scores, region_mask, phrase_mask, *, per_region=False):
+    """The scores of the pairs that have a real region and a real phrase."""
+    if per_region:
+        scores = scores / region_mask.sum(1).clamp_min(1)[:, None]
+    kept = region_mask.any(1) & phrase_mask.any(1)
+    return scores[kept][:, kept]
+
+
 @settings(max_examples=20, deadline=None)
 @given(seed=st.integers(0, 10_000), negatives=st.sampled_from(["hardest", "semi-hard"]), per_region=st.booleans())
 def test_mined_loss_equals_the_naive_loss(seed, negatives, per_region):
@@ -305,9 +317,7 @@ def test_mined_loss_equals_the_naive_loss(seed, negatives, per_region):
     phi.requires_grad_(), p.requires_grad_()
     fast = powerset_loss(phi, p, negatives=negatives, per_region=per_region, tile=3, **rule)
     fast_gradient = torch.autograd.grad(fast, (phi, p))
-    scores = powerset_scores(phi, p, **rule).total
-    if per_region:
-        scores = scores / region_mask.sum(1).clamp_min(1)[:, None]
+    scores = complete(powerset_scores(phi, p, **rule).total, region_mask, phrase_mask, per_region=per_region)
     naive = triplet_margin(scores, margin=0.2, negatives=negatives)
     assert fast.item() == pytest.approx(naive.item(), abs=1e-9)
     assert naive.item() == pytest.approx(reference.triplet(scores.detach(), margin=0.2, negatives=negatives), abs=1e-9)
@@ -331,14 +341,71 @@ def test_cross_entropy_equals_the_naive_loss(seed, direction, per_region, tile):
         phi, p, loss="cross-entropy", scale=scale, direction=direction, per_region=per_region, tile=tile, **rule
     )
     fast_gradient = torch.autograd.grad(fast, (phi, p, scale))
-    scores = powerset_scores(phi, p, **rule).of(direction)
-    if per_region:
-        scores = scores / region_mask.sum(1).clamp_min(1)[:, None]
-    target = torch.arange(5)
+    scores = complete(powerset_scores(phi, p, **rule).of(direction), region_mask, phrase_mask, per_region=per_region)
+    target = torch.arange(len(scores))
     naive = (F.cross_entropy(scale * scores, target) + F.cross_entropy(scale * scores.T, target)) / 2
     assert fast.item() == pytest.approx(naive.item(), abs=1e-9)
     for ours, theirs in zip(fast_gradient, torch.autograd.grad(naive, (phi, p, scale)), strict=True):
         torch.testing.assert_close(ours, theirs, atol=1e-9, rtol=0)
+
+
+@pytest.mark.parametrize("loss", ["triplet", "cross-entropy"])
+def test_a_pair_with_nothing_to_align_is_left_out(loss):
+    phi, p, *_ = problem(13, images=6, masked=False)
+    region_mask, phrase_mask = (torch.ones(x.shape[:2], dtype=torch.bool) for x in (phi, p))
+    region_mask[2], phrase_mask[4] = False, False
+    kept = torch.tensor([0, 1, 3, 5])
+    found = powerset_loss(phi, p, loss=loss, cost=0.3, region_mask=region_mask, phrase_mask=phrase_mask)
+    assert found.item() == pytest.approx(powerset_loss(phi[kept], p[kept], loss=loss, cost=0.3).item(), abs=1e-12)
+
+
+@pytest.mark.parametrize("loss", ["triplet", "cross-entropy"])
+@pytest.mark.parametrize("pairs", [0, 1])
+def test_without_a_negative_there_is_nothing_to_learn(loss, pairs):
+    phi, p, *_ = problem(14, images=2, masked=False)
+    phi, p = phi[:pairs].requires_grad_(), p[:pairs].requires_grad_()
+    value = powerset_loss(phi, p, loss=loss)
+    assert value.item() == 0
+    assert all((gradient == 0).all() for gradient in torch.autograd.grad(value, (phi, p)))
+
+
+@pytest.mark.parametrize("aggregator", AGGREGATORS)
+@pytest.mark.parametrize("shape", [(3, 0, 2, 4), (3, 2, 2, 0), (0, 2, 3, 4), (3, 2, 0, 4)], ids=str)
+def test_empty_dimensions_score_zero(aggregator, shape):
+    images, regions, captions, phrases = shape
+    phi, p = torch.randn(images, regions, 5), torch.randn(captions, phrases, 5)
+    scores = powerset_scores(phi, p, aggregator=aggregator)
+    assert scores.total.shape == (images, captions)
+    assert (scores.total == 0).all()
+
+
+def test_padding_may_hold_anything():
+    phi, p, region_mask, phrase_mask = problem(15)
+    masks = {"region_mask": region_mask, "phrase_mask": phrase_mask}
+    wanted = powerset_scores(phi, p, cost="batch", **masks).total
+    phi, p = phi.masked_fill(~region_mask[..., None], torch.nan), p.masked_fill(~phrase_mask[..., None], torch.inf)
+    phi.requires_grad_()
+    found = powerset_scores(phi, p, cost="batch", **masks).total
+    torch.testing.assert_close(found, wanted, atol=1e-12, rtol=0)
+    found.sum().backward()
+    assert (phi.grad[~region_mask] == 0).all()
+
+
+def test_the_more_precise_type_wins():
+    phi, p, *_ = problem(16, masked=False)
+    cost = torch.tensor([0.1], dtype=torch.float64)
+    for tile in (2, 8):
+        scores = powerset_scores(phi, p.half(), tile=tile).total
+        assert scores.dtype == torch.float64
+        assert powerset_scores(phi.float(), p.half(), cost=cost, tile=tile).total.dtype == torch.float32
+    torch.testing.assert_close(scores, powerset_scores(phi, p.half().double()).total)
+
+
+def test_second_derivatives_are_refused_where_they_would_be_missing():
+    phi, p, *_ = problem(17, masked=False)
+    phi.requires_grad_()
+    with pytest.raises(RuntimeError, match="differentiated twice"):
+        torch.autograd.grad(powerset_scores(phi, p, tile=2).total.sum(), phi, create_graph=True)
 
 
 def saved_bytes(function):
@@ -379,6 +446,11 @@ def test_all_subsets_are_distinct():
         ({"aggregator": "median"}, "aggregator"),
         ({"tau": 0.0}, "tau"),
         ({"zeta": 1.5}, "zeta"),
+        ({"zeta": torch.tensor(0.5)}, "zeta"),
+        ({"tau": torch.tensor(0.5)}, "tau"),
+        ({"tau": math.nan}, "tau"),
+        ({"tile": 0}, "tile"),
+        ({"tile": -1}, "tile"),
         ({"cost": "median"}, "cost"),
         ({"cost": torch.zeros(2)}, "cost"),
         ({"aggregator": "sampled", "samples": 3}, "samples"),

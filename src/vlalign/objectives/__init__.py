@@ -4,7 +4,7 @@ Shape letters, used as suffixes: I images, C captions, R regions per image, P ph
 V patches, D embedding, S sampled subsets, N and M points. Masks are bool, True = real.
 """
 
-from vlalign.objectives.aggregators import AGGREGATORS, PowersetScores, calibrated_zeta, r2t_bounds, t1_bound
+from vlalign.objectives.aggregators import AGGREGATORS, PowersetScores, r2t_bounds, t1_bound
 from vlalign.objectives.alignment import centre, pool_phrases, pool_regions
 from vlalign.objectives.divergence import cs_divergence, token_cs_divergence
 from vlalign.objectives.mining import powerset_loss, triplet_margin
@@ -14,7 +14,6 @@ __all__ = [
     "AGGREGATORS",
     "PowersetScores",
     "batch_cost",
-    "calibrated_zeta",
     "centre",
     "cs_divergence",
     "pool_phrases",

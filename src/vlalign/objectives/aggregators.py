@@ -19,6 +19,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from vlalign.objectives.numerics import precise
+
 AGGREGATORS = ("exact", "nla", "sampled", "calibrated", "mean", "max")
 CONTROLS = ("mean", "max")
 ACTIVATIONS = ("softplus", "relu")
@@ -66,8 +68,12 @@ class Aggregation(NamedTuple):
 
     def _without_empty(self, scores: PowersetScores, region_mask: Tensor) -> PowersetScores:
         """R2T over the 2^R − 1 other subsets: the empty one adds 0 to the sum. T2R has left it out already."""
-        count = region_mask[..., 0, :].sum(-1, dtype=scores.r2t.dtype)
-        return scores._replace(r2t=scores.r2t / (1 - torch.exp2(-count.clamp_min(1))))
+        return scores._replace(r2t=scores.r2t / _share_of_others(region_mask[..., 0, :], scores.r2t.dtype))
+
+
+def _share_of_others(region_mask: Tensor, dtype: torch.dtype) -> Tensor:
+    """1 − 2^−R: the share of the subsets that are not empty."""
+    return 1 - torch.exp2(-region_mask.sum(-1, dtype=dtype).clamp_min(1))
 
 
 def all_subsets(count: int, *, device: torch.device | None = None) -> Tensor:
@@ -107,7 +113,7 @@ class _Softplus(torch.autograd.Function):
     """τ·softplus(s/τ), whose derivative is sigmoid(s/τ).
 
     From the sigmoid, which is several times faster on a CPU than log1p or torch's own softplus and has no slow denormal
-    numbers at small τ; exact to the rounding of s, at any s/τ.
+    numbers at small τ; exact to the rounding of s or τ, the larger.
     """
 
     @staticmethod
@@ -185,22 +191,42 @@ FORMULAS: dict[str, Callable[[Aggregation, Tensor, Tensor, Tensor], PowersetScor
 
 
 def t1_bound(regions: int | Tensor, tau: float) -> float | Tensor:
-    """τ·R·log 2: 0 ≤ T1 − T2R ≤ this, for R real regions."""
+    """τ·R·log 2: 0 ≤ T1 − T2R ≤ this, for R real regions. Raises ValueError for τ ≤ 0."""
+    check_tau(tau)
     return regions * (tau * math.log(2))
 
 
 def r2t_bounds(
-    s: Tensor, region_mask: Tensor, phrase_mask: Tensor, *, tau: float, cost: float | Tensor = 0.0
+    s: Tensor,
+    region_mask: Tensor,
+    phrase_mask: Tensor,
+    *,
+    tau: float,
+    cost: float | Tensor = 0.0,
+    empty_subset: bool = True,
 ) -> tuple[Tensor, Tensor]:
     """Lower and upper bounds of the exact R2T, [...], in O(R): T2(τ, 0) − τ·log P ≤ R2T ≤ T2(τ, 1).
 
-    The lower one is the best phrase of the average subset, the upper one Jensen's inequality. s [..., P, R], masks
-    [..., R] and [..., P].
+    The lower one is the best phrase of the average subset, the upper one Jensen's inequality; without the empty subset
+    both grow as R2T does. They hold up to rounding. s [..., P, R], masks [..., R] and [..., P]. Raises ValueError for
+    τ ≤ 0.
     """
+    check_tau(tau)
+    s = precise(s)
     low, high = (
         Aggregation("nla", tau=tau, zeta=zeta, cost=cost)(s, region_mask, phrase_mask).r2t for zeta in (0.0, 1.0)
     )
-    return low - tau * phrase_mask.sum(-1, dtype=s.dtype).clamp_min(1).log(), high
+    low = low - tau * phrase_mask.sum(-1, dtype=s.dtype).clamp_min(1).log()
+    if empty_subset:
+        return low, high
+    others = _share_of_others(region_mask, s.dtype)
+    return low / others, high / others
+
+
+def check_tau(tau: float) -> None:
+    """Raises ValueError."""
+    if isinstance(tau, Tensor) or not 0 < tau < math.inf:
+        raise ValueError(f"tau is {tau}; it must be a number above 0")
 
 
 @torch.no_grad()
@@ -209,7 +235,8 @@ def calibrated_zeta(
 ) -> Tensor:
     """The ζ in [0, 1] at which the mean T2 of these pairs meets the mean R2T over `subsets_SR`, a scalar.
 
-    T2 grows with ζ and, at ζ = 1, is at least R2T, so there is one whenever the mean T2(τ, 0) is at most R2T; else 0.
+    T2 grows with ζ and, at ζ = 1, is at least the exact R2T, so there is one whenever the mean T2(τ, 0) is at most the
+    sampled mean; else 0, as without any real pair. At large τ, T2(τ, 0) is above it: then T2 stays too large.
     s [N, P, R], masks [N, R] and [N, P].
     """
     sampled = Aggregation("sampled", cost=cost, subsets_SR=subsets_SR)(s, region_mask, phrase_mask).r2t
@@ -219,7 +246,7 @@ def calibrated_zeta(
     low, high = s.new_zeros(()), s.new_ones(())
     for _ in range(30):
         middle = (low + high) / 2
-        over = (_t2(_inner(log_cosh, linear, middle), phrase_mask, tau) - sampled)[some].sum() > 0
+        over = (_t2(_inner(log_cosh, linear, middle), phrase_mask, tau) - sampled)[some].sum() >= 0
         low, high = torch.where(over, low, middle), torch.where(over, middle, high)
     return (low + high) / 2
 

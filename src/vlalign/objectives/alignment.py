@@ -5,11 +5,13 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from vlalign.objectives.distributed import Group, total, total_plainly
-from vlalign.objectives.numerics import precise, without_autocast
+from vlalign.objectives.numerics import check_dimensions, checked_mask, precise, without_autocast
 
 
 def pool_regions(patches_IVD: Tensor, coverage_IRV: Tensor) -> Tensor:
     """φ_r = normalise(Σ_v coverage[r, v] · patch[v]): unit regions, I R D; a region that covers nothing is zero."""
+    check_dimensions(patches_IVD, "patches_IVD")
+    check_dimensions(coverage_IRV, "coverage_IRV")
     if coverage_IRV.shape[0] != patches_IVD.shape[0] or coverage_IRV.shape[2] != patches_IVD.shape[1]:
         raise ValueError(
             f"coverage_IRV has shape {tuple(coverage_IRV.shape)}, patches_IVD {tuple(patches_IVD.shape)}: "
@@ -26,6 +28,8 @@ def pool_phrases(tokens_CLD: Tensor, word_CL: Tensor, member_CPW: Tensor, *, nor
     word_CL: the word that owns each token, -1 for none. member_CPW: the words of each phrase. normalise: unit phrases
     in place of the published sums; an empty phrase stays zero.
     """
+    check_dimensions(tokens_CLD, "tokens_CLD")
+    check_dimensions(member_CPW, "member_CPW")
     if word_CL.shape != tokens_CLD.shape[:2]:
         raise ValueError(
             f"word_CL has shape {tuple(word_CL.shape)}, tokens_CLD {tuple(tokens_CLD.shape)}: C and L must agree"
@@ -46,14 +50,27 @@ def pool_phrases(tokens_CLD: Tensor, word_CL: Tensor, member_CPW: Tensor, *, nor
 def centre(
     x_NKD: Tensor, mask_NK: Tensor | None = None, *, mean_D: Tensor | None = None, group: Group = None
 ) -> Tensor:
-    """Subtract the mean of the real vectors (of `mean_D` if given) and normalise; masked vectors become zero.
+    """Subtract the mean of the real vectors (of `mean_D` if given) and normalise; masked vectors become zero, and what
+    is zero, since it covers nothing, stays so.
 
     Without it nearly all similarities of a trained model are positive, so that the best subset is nearly always all
-    regions. group: processes over whose vectors the mean is taken.
+    regions. Vectors that all but equal the mean keep their small difference: normalised, it would be rounding noise.
+
+    Args:
+        x_NKD: regions or phrases. mask_NK: True for real ones.
+        mean_D: for one pair at a time, or to apply the mean of other data.
+        group: processes over whose vectors the mean is taken.
+
+    Raises:
+        ValueError: naming the argument at fault and its shape.
     """
+    check_dimensions(x_NKD, "x_NKD")
     x_NKD = precise(x_NKD)
-    weight = torch.ones_like(x_NKD[..., :1]) if mask_NK is None else mask_NK[..., None].to(x_NKD.dtype)
+    real = checked_mask(mask_NK, x_NKD, "mask_NK")[..., None] & (x_NKD != 0).any(-1, keepdim=True)
+    # A masked vector may hold anything, NaN included.
+    x_NKD = x_NKD.masked_fill(~real, 0)
     if mean_D is None:
-        whole = total((x_NKD * weight).flatten(0, 1).sum(0), group)
-        mean_D = whole / total_plainly(weight.sum(), group).clamp_min(1)
-    return F.normalize(x_NKD - mean_D, dim=-1) * weight
+        mean_D = total(x_NKD.flatten(0, 1).sum(0), group) / total_plainly(real.sum(), group).clamp_min(1)
+    centred = (x_NKD - mean_D) * real
+    smallest = torch.finfo(x_NKD.dtype).eps ** 0.5 * x_NKD.detach().norm(dim=-1, keepdim=True)
+    return centred / centred.norm(dim=-1, keepdim=True).maximum(smallest).clamp_min(1e-12)

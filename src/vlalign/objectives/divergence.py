@@ -11,7 +11,6 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 from torch.utils.checkpoint import checkpoint
 
 from vlalign.objectives.distributed import (
@@ -23,7 +22,13 @@ from vlalign.objectives.distributed import (
     total_plainly,
     world,
 )
-from vlalign.objectives.numerics import checked_mask, precise, without_autocast
+from vlalign.objectives.numerics import (
+    check_tile,
+    checked_mask,
+    precise_pair,
+    refuse_second_order,
+    without_autocast,
+)
 
 Sigma = float | str | Sequence[float]
 # The median of the distances is taken over at most this many points of either cloud, evenly spaced.
@@ -41,14 +46,17 @@ def cs_divergence(
 ) -> Tensor:
     """D_CS of two samples of any sizes; the points need not be paired, and an image may have several captions.
 
-    Kernels are formed `tile` rows at a time, and the gradient with them, so that memory is O((N + M)·D + tile·(N + M));
-    it cannot be differentiated twice.
+    Points should have one scale, such as unit length, for a fixed σ to mean something. Kernels are formed `tile` rows
+    at a time, and the gradient with them, so that memory is O((N + M)·D + tile·(N + M)); it cannot be differentiated
+    twice.
 
     Args:
         x_ND, y_MD: the clouds.
         sigma: kernel width, several of them (the kernels are averaged), or `median`: σ² is the median squared distance
             of all pairs of points, detached.
-        unbiased: leave i = j out of the within-terms (U-statistic; the V-statistic's bias is 0.6 at N = 128, σ = 0.5).
+        unbiased: leave i = j out of the within-terms (U-statistic). For independent samples this takes away most of
+            the V-statistic's bias. For pairs with x_i ≈ y_i it goes far below 0 where σ is small, since the cross-term
+            keeps i = i: it then also drives the points of a cloud apart.
         tile: rows of a kernel matrix that are held at once.
         group: processes that hold a part of the points each; see `vlalign.objectives.distributed`.
 
@@ -59,8 +67,9 @@ def cs_divergence(
         raise ValueError(
             f"x_ND has shape {tuple(x_ND.shape)}, y_MD {tuple(y_MD.shape)}: 2 dimensions, and D must agree"
         )
+    check_tile(tile)
     with without_autocast(x_ND):
-        x_ND, y_MD = precise(x_ND), precise(y_MD)
+        x_ND, y_MD = precise_pair(x_ND, y_MD)
         all_x, all_y = gather_plainly(x_ND, group), gather_plainly(y_MD, group)
         for name, points in (("x_ND", all_x), ("y_MD", all_y)):
             if len(points) < (2 if unbiased else 1):
@@ -105,9 +114,10 @@ def token_cs_divergence(
         raise ValueError(
             f"x_BVD has shape {tuple(x_BVD.shape)}, y_BLD {tuple(y_BLD.shape)}: 3 dimensions, B and D must agree"
         )
+    check_tile(tile)
     x_mask, y_mask = checked_mask(x_mask, x_BVD, "x_mask"), checked_mask(y_mask, y_BLD, "y_mask")
     with without_autocast(x_BVD):
-        x_BVD, y_BLD = precise(x_BVD), precise(y_BLD)
+        x_BVD, y_BLD = precise_pair(x_BVD, y_BLD)
         least = 2 if unbiased else 1
         enough = (x_mask.sum(1) >= least) & (y_mask.sum(1) >= least)
         widths = kernel_widths(
@@ -173,8 +183,8 @@ class _Divergence(torch.autograd.Function):
         return value
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        refuse_second_order("cs_divergence")
         x_gradient, y_gradient = ctx.saved_tensors
         scale = gradients[0] * ctx.processes
         return scale * x_gradient, scale * y_gradient, None, None, None

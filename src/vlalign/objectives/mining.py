@@ -14,6 +14,7 @@ from torch import Tensor
 
 from vlalign.objectives.aggregators import DIRECTIONS, Aggregation
 from vlalign.objectives.distributed import Group, gather_plainly, own_rows, shared
+from vlalign.objectives.numerics import check_tile, precise
 from vlalign.objectives.powerset import EVERYTHING, Problem, Rows
 
 LOSSES = ("triplet", "cross-entropy")
@@ -21,7 +22,11 @@ NEGATIVES = ("hardest", "semi-hard")
 
 
 def triplet_margin(scores_IC: Tensor, *, margin: float, negatives: str = "hardest") -> Tensor:
-    """Mean over rows plus mean over columns of relu(margin + negative − positive); positives on the diagonal."""
+    """Mean over rows plus mean over columns of relu(margin + negative − positive); positives on the diagonal.
+
+    Raises ValueError naming the argument and its shape.
+    """
+    scores_IC = precise(scores_IC)
     column, row = mine(scores_IC.detach(), negatives=negatives)
     index = torch.arange(len(scores_IC), device=scores_IC.device)
     positive = scores_IC.diagonal()
@@ -80,9 +85,12 @@ def powerset_loss(
 ) -> Tensor:
     """Loss on S = R2T + T2R; image i belongs to caption i.
 
+    A pair whose image has no real region or whose caption has no real phrase is left out, as a negative too: its scores
+    are 0 whatever it shows. Where fewer than two pairs remain the loss is 0.
+
     Args:
-        loss: `triplet`, the margin loss of `triplet_margin`, or `cross-entropy`, that of scale · S over rows and over
-            columns. Neither keeps a graph over all pairs.
+        loss: `triplet`, the margin loss of `triplet_margin`: mean over rows plus mean over columns; or `cross-entropy`,
+            that of scale · S: half of the same sum. Neither keeps a graph over all pairs beyond one tile.
         margin, negatives: of the triplet. scale: of the cross-entropy.
         per_region: divide S by the image's number of real regions.
         direction: `both`, or `r2t` or `t2r` alone.
@@ -98,8 +106,16 @@ def powerset_loss(
         raise ValueError(
             f"{len(regions_IRD)} images in regions_IRD, {len(phrases_CPD)} captions in phrases_CPD: need pairs"
         )
-    own = own_rows(len(regions_IRD), group, regions_IRD.device)
-    problem = Problem.of(regions_IRD, phrases_CPD, region_mask, phrase_mask).gathered(group)
+    if group is not None and generator is None and aggregator in ("sampled", "calibrated"):
+        raise ValueError(
+            "generator is missing: processes must draw the same subsets, from generators in the same state"
+        )
+    check_tile(tile)
+    problem = Problem.of(regions_IRD, phrases_CPD, region_mask, phrase_mask).complete()
+    own = own_rows(len(problem.regions_IRD), group, regions_IRD.device)
+    problem = problem.gathered(group)
+    if len(problem.regions_IRD) < 2:
+        return shared((problem.regions_IRD.sum() + problem.phrases_CPD.sum()) * 0, group)
     aggregation = problem.aggregation(
         aggregator=aggregator,
         tau=tau,

@@ -7,8 +7,8 @@ import math
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from vlalign.objectives.aggregators import (
     ACTIVATIONS,
@@ -18,10 +18,18 @@ from vlalign.objectives.aggregators import (
     PowersetScores,
     all_subsets,
     calibrated_zeta,
+    check_tau,
     sample_subsets,
 )
 from vlalign.objectives.distributed import Group, gather, gather_plainly
-from vlalign.objectives.numerics import checked_mask, precise, without_autocast
+from vlalign.objectives.numerics import (
+    check_dimensions,
+    check_tile,
+    checked_mask,
+    precise_pair,
+    refuse_second_order,
+    without_autocast,
+)
 
 # Similarities that are held at once, unless the caller says otherwise: 4 MiB in fp32, near the size of a cache.
 TILE_ELEMENTS = 2**20
@@ -45,29 +53,31 @@ def powerset_scores(
     generator: torch.Generator | None = None,
     tile: int | None = None,
 ) -> PowersetScores:
-    """Scores of every image with every caption, I C in either direction.
+    """Scores of every image with every caption, I C in either direction; 0 without a real region or a real phrase.
 
     Pairs are scored in tiles of `tile` images and as many captions; where there are several tiles, the backward pass
-    computes each again, so that memory is O(I·C) and not O(I·C·R·P).
+    computes each again, so that memory is O(I·C) and not O(I·C·R·P); such scores cannot be differentiated twice.
 
     Args:
         regions_IRD: regions φ. phrases_CPD: phrases p.
         region_mask: I R, True for real regions. phrase_mask: C P, True for real phrases.
         aggregator: `exact` enumerates the subsets (R at most 16); `nla` is T1 + T2 of the paper, O(R); `sampled` has
             exact T2R and R2T over `samples` random subsets in complementary pairs (unbiased); `calibrated` is `nla`
-            with the ζ at which T2 meets the sampled R2T of this batch; `mean` and `max` are controls without subsets:
-            the mean similarity, and the single best region.
+            with the ζ at which the mean T2 of this batch's pairs meets their sampled R2T, or comes closest; `mean` and
+            `max` are controls without subsets: the sum over all regions, and R times the single best one.
         tau, zeta: of the non-linear aggregators; ζ = 0 leaves tanh out of the gradient of T2.
         activation: of T1: `softplus`, or `relu`, its limit at τ = 0.
         cost: b, what each chosen region costs: a number, a scalar tensor that is learnt, or `batch`: the mean
-            similarity of an image's own regions and phrases (see `batch_cost`; needs I = C). The controls have none.
+            similarity of an image's own regions and phrases (see `batch_cost`; needs I = C). The controls take it off
+            every similarity too.
         empty_subset: whether choosing no region at all counts, as published.
-        generator: of the random subsets.
+        generator: of the random subsets, on the CPU; torch's global one if left out.
         tile: images, and captions, at a time; by default as many as keep the similarities below a million.
 
     Raises:
         ValueError: naming the argument at fault and its shape.
     """
+    check_tile(tile)
     problem = Problem.of(regions_IRD, phrases_CPD, region_mask, phrase_mask)
     aggregation = problem.aggregation(
         aggregator=aggregator,
@@ -94,14 +104,22 @@ class Problem:
         cls, regions_IRD: Tensor, phrases_CPD: Tensor, region_mask: Tensor | None, phrase_mask: Tensor | None
     ) -> "Problem":
         """Raises ValueError naming the argument at fault and its shape."""
-        regions_IRD, phrases_CPD = _checked(regions_IRD, "regions_IRD"), _checked(phrases_CPD, "phrases_CPD")
+        check_dimensions(regions_IRD, "regions_IRD")
+        check_dimensions(phrases_CPD, "phrases_CPD")
         if regions_IRD.shape[2] != phrases_CPD.shape[2]:
             raise ValueError(
                 f"regions_IRD has shape {tuple(regions_IRD.shape)}, phrases_CPD {tuple(phrases_CPD.shape)}: "
                 "D must agree"
             )
-        region_mask = checked_mask(region_mask, regions_IRD, "region_mask")
-        return cls(regions_IRD, phrases_CPD, region_mask, checked_mask(phrase_mask, phrases_CPD, "phrase_mask"))
+        regions_IRD, phrases_CPD = precise_pair(regions_IRD, phrases_CPD)
+        regions_IRD, region_mask = _real(regions_IRD, region_mask, "region_mask")
+        phrases_CPD, phrase_mask = _real(phrases_CPD, phrase_mask, "phrase_mask")
+        return cls(regions_IRD, phrases_CPD, region_mask, phrase_mask)
+
+    def complete(self) -> "Problem":
+        """The pairs that have a real region and a real phrase: without one there is nothing to align."""
+        both = self.region_mask.any(1) & self.phrase_mask.any(1)
+        return self if both.all() else self.part(both, both)
 
     def gathered(self, group: Group) -> "Problem":
         """The regions and phrases of all processes, with gradients."""
@@ -111,7 +129,7 @@ class Problem:
         masks = (gather_plainly(mask, group) for mask in (self.region_mask, self.phrase_mask))
         return Problem(*features, *masks)
 
-    def part(self, images: slice, captions: slice) -> "Problem":
+    def part(self, images: Rows, captions: Rows) -> "Problem":
         """These images and captions."""
         return Problem(
             self.regions_IRD[images], self.phrases_CPD[captions], self.region_mask[images], self.phrase_mask[captions]
@@ -132,6 +150,8 @@ class Problem:
         """Check the arguments, draw the subsets and find ζ and b, once for all pairs."""
         _check_rule(aggregator, activation, tau=tau, zeta=zeta, cost=cost, samples=samples)
         regions = self.regions_IRD
+        if isinstance(cost, Tensor):
+            cost = cost.reshape(()).to(regions)
         if isinstance(cost, str):
             cost = batch_cost(regions, self.phrases_CPD, region_mask=self.region_mask, phrase_mask=self.phrase_mask)
         rule = Aggregation(aggregator, tau, zeta, activation, cost, empty_subset)
@@ -156,8 +176,9 @@ class Problem:
     def _calibrate(self, rule: Aggregation) -> Tensor:
         """ζ from pairs that belong together (where I = C) and as many that do not."""
         captions = len(self.phrases_CPD)
-        image = torch.arange(min(len(self.regions_IRD), CALIBRATION_PAIRS), device=self.regions_IRD.device)
-        pairs = [(image, (image + shift) % captions) for shift in (0, 1)]
+        count = min(len(self.regions_IRD), CALIBRATION_PAIRS) if captions else 0
+        image = torch.arange(count, device=self.regions_IRD.device)
+        pairs = [(image, (image + shift) % max(1, captions)) for shift in (0, 1)]
         i, c = (torch.cat(part) for part in zip(*pairs, strict=True))
         assert rule.subsets_SR is not None
         with without_autocast(self.regions_IRD):
@@ -234,8 +255,8 @@ class _Tiled(torch.autograd.Function):
         return r2t, t2r
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        refuse_second_order("a powerset score of several tiles")
         regions_IRD, phrases_CPD, cost = ctx.saved_tensors
         sums = [torch.zeros_like(x) for x in ctx.saved_tensors]
         masks = ctx.problem.region_mask, ctx.problem.phrase_mask
@@ -279,12 +300,11 @@ def _check_rule(
 ) -> None:
     if aggregator not in AGGREGATORS:
         raise ValueError(f"aggregator is {aggregator!r}; it must be one of {', '.join(AGGREGATORS)}")
-    if tau <= 0:
-        raise ValueError(f"tau is {tau}; it must be above 0")
+    check_tau(tau)
     if activation not in ACTIVATIONS:
         raise ValueError(f"activation is {activation!r}; it must be one of {', '.join(ACTIVATIONS)}")
-    if not 0 <= zeta <= 1:
-        raise ValueError(f"zeta is {zeta}; it must lie in [0, 1]")
+    if isinstance(zeta, Tensor) or not 0 <= zeta <= 1:
+        raise ValueError(f"zeta is {zeta}; it must be a number in [0, 1]")
     if isinstance(cost, str) and cost != "batch":
         raise ValueError(f"cost is {cost!r}; it must be a number, a scalar tensor, or 'batch'")
     if isinstance(cost, Tensor) and cost.numel() != 1:
@@ -293,7 +313,11 @@ def _check_rule(
         raise ValueError(f"samples is {samples}; complementary pairs need an even number of at least 2")
 
 
-def _checked(x: Tensor, name: str) -> Tensor:
-    if x.ndim != 3:
-        raise ValueError(f"{name} has shape {tuple(x.shape)}; it must have 3 dimensions")
-    return precise(x)
+def _real(x: Tensor, mask: Tensor | None, name: str) -> tuple[Tensor, Tensor]:
+    """x without what its padding holds, which may be NaN, and at least one vector in every row; and its mask."""
+    real = checked_mask(mask, x, name)
+    if mask is not None:
+        x = x.masked_fill(~real[..., None], 0)
+    if x.shape[1] == 0:
+        x, real = F.pad(x, (0, 0, 0, 1)), F.pad(real, (0, 1))
+    return x, real
