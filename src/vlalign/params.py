@@ -279,7 +279,7 @@ class PrecisionParams(Strict):
 
     taus: tuple[Positive, ...] = (1.0, 0.1, 0.01, 0.001)
     zetas: tuple[Share, ...] = (0.0, 0.1, 0.25, 0.5, 0.75, 1.0)
-    regions: tuple[Annotated[int, Field(ge=1, le=16)], ...] = (2, 4, 6, 8, 10, 12)
+    regions: tuple[Annotated[int, Field(ge=1, le=16)], ...] = (4, 6, 8, 10, 12)
     samples: tuple[Annotated[int, Field(ge=2, multiple_of=2)], ...] = (8, 16, 64)
     calibration_samples: Annotated[int, Field(ge=2, multiple_of=2)] = Field(
         default=16, description="Subsets that calibrate ζ"
