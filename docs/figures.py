@@ -2,6 +2,7 @@
 
 make all
 snakemake --cores all --configfile config/studies/collapse.yaml -- all
+snakemake --cores all --configfile config/studies/switches.yaml -- all
 python docs/figures.py
 """
 

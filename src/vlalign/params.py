@@ -6,6 +6,7 @@ reads `1e-3` as text. The workflow asks this module for the effective params of 
 
 import hashlib
 import json
+import re
 from collections.abc import Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
@@ -141,7 +142,7 @@ class PhraseChoice(Strict):
     )
     labels: tuple[str, ...] = Field(default=("NP", "PP", "VP", "S"), min_length=1)
     min_words: Count = 2
-    count: Count = Field(default=12, description="At most this many, the shortest ones")
+    count: Count = Field(default=12, description="At most this many: the shortest phrases, or the first words")
     normalise: bool = Field(default=True, description="Unit phrases; false: sums of unit words, as published")
 
 
@@ -186,7 +187,7 @@ class CSParams(Strict):
     """The Cauchy-Schwarz divergence between both modalities' embeddings (CS-Aligner)."""
 
     weight: NonNegative = Field(default=0.0, description="Weight of D_CS in the total loss; 0 switches the term off")
-    sigma: Positive | Literal["median"] | tuple[Positive, ...] = Field(
+    sigma: Positive | Literal["median"] | Annotated[tuple[Positive, ...], Field(min_length=1)] = Field(
         default="median", description="Kernel width: fixed, the median heuristic, or several kernels"
     )
     unbiased: bool = Field(default=True, description="Leave the diagonal out of the within-modality means")
@@ -196,7 +197,7 @@ class CSParams(Strict):
 
 
 class ObjectiveParams(Strict):
-    """total = InfoNCE + powerset.weight * triplet + cs.weight * D_CS + cs.token_weight * D_CS of tokens"""
+    """total = InfoNCE + powerset.weight * its loss + cs.weight * D_CS + cs.token_weight * D_CS of tokens"""
 
     contrastive: NonNegative = Field(default=1.0, description="Weight of InfoNCE")
     powerset: PowersetParams = PowersetParams()
@@ -238,7 +239,9 @@ class Ablation(Strict):
 
     def run_name(self, value: Any) -> str:
         """`tau-0.001`: the grid's name and the value, as the run's folder and DVC experiment are called."""
-        return f"{self.name}-{value:g}" if isinstance(value, int | float) else f"{self.name}-{value}"
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        text = f"{value:.12g}" if number else json.dumps(value, ensure_ascii=False)
+        return f"{self.name}-" + re.sub(r"[^\w.+-]+", "-", text).strip("-")
 
 
 class Selection(Strict):
@@ -277,10 +280,10 @@ class EvaluationParams(Strict):
 class PrecisionParams(Strict):
     """How far each aggregator is from the exact powerset."""
 
-    taus: tuple[Positive, ...] = (1.0, 0.1, 0.01, 0.001)
-    zetas: tuple[Share, ...] = (0.0, 0.1, 0.25, 0.5, 0.75, 1.0)
-    regions: tuple[Annotated[int, Field(ge=1, le=16)], ...] = (4, 6, 8, 10, 12)
-    samples: tuple[Annotated[int, Field(ge=2, multiple_of=2)], ...] = (8, 16, 64)
+    taus: tuple[Positive, ...] = Field(default=(1.0, 0.1, 0.01, 0.001), min_length=1)
+    zetas: tuple[Share, ...] = Field(default=(0.0, 0.1, 0.25, 0.5, 0.75, 1.0), min_length=1)
+    regions: tuple[Annotated[int, Field(ge=1, le=16)], ...] = Field(default=(4, 6, 8, 10, 12), min_length=1)
+    samples: tuple[Annotated[int, Field(ge=2, multiple_of=2)], ...] = Field(default=(8, 16, 64), min_length=1)
     calibration_samples: Annotated[int, Field(ge=2, multiple_of=2)] = Field(
         default=16, description="Subsets that calibrate ζ"
     )

@@ -18,7 +18,7 @@ from vlalign.training.loop import Inputs, pretrain
 PARAMS = PrecisionParams(regions=(10,), pairs=48, taus=(0.1, 0.001))
 
 
-def trained_similarity(pairs: int = 48) -> tuple[Tensor, Tensor]:
+def trained_similarity(pairs: int = 48) -> tuple[Tensor, Tensor, Tensor]:
     """x = s − b of regions and phrases under two linear towers that the powerset loss has trained: an image shows 10 of
     20 concepts, each phrase names one to three of them.
     """
@@ -39,7 +39,7 @@ def trained_similarity(pairs: int = 48) -> tuple[Tensor, Tensor]:
         powerset_loss(*aligned(), loss="cross-entropy", scale=10.0, per_region=True, cost=0.3).backward()
         optimizer.step()
     phi, p = (x.detach() for x in aligned())
-    return p @ phi.mT - 0.3, torch.ones(pairs, 12, dtype=torch.bool)
+    return p @ phi.mT - 0.3, torch.ones(pairs, 10, dtype=torch.bool), torch.ones(pairs, 12, dtype=torch.bool)
 
 
 FEATURES = {
@@ -60,6 +60,15 @@ def test_errors_keep_their_bounds_and_calibration_meets_the_mean(features: str) 
     assert all(abs(row["bias_relative"]) < 0.02 for row in calibrated)
     published = next(row for row in rows if row["zeta"] == 0.75 and row["tau"] == 0.001)
     assert published["bias_relative"] > 0.1, "which the published zeta does not"
+
+
+def test_regions_and_phrases_that_are_not_real_count_for_nothing() -> None:
+    similarity, region_mask, phrase_mask = FEATURES["random"]
+    padded = torch.nn.functional.pad(similarity, (0, 2, 0, 3), value=-5.0)
+    masks = torch.nn.functional.pad(region_mask, (0, 2)), torch.nn.functional.pad(phrase_mask, (0, 3))
+    for row, wanted in zip(measure(padded, *masks, PARAMS), measure(*FEATURES["random"], PARAMS), strict=True):
+        if row["aggregator"] not in ("sampled", "calibrated"):  # whose subsets are others
+            assert row["error_relative"] == pytest.approx(wanted["error_relative"])
 
 
 def test_more_samples_err_less() -> None:

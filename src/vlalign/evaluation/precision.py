@@ -22,12 +22,14 @@ from vlalign.objectives.aggregators import (
     sample_subsets,
     t1_bound,
 )
-from vlalign.params import PhraseChoice, PowersetParams, PrecisionParams, RegionChoice, RunParams
+from vlalign.params import PowersetParams, PrecisionParams, RegionChoice, RunParams
 from vlalign.reporting.aggregators import COLUMNS
 from vlalign.training.batches import PairedSet, generator
 from vlalign.training.objective import align
 
 PHRASES, WIDTH = 12, 64
+# x of N pairs, N P R, and which regions N R and phrases N P are real.
+Similarities = tuple[Tensor, Tensor, Tensor]
 
 
 def precision_rows(
@@ -42,9 +44,9 @@ def precision_rows(
         "clustered": synthetic(params, clusters=4),
         "trained": trained(run, split, phrases, regions, params),
     }
-    for name, (similarity_NPR, phrase_mask) in sources.items():
+    for name, (similarity_NPR, region_mask, phrase_mask) in sources.items():
         for count in params.regions:
-            for row in measure(similarity_NPR[..., :count], phrase_mask, params):
+            for row in measure(similarity_NPR[..., :count], region_mask[:, :count], phrase_mask, params):
                 yield {"features": name, "regions": count, **row}
 
 
@@ -67,10 +69,8 @@ def precision_table(rows: Iterable[dict[str, object]]) -> Table:
     return table
 
 
-def synthetic(params: PrecisionParams, *, clusters: int | None) -> tuple[Tensor, Tensor]:
-    """Similarities of unit regions and phrases, independent or drawn around a few shared centres, and which phrases
-    are real.
-    """
+def synthetic(params: PrecisionParams, *, clusters: int | None) -> Similarities:
+    """Of unit regions and phrases, independent or drawn around a few shared centres."""
     random = generator(params.seed, "precision", clusters)
     shapes = (params.pairs, max(params.regions), WIDTH), (params.pairs, PHRASES, WIDTH)
     points = [torch.randn(shape, generator=random) for shape in shapes]
@@ -78,12 +78,13 @@ def synthetic(params: PrecisionParams, *, clusters: int | None) -> tuple[Tensor,
         centres = 2 * torch.randn(clusters, WIDTH, generator=random)
         points = [x + centres[torch.randint(clusters, x.shape[:2], generator=random)] for x in points]
     regions, phrases = (F.normalize(x, dim=-1) for x in points)
-    return phrases @ regions.mT, torch.ones(phrases.shape[:2], dtype=torch.bool)
+    region_mask, phrase_mask = (torch.ones(x.shape[:2], dtype=torch.bool) for x in (regions, phrases))
+    return phrases @ regions.mT, region_mask, phrase_mask
 
 
 @torch.inference_mode()
-def trained(run: Path, split: Path, phrases: Path, regions: Path, params: PrecisionParams) -> tuple[Tensor, Tensor]:
-    """x = s − b of masks, then boxes, with phrases of the first images of a split, as the run's own loss has them:
+def trained(run: Path, split: Path, phrases: Path, regions: Path, params: PrecisionParams) -> Similarities:
+    """x = s − b of masks, then boxes, with the run's phrases of the first images of a split, as its own loss has them:
     centred or not, with its cost (that of the batch in place of a learnt one).
     """
     encoder, powerset = load(run), _powerset_of(run)
@@ -92,18 +93,19 @@ def trained(run: Path, split: Path, phrases: Path, regions: Path, params: Precis
         encoder,
         phrases=phrases,
         regions=regions,
-        phrase_choice=PhraseChoice(count=PHRASES),
+        phrase_choice=powerset.phrases,
         region_choice=RegionChoice(kinds=("mask", "box"), count=max(params.regions)),
     )
     images = torch.arange(min(params.pairs, len(data)))
     batch = data.select(images, data.first_caption[images])
+    assert batch.region_mask is not None
     assert batch.phrase_mask is not None
     image, text = encoder(batch.images, batch.tokens)
     phi, p = align(image, text, batch, powerset)
     cost = powerset.cost
     if isinstance(cost, str):
         cost = batch_cost(phi, p, region_mask=batch.region_mask, phrase_mask=batch.phrase_mask).item()
-    return p @ phi.mT - cost, batch.phrase_mask
+    return p @ phi.mT - cost, batch.region_mask, batch.phrase_mask
 
 
 def _powerset_of(run: Path) -> PowersetParams:
@@ -112,11 +114,12 @@ def _powerset_of(run: Path) -> PowersetParams:
     return powerset if powerset.weight else PowersetParams()
 
 
-def measure(similarity: Tensor, phrase_mask: Tensor, params: PrecisionParams) -> Iterator[dict[str, object]]:
-    """Rows for x = s − b of matched pairs, N P R, in fp64."""
-    s = similarity.double()
+def measure(
+    similarity_NPR: Tensor, region_mask: Tensor, phrase_mask: Tensor, params: PrecisionParams
+) -> Iterator[dict[str, object]]:
+    """Rows for x = s − b of matched pairs, in fp64; masks N R and N P."""
+    s, masks = similarity_NPR.double(), (region_mask, phrase_mask)
     count = s.shape[-1]
-    masks = torch.ones(len(s), count, dtype=torch.bool), phrase_mask
     exact = Aggregation("exact", subsets_SR=all_subsets(count).double())(s, *masks)
 
     def row(aggregator: str, direction: str, value: Tensor, bound: Tensor | None = None, **setting: object) -> dict:
@@ -130,7 +133,7 @@ def measure(similarity: Tensor, phrase_mask: Tensor, params: PrecisionParams) ->
 
     for tau in params.taus:
         t1 = Aggregation("nla", tau=tau)(s, *masks).t2r
-        yield row("nla", "t2r", t1, torch.tensor([t1_bound(count, tau)]), tau=tau)
+        yield row("nla", "t2r", t1, torch.as_tensor(t1_bound(region_mask.sum(1), tau)), tau=tau)
         low, high = r2t_bounds(s, *masks, tau=tau)
         for zeta in params.zetas:
             t2 = Aggregation("nla", tau=tau, zeta=zeta)(s, *masks).r2t

@@ -82,12 +82,12 @@ class PairedSet:
         self.phrases, self.regions = None, None
         if phrases is not None and phrase_choice is not None:
             self.tokens, self.phrases = _phrases(samples, read_phrases(Path(phrases)), encoder, phrase_choice)
-            _count_empty("captions", "phrases", ~self.phrases.mask.any(1))
+            _count_empty("captions", "phrases", ~self.phrases.mask.any(1), split)
         else:
             self.tokens = encoder.tokenizer([caption for sample in samples for caption in sample.captions])
         if regions is not None and region_choice is not None:
             self.regions = _regions(samples, read_regions(regions), encoder, region_choice)
-            _count_empty("images", "regions", self.regions.flatten(1).sum(1) == 0)
+            _count_empty("images", "regions", self.regions.flatten(1).sum(1) == 0, split)
 
     def __len__(self) -> int:
         return len(self.images)
@@ -121,11 +121,14 @@ class PairedSet:
         )
 
 
-def _count_empty(rows: str, parts: str, empty: Tensor) -> None:
+def _count_empty(rows: str, parts: str, empty: Tensor, split: str | Path) -> None:
+    key = f"objective.powerset.{parts}"
+    if empty.all():
+        raise VlalignError(f"none of the {rows} of {split} has {parts} as {key} wants them; ask for others there")
     if empty.any():
         count = int(empty.sum())
         logger.warning(
-            "%d of %d %s have no %s of objective.powerset.%s; they score 0", count, len(empty), rows, parts, parts
+            "%d of %d %s have no %s of %s; the powerset loss leaves them out", count, len(empty), rows, parts, key
         )
 
 

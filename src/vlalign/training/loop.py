@@ -31,7 +31,7 @@ logger = logging.getLogger(__name__)
 
 TERMS = ("contrastive", "powerset", "cs", "cs_tokens")
 SPEED = ("pairs_per_second", "data_seconds")
-STATISTICS = ("positive_share", "score_sd", "caption_share")
+STATISTICS = ("positive_share", "score_sd", "caption_share", "cost")
 COLUMNS = ("step", "lr", "loss", *TERMS, *STATISTICS, "logit_scale", "grad_norm", *SPEED)
 # As in CLIP: the temperature never falls below 0.01.
 MAX_LOGIT_SCALE = 4.6052

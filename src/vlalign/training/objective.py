@@ -108,13 +108,13 @@ class Objective(nn.Module):
         positive_share: percent of the similarities between an image's own regions and phrases that are above the cost;
         near 100 the best subset is always all regions. score_sd: standard deviation of S over the batch; near 0 the
         scores have collapsed. caption_share: percent of the variance of S that is an offset of whole captions, which
-        tells images apart not at all.
+        tells images apart not at all. cost: b, where it is learnt or taken from the batch too.
         """
         params = self.params.powerset
         assert batch.phrase_mask is not None
         assert batch.region_mask is not None
         regions, phrases = align(image, text, batch, params)
-        cost = params.cost if not isinstance(params.cost, str) else self._cost(regions, phrases, batch)
+        cost = float(params.cost if not isinstance(params.cost, str) else self._cost(regions, phrases, batch))
         real = batch.phrase_mask[:, :, None] & batch.region_mask[:, None]
         above = (phrases @ regions.mT)[real] > cost
         scores_IC = powerset_scores(regions, phrases, **self._rule(batch, generator, progress)).of(params.direction)
@@ -124,6 +124,7 @@ class Objective(nn.Module):
         return {
             "positive_share": 100 * above.float().mean().item(),
             "score_sd": variance.sqrt().item(),
+            "cost": cost,
             "caption_share": 100 * (offsets / variance.clamp_min(1e-30)).item(),
         }
 
