@@ -7,8 +7,7 @@ phrase B as Σ_{r ∈ A} x[r, B], and
     T2R = mean over phrases B of max over subsets A of Σ_{r ∈ A} x[r, B] = mean_B Σ_r relu(x[r, B])
 
 Without the empty subset (`empty_subset=False`) both run over the 2^R − 1 others. Pairs without a real region or a real
-phrase score 0. `docs/objectives.md` derives every
-formula and bound.
+phrase score 0. `docs/objectives.md` derives every formula and bound.
 """
 
 import math
@@ -62,13 +61,10 @@ class Aggregation(NamedTuple):
         region_mask, phrase_mask = region_mask[..., None, :], phrase_mask[..., :, None]
         scores = FORMULAS[self.aggregator](self, (s - self.cost) * region_mask, region_mask, phrase_mask)
         if not self.empty_subset and self.aggregator not in CONTROLS:
-            scores = self._without_empty(scores, region_mask)
+            # R2T over the 2^R − 1 others: the empty one adds 0 to the sum. T2R has left it out already.
+            scores = scores._replace(r2t=scores.r2t / _share_of_others(region_mask[..., 0, :], scores.r2t.dtype))
         nothing = ~(region_mask.any(-1)[..., 0] & phrase_mask.any(-2)[..., 0])
         return PowersetScores(*(x.masked_fill(nothing, 0) for x in scores))
-
-    def _without_empty(self, scores: PowersetScores, region_mask: Tensor) -> PowersetScores:
-        """R2T over the 2^R − 1 other subsets: the empty one adds 0 to the sum. T2R has left it out already."""
-        return scores._replace(r2t=scores.r2t / _share_of_others(region_mask[..., 0, :], scores.r2t.dtype))
 
 
 def _share_of_others(region_mask: Tensor, dtype: torch.dtype) -> Tensor:
@@ -84,9 +80,7 @@ def all_subsets(count: int, *, device: torch.device | None = None) -> Tensor:
 def sample_subsets(
     count: int, samples: int, *, generator: torch.Generator | None = None, device: torch.device | None = None
 ) -> Tensor:
-    """Indicators of `samples` uniform subsets, each followed by its complement, S R: pairing removes most of the
-    variance.
-    """
+    """Indicators of `samples` // 2 uniform subsets, then of their complements, S R."""
     half = torch.randint(0, 2, (samples // 2, count), generator=generator).bool().to(device)
     return torch.cat([half, ~half])
 
@@ -112,8 +106,8 @@ def _best_subset(rule: Aggregation, s: Tensor, region_mask: Tensor) -> Tensor:
 class _Softplus(torch.autograd.Function):
     """τ·softplus(s/τ), whose derivative is sigmoid(s/τ).
 
-    From the sigmoid, which is several times faster on a CPU than log1p or torch's own softplus and has no slow denormal
-    numbers at small τ; exact to the rounding of s or τ, the larger.
+    From the sigmoid, which costs a CPU less than log1p or torch's own softplus (`benchmarks/objectives.py softplus`);
+    exact to the rounding of s or τ, the larger.
     """
 
     @staticmethod

@@ -37,11 +37,6 @@ def own_rows(count: int, group: Group, device: torch.device) -> slice:
     return slice(start, start + count)
 
 
-def all_rows(count: int, group: Group, device: torch.device) -> int:
-    """How many rows all processes hold together, of which this one has `count`."""
-    return count if group is None else sum(_counts(count, group, device))
-
-
 def total(x: Tensor, group: Group) -> Tensor:
     """Sum over the processes; the gradient of every process's use comes back."""
     return x if group is None else _Total.apply(x, group)

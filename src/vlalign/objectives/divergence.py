@@ -15,7 +15,6 @@ from torch.utils.checkpoint import checkpoint
 
 from vlalign.objectives.distributed import (
     Group,
-    all_rows,
     gather_plainly,
     own_rows,
     shared,
@@ -167,18 +166,19 @@ class _Divergence(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x_ND: Tensor, y_MD: Tensor, all_x: Tensor, all_y: Tensor, kernel: _Kernel) -> Tensor:
-        own = own_rows(len(y_MD), kernel.group, y_MD.device)
-        between, x_gradient, y_gradient = _log_mean_kernel(x_ND, all_y, kernel)
+        own_x, own_y = (own_rows(len(cloud), kernel.group, cloud.device) for cloud in (x_ND, y_MD))
+        between, x_gradient, y_gradient = _log_mean_kernel(x_ND, all_y, kernel, pairs=len(all_x) * len(all_y))
         value = -2 * between
-        for cloud, everyone, gradient in (
-            (x_ND, all_x, x_gradient.mul_(-2)),
-            (y_MD, all_y, y_gradient[own].mul_(-2)),
+        for cloud, everyone, gradient, own in (
+            (x_ND, all_x, x_gradient.mul_(-2), own_x),
+            (y_MD, all_y, y_gradient[own_y].mul_(-2), own_y),
         ):
-            within, cloud_gradient, _ = _log_mean_kernel(cloud, everyone, kernel, within=True)
+            pairs = len(everyone) * (len(everyone) - kernel.unbiased)
+            within, cloud_gradient, _ = _log_mean_kernel(cloud, everyone, kernel, pairs=pairs, within=own)
             value += within
             gradient += cloud_gradient
         # The mean over the processes, which DDP takes, has to be the gradient of the whole.
-        ctx.save_for_backward(x_gradient, y_gradient[own])
+        ctx.save_for_backward(x_gradient, y_gradient[own_y])
         ctx.processes = world(kernel.group)
         return value
 
@@ -191,24 +191,26 @@ class _Divergence(torch.autograd.Function):
 
 
 def _log_mean_kernel(
-    x_ND: Tensor, y_MD: Tensor, kernel: _Kernel, *, within: bool = False
+    x_ND: Tensor, y_MD: Tensor, kernel: _Kernel, *, pairs: int, within: slice | None = None
 ) -> tuple[Tensor, Tensor, Tensor]:
     """log mean k over all pairs, and its gradients: of this process's x_ND, and of all y_MD (unless within one cloud).
+
+    pairs: of all processes together. within: if y_MD is the cloud of x_ND, which of its rows these are.
 
     One pass: the sums are kept relative to the largest exponent so far, and scaled when a larger one turns up. Within a
     cloud that one process holds, the tiles left of the diagonal mirror those right of it and are not formed.
     """
-    mirrored, first = within and kernel.group is None, own_rows(len(x_ND), kernel.group, x_ND.device).start
+    mirrored = within is not None and kernel.group is None
     largest, total = x_ND.new_tensor(-torch.inf), x_ND.new_zeros(())
-    x_sum, y_sum = torch.zeros_like(x_ND), torch.zeros_like(y_MD[:0] if within else y_MD)
+    x_sum, y_sum = torch.zeros_like(x_ND), torch.zeros_like(y_MD if within is None else y_MD[:0])
     x_norms, y_norms = x_ND.square().sum(1), y_MD.square().sum(1)
     for start in range(0, len(x_ND), kernel.tile):
         tile = slice(start, start + kernel.tile)
         rows, columns = x_ND[tile], y_MD[start:] if mirrored else y_MD
         distances = torch.addmm(y_norms[-len(columns) :], rows, columns.T, alpha=-2)
         distances.add_(x_norms[tile, None]).clamp_min_(0)
-        if within and kernel.unbiased:
-            distances.diagonal(0 if mirrored else first + start).fill_(torch.inf)
+        if within is not None and kernel.unbiased:
+            distances.diagonal(0 if mirrored else within.start + start).fill_(torch.inf)
         before, largest = largest, torch.maximum(largest, -distances.min() / (2 * kernel.widths.max()))
         _rescale((before - largest).exp(), total, x_sum, y_sum)
         sum_of_tile, pull = _kernel_sums(distances, largest, kernel.widths, twice_from=len(rows) if mirrored else None)
@@ -216,17 +218,15 @@ def _log_mean_kernel(
         _pull(x_sum[tile], rows, pull, columns)
         if mirrored:
             _pull(x_sum[start + len(rows) :], columns[len(rows) :], pull[:, len(rows) :].T, rows)
-        elif not within:
+        elif within is None:
             _pull(y_sum, y_MD, pull.T, rows)
     if kernel.group is not None:
         own, largest = largest, total_plainly(largest, kernel.group, largest=True)
         _rescale((own - largest).exp(), total, x_sum, y_sum)
         total, y_sum = total_plainly(total, kernel.group), total_plainly(y_sum, kernel.group)
-    everyone = all_rows(len(x_ND), kernel.group, x_ND.device)
-    count = everyone * len(y_MD) - everyone * (within and kernel.unbiased)
     # Each pair within a cloud counts twice, once from either end.
-    x_sum.mul_((1 + within) / total)
-    return largest + total.log() - math.log(count * len(kernel.widths)), x_sum, y_sum.div_(total)
+    x_sum.mul_((1 if within is None else 2) / total)
+    return largest + total.log() - math.log(pairs * len(kernel.widths)), x_sum, y_sum.div_(total)
 
 
 def _kernel_sums(

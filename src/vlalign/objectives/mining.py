@@ -15,7 +15,7 @@ from torch import Tensor
 from vlalign.objectives.aggregators import DIRECTIONS, Aggregation
 from vlalign.objectives.distributed import Group, gather_plainly, own_rows, shared
 from vlalign.objectives.numerics import check_tile, precise
-from vlalign.objectives.powerset import EVERYTHING, Problem, Rows
+from vlalign.objectives.powerset import EVERYTHING, Problem, Rows, check_pairs
 
 LOSSES = ("triplet", "cross-entropy")
 NEGATIVES = ("hardest", "semi-hard")
@@ -101,15 +101,9 @@ def powerset_loss(
     Raises:
         ValueError: naming the argument at fault and its shape.
     """
-    _check(loss=(loss, LOSSES), direction=(direction, DIRECTIONS), negatives=(negatives, NEGATIVES))
-    if len(regions_IRD) != len(phrases_CPD):
-        raise ValueError(
-            f"{len(regions_IRD)} images in regions_IRD, {len(phrases_CPD)} captions in phrases_CPD: need pairs"
-        )
-    if group is not None and generator is None and aggregator in ("sampled", "calibrated"):
-        raise ValueError(
-            "generator is missing: processes must draw the same subsets, from generators in the same state"
-        )
+    _check_choices(loss=(loss, LOSSES), direction=(direction, DIRECTIONS), negatives=(negatives, NEGATIVES))
+    check_pairs(regions_IRD, phrases_CPD)
+    _check_draw(aggregator, generator, group)
     check_tile(tile)
     problem = Problem.of(regions_IRD, phrases_CPD, region_mask, phrase_mask).complete()
     own = own_rows(len(problem.regions_IRD), group, regions_IRD.device)
@@ -173,7 +167,14 @@ def _cross_entropy(scored: Scored, own: slice, scale: float | Tensor) -> Tensor:
     return sum(both, rows.new_zeros(())) / 2
 
 
-def _check(**choices: tuple[str, tuple[str, ...]]) -> None:
+def _check_choices(**choices: tuple[str, tuple[str, ...]]) -> None:
     for name, (value, known) in choices.items():
         if value not in known:
             raise ValueError(f"{name} is {value!r}; it must be one of {', '.join(known)}")
+
+
+def _check_draw(aggregator: str, generator: torch.Generator | None, group: Group) -> None:
+    if group is not None and generator is None and aggregator in ("sampled", "calibrated"):
+        raise ValueError(
+            "generator is missing: processes must draw the same subsets, from generators in the same state"
+        )

@@ -153,7 +153,7 @@ class Problem:
         if isinstance(cost, Tensor):
             cost = cost.reshape(()).to(regions)
         if isinstance(cost, str):
-            cost = batch_cost(regions, self.phrases_CPD, region_mask=self.region_mask, phrase_mask=self.phrase_mask)
+            cost = self.mean_similarity()
         rule = Aggregation(aggregator, tau, zeta, activation, cost, empty_subset)
         if aggregator == "exact":
             return rule._replace(subsets_SR=self._all_subsets())
@@ -162,6 +162,14 @@ class Problem:
         subsets = sample_subsets(regions.shape[1], samples, generator=generator, device=regions.device)
         rule = rule._replace(subsets_SR=subsets.to(regions.dtype))
         return rule if aggregator == "sampled" else rule._replace(zeta=self._calibrate(rule))
+
+    @torch.no_grad()
+    def mean_similarity(self) -> Tensor:
+        """Of the real regions and phrases of pairs that belong together, a scalar."""
+        check_pairs(self.regions_IRD, self.phrases_CPD)
+        # What is not real is zero.
+        whole = (self.regions_IRD.sum(1) * self.phrases_CPD.sum(1)).sum()
+        return whole / (self.region_mask.sum(1) * self.phrase_mask.sum(1)).sum().clamp_min(1)
 
     def _all_subsets(self) -> Tensor:
         regions = self.regions_IRD
@@ -272,7 +280,6 @@ class _Tiled(torch.autograd.Function):
         return *sums, None, None, None
 
 
-@torch.no_grad()
 def batch_cost(
     regions_IRD: Tensor,
     phrases_CPD: Tensor,
@@ -284,15 +291,15 @@ def batch_cost(
 
     With it about half of an image's own regions are worth choosing, whatever the scale of the features.
     """
-    problem = Problem.of(regions_IRD, phrases_CPD, region_mask, phrase_mask)
-    if len(problem.regions_IRD) != len(problem.phrases_CPD):
+    return Problem.of(regions_IRD, phrases_CPD, region_mask, phrase_mask).mean_similarity()
+
+
+def check_pairs(regions_IRD: Tensor, phrases_CPD: Tensor) -> None:
+    """Raises ValueError unless there are as many images as captions."""
+    if len(regions_IRD) != len(phrases_CPD):
         raise ValueError(
             f"{len(regions_IRD)} images in regions_IRD, {len(phrases_CPD)} captions in phrases_CPD: need pairs"
         )
-    regions = (problem.regions_IRD * problem.region_mask[..., None]).sum(1)
-    phrases = (problem.phrases_CPD * problem.phrase_mask[..., None]).sum(1)
-    count = (problem.region_mask.sum(1) * problem.phrase_mask.sum(1)).sum()
-    return (regions * phrases).sum() / count.clamp_min(1)
 
 
 def _check_rule(

@@ -151,8 +151,8 @@ def align(image: ImageFeatures, text: TextFeatures, batch: Batch, params: Powers
     assert batch.coverage is not None
     assert batch.words is not None
     assert batch.members is not None
-    regions = pool_regions(image.patches_IVD.float(), batch.coverage)
-    phrases = pool_phrases(text.tokens_CLD.float(), batch.words, batch.members, normalise=params.phrases.normalise)
+    regions = pool_regions(image.patches_IVD, batch.coverage)
+    phrases = pool_phrases(text.tokens_CLD, batch.words, batch.members, normalise=params.phrases.normalise)
     if params.centre:
         regions, phrases = centre(regions, batch.region_mask), centre(phrases, batch.phrase_mask)
     return regions, phrases
