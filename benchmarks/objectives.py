@@ -39,6 +39,7 @@ from vlalign.objectives import (
     powerset_scores,
     triplet_margin,
 )
+from vlalign.objectives.aggregators import _Softplus
 
 Step = Callable[[], Any]
 
@@ -94,6 +95,16 @@ def phrases() -> dict[str, Step]:
     return {
         "P = 32": backward(lambda: powerset_scores(*many).total.sum(), *many),
         "P = 8": backward(lambda: powerset_scores(*few).total.sum(), *few),
+    }
+
+
+def softplus(elements: int = 2**20) -> dict[str, Step]:
+    """The one transcendental of the non-linear aggregators, at τ = 0.001, against torch's own."""
+    x = torch.randn(elements, generator=torch.Generator().manual_seed(0)).requires_grad_()
+    return {
+        "ours": backward(lambda: _Softplus.apply(x, 1e-3).sum(), x),
+        "torch's": backward(lambda: (1e-3 * F.softplus(x / 1e-3)).sum(), x),
+        "log1p": backward(lambda: (x.relu() + 1e-3 * torch.log1p(torch.exp(-x.abs() / 1e-3))).sum(), x),
     }
 
 
@@ -185,6 +196,7 @@ CASES: dict[str, Callable[[], dict[str, Step]]] = {
     "large": large,
     "regions": regions,
     "phrases": phrases,
+    "softplus": softplus,
     "divergence": divergence,
     "step": step,
 }
@@ -265,7 +277,8 @@ def add_rows(table: Table, case: str, found: dict[str, list[dict[str, float]]]) 
 
 def ratio(found: dict[str, list[dict[str, float]]], key: str) -> float:
     """Median over neighbouring measurements of the first variant over the second."""
-    return statistics.median(a[key] / max(b[key], 1e-9) for a, b in zip(*found.values(), strict=True))
+    first, second = list(found.values())[:2]
+    return statistics.median(a[key] / max(b[key], 1e-9) for a, b in zip(first, second, strict=True))
 
 
 if __name__ == "__main__":
