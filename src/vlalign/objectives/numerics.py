@@ -24,10 +24,10 @@ def precise_pair(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
     return x.to(dtype), y.to(dtype)
 
 
-def check_dimensions(x: Tensor, name: str, count: int = 3) -> None:
+def check_dimensions(x: Tensor, name: str) -> None:
     """Raises ValueError naming the argument and its shape."""
-    if x.ndim != count:
-        raise ValueError(f"{name} has shape {tuple(x.shape)}; it must have {count} dimensions")
+    if x.ndim != 3:
+        raise ValueError(f"{name} has shape {tuple(x.shape)}; it must have 3 dimensions")
 
 
 def check_tile(tile: int | None) -> None:
