@@ -22,10 +22,10 @@ from vlalign.objectives.aggregators import (
     sample_subsets,
     t1_bound,
 )
-from vlalign.params import PowersetParams, PrecisionParams, RegionChoice, RunParams
+from vlalign.params import ObjectiveParams, PowersetParams, PrecisionParams, RegionChoice, RunParams
 from vlalign.reporting.aggregators import COLUMNS
 from vlalign.training.batches import PairedSet, generator
-from vlalign.training.objective import align
+from vlalign.training.objective import Objective, aligned
 
 PHRASES, WIDTH = 12, 64
 # x of N pairs, N P R, and which regions N R and phrases N P are real.
@@ -101,7 +101,9 @@ def trained(run: Path, split: Path, phrases: Path, regions: Path, params: Precis
     assert batch.region_mask is not None
     assert batch.phrase_mask is not None
     image, text = encoder(batch.images, batch.tokens)
-    phi, p = align(image, text, batch, powerset)
+    objective = Objective(ObjectiveParams(powerset=powerset))
+    features = objective.features(image, text, encoder.logit_scale, batch)
+    phi, p = aligned(features, powerset)
     cost = powerset.cost
     if isinstance(cost, str):
         cost = batch_cost(phi, p, region_mask=batch.region_mask, phrase_mask=batch.phrase_mask).item()
@@ -111,7 +113,7 @@ def trained(run: Path, split: Path, phrases: Path, regions: Path, params: Precis
 def _powerset_of(run: Path) -> PowersetParams:
     """The run's own where it has the term, else unit phrases as they are."""
     powerset = RunParams.model_validate(read_json(run / "run.json")["params"]).objective.powerset
-    return powerset if powerset.weight else PowersetParams()
+    return powerset if powerset.weight else PowersetParams(weight=1.0)
 
 
 def measure(

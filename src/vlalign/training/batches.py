@@ -36,6 +36,12 @@ class Batch:
     coverage: Tensor | None = None
     region_mask: Tensor | None = None
 
+    def split(self, parts: int) -> list["Batch"]:
+        """The pairs in so many parts, as equal as can be."""
+        columns = {name: value for name, value in vars(self).items() if value is not None}
+        split = {name: value.tensor_split(parts) for name, value in columns.items()}
+        return [Batch(**{name: values[part] for name, values in split.items()}) for part in range(parts)]
+
 
 @dataclass(frozen=True)
 class PhraseTable:

@@ -138,7 +138,8 @@ class Trainer:
         image, text = self.encoder(batch.images, batch.tokens)
         subsets = generator(self.seed, "subsets", self.step)
         progress = self.step / max(1, train.steps - 1)
-        loss, terms = self.objective(image, text, self.encoder.logit_scale, batch, subsets, progress=progress)
+        features = self.objective.features(image, text, self.encoder.logit_scale, batch)
+        loss, terms = self.objective(features, generator=subsets, progress=progress)
         self._check_finite(terms)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
@@ -154,7 +155,7 @@ class Trainer:
             **{name: term.item() for name, term in terms.items()},
         }
         if self.params.objective.powerset.weight and self._is_logged():
-            row |= self.objective.score_statistics(image, text, batch, subsets, progress=progress)
+            row |= self.objective.score_statistics(features, generator=subsets, progress=progress)
         row |= {"logit_scale": self.encoder.logit_scale.exp().item(), "grad_norm": norm.item()}
         return row | {
             "pairs_per_second": train.batch_size / (time.perf_counter() - started),

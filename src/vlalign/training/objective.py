@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -20,31 +20,69 @@ from vlalign.objectives import (
     powerset_scores,
     token_cs_divergence,
 )
-from vlalign.params import ObjectiveParams, PowersetParams
+from vlalign.objectives.distributed import Group, gather
+from vlalign.params import ObjectiveParams, PhraseChoice, PowersetParams
 from vlalign.training.batches import Batch
 
 
-class Objective(nn.Module):
-    """Returns the total and its terms; a term whose weight is 0 is not computed."""
+class Features(NamedTuple):
+    """What the losses need of a batch: rows of every pair, and learnt numbers; None where no term needs it.
 
-    def __init__(self, params: ObjectiveParams) -> None:
+    The rows of several parts of a batch may be joined, and the loss of the whole taken on them.
+    """
+
+    image_ID: Tensor
+    text_CD: Tensor
+    logit_scale: Tensor
+    regions_IRD: Tensor | None = None
+    region_mask: Tensor | None = None
+    phrases_CPD: Tensor | None = None
+    phrase_mask: Tensor | None = None
+    patches_IVD: Tensor | None = None
+    tokens_CLD: Tensor | None = None
+    token_mask: Tensor | None = None
+    score_scale: Tensor | None = None
+    cost: Tensor | None = None
+
+
+class Objective(nn.Module):
+    """The weighted sum of the terms; one whose weights are 0 is not computed.
+
+    Args:
+        group: processes that hold a part of every batch each; see `vlalign.objectives.distributed`.
+    """
+
+    def __init__(self, params: ObjectiveParams, *, group: Group = None) -> None:
         super().__init__()
-        self.params = params
+        self.params, self.group = params, group
         self.contrastive = ClipLoss()
         if params.powerset.weight and params.powerset.loss == "cross-entropy":
             self.score_scale = nn.Parameter(torch.tensor(math.log(params.powerset.temperature)))
         if params.powerset.weight and params.powerset.cost == "learnt":
             self.cost = nn.Parameter(torch.zeros(()))
 
+    def features(self, image: ImageFeatures, text: TextFeatures, logit_scale: Tensor, batch: Batch) -> Features:
+        """What every pair contributes by itself: nothing in it depends on other pairs of the batch."""
+        params = self.params
+        found = Features(image.embedding_ID, text.embedding_CD, logit_scale)
+        if params.powerset.weight:
+            regions, phrases = pool(image, text, batch, params.powerset.phrases)
+            found = found._replace(
+                regions_IRD=regions,
+                region_mask=batch.region_mask,
+                phrases_CPD=phrases,
+                phrase_mask=batch.phrase_mask,
+                score_scale=getattr(self, "score_scale", None),
+                cost=getattr(self, "cost", None),
+            )
+        if params.cs.token_weight:
+            # At unit length one kernel width suits both.
+            patches, tokens = (F.normalize(x.float(), dim=-1) for x in (image.patches_IVD, text.tokens_CLD))
+            found = found._replace(patches_IVD=patches, tokens_CLD=tokens, token_mask=text.mask_CL)
+        return found
+
     def forward(
-        self,
-        image: ImageFeatures,
-        text: TextFeatures,
-        logit_scale: Tensor,
-        batch: Batch,
-        generator: torch.Generator,
-        *,
-        progress: float = 1.0,
+        self, features: Features, *, generator: torch.Generator, progress: float = 1.0
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """Total loss and its terms by name, all scalars.
 
@@ -57,53 +95,64 @@ class Objective(nn.Module):
             "cs": params.cs.weight,
             "cs_tokens": params.cs.token_weight,
         }
-        kernel: dict[str, Any] = {"sigma": params.cs.sigma, "unbiased": params.cs.unbiased}
         compute: dict[str, Callable[[], Tensor]] = {
-            "contrastive": lambda: self.contrastive(image.embedding_ID, text.embedding_CD, logit_scale.exp()),
-            "powerset": lambda: self._powerset(image, text, batch, generator, progress),
-            "cs": lambda: cs_divergence(image.embedding_ID, text.embedding_CD, **kernel),
-            "cs_tokens": lambda: token_cs_divergence(*unit_tokens(image, text), y_mask=text.mask_CL, **kernel),
+            "contrastive": lambda: self._contrastive(features),
+            "powerset": lambda: self._powerset(features, generator, progress),
+            "cs": lambda: cs_divergence(features.image_ID, features.text_CD, **self._kernel()),
+            "cs_tokens": lambda: self._token_divergence(features),
         }
         # InfoNCE is watched even where it does not train.
         terms = {name: term() for name, term in compute.items() if weights[name] or name == "contrastive"}
         return sum((weights[name] * term for name, term in terms.items()), torch.zeros(())), terms
 
-    def _powerset(
-        self, image: ImageFeatures, text: TextFeatures, batch: Batch, generator: torch.Generator, progress: float
-    ) -> Tensor:
+    def _contrastive(self, features: Features) -> Tensor:
+        """open_clip's InfoNCE on the pairs of all processes; gathered here, since theirs needs equal shares."""
+        pairs = (gather(x, self.group) for x in (features.image_ID, features.text_CD))
+        return self.contrastive(*pairs, features.logit_scale.exp())
+
+    def _kernel(self) -> dict[str, Any]:
+        return {"sigma": self.params.cs.sigma, "unbiased": self.params.cs.unbiased, "group": self.group}
+
+    def _token_divergence(self, features: Features) -> Tensor:
+        assert features.patches_IVD is not None
+        assert features.tokens_CLD is not None
+        return token_cs_divergence(
+            features.patches_IVD, features.tokens_CLD, y_mask=features.token_mask, **self._kernel()
+        )
+
+    def _powerset(self, features: Features, generator: torch.Generator, progress: float) -> Tensor:
         params = self.params.powerset
         return powerset_loss(
-            *align(image, text, batch, params),
+            *aligned(features, params, group=self.group),
             loss=params.loss,
             margin=params.margin,
             negatives=params.negatives,
-            scale=self.score_scale.exp() if params.loss == "cross-entropy" else 1.0,
+            scale=1.0 if features.score_scale is None else features.score_scale.exp(),
             per_region=params.per_region,
             direction=params.direction,
-            **self._rule(batch, generator, progress),
+            group=self.group,
+            **self._rule(features, generator, progress),
         )
 
-    def _rule(self, batch: Batch, generator: torch.Generator, progress: float) -> dict[str, Any]:
+    def _rule(self, features: Features, generator: torch.Generator, progress: float) -> dict[str, Any]:
         """How `powerset_scores` scores this batch."""
         params = self.params.powerset
         return {
-            "region_mask": batch.region_mask,
-            "phrase_mask": batch.phrase_mask,
+            "region_mask": features.region_mask,
+            "phrase_mask": features.phrase_mask,
             "aggregator": params.aggregator,
             "tau": scheduled_tau(params, progress),
             "zeta": params.zeta,
             "activation": params.activation,
-            "cost": self.cost if params.cost == "learnt" else params.cost,
+            "cost": params.cost if features.cost is None else features.cost,
             "empty_subset": params.empty_subset,
             "samples": params.samples,
             "generator": generator,
         }
 
     @torch.no_grad()
-    def score_statistics(
-        self, image: ImageFeatures, text: TextFeatures, batch: Batch, generator: torch.Generator, *, progress: float
-    ) -> dict[str, float]:
-        """What tells whether the powerset does anything, by name.
+    def score_statistics(self, features: Features, *, generator: torch.Generator, progress: float) -> dict[str, float]:
+        """What tells whether the powerset does anything, by name, on this process's pairs.
 
         positive_share: percent of the similarities between an image's own regions and phrases that are above the cost;
         near 100 the best subset is always all regions. score_sd: standard deviation of S over the batch; near 0 the
@@ -111,15 +160,17 @@ class Objective(nn.Module):
         tells images apart not at all. cost: b, where it is learnt or taken from the batch too.
         """
         params = self.params.powerset
-        assert batch.phrase_mask is not None
-        assert batch.region_mask is not None
-        regions, phrases = align(image, text, batch, params)
-        cost = float(params.cost if not isinstance(params.cost, str) else self._cost(regions, phrases, batch))
-        real = batch.phrase_mask[:, :, None] & batch.region_mask[:, None]
+        assert features.phrase_mask is not None
+        assert features.region_mask is not None
+        regions, phrases = aligned(features, params)
+        masks = {"region_mask": features.region_mask, "phrase_mask": features.phrase_mask}
+        rule = self._rule(features, generator, progress)
+        cost = float(batch_cost(regions, phrases, **masks) if isinstance(rule["cost"], str) else rule["cost"])
+        real = features.phrase_mask[:, :, None] & features.region_mask[:, None]
         above = (phrases @ regions.mT)[real] > cost
-        scores_IC = powerset_scores(regions, phrases, **self._rule(batch, generator, progress)).of(params.direction)
+        scores_IC = powerset_scores(regions, phrases, **rule).of(params.direction)
         if params.per_region:
-            scores_IC = scores_IC / batch.region_mask.sum(1, keepdim=True).clamp_min(1)
+            scores_IC = scores_IC / features.region_mask.sum(1, keepdim=True).clamp_min(1)
         variance, offsets = scores_IC.var(correction=0), scores_IC.mean(0).var(correction=0)
         return {
             "positive_share": 100 * above.float().mean().item(),
@@ -127,11 +178,6 @@ class Objective(nn.Module):
             "cost": cost,
             "caption_share": 100 * (offsets / variance.clamp_min(1e-30)).item(),
         }
-
-    def _cost(self, regions: Tensor, phrases: Tensor, batch: Batch) -> Tensor:
-        if self.params.powerset.cost == "learnt":
-            return self.cost
-        return batch_cost(regions, phrases, region_mask=batch.region_mask, phrase_mask=batch.phrase_mask)
 
 
 def scheduled_tau(params: PowersetParams, progress: float) -> float:
@@ -141,18 +187,22 @@ def scheduled_tau(params: PowersetParams, progress: float) -> float:
     return params.tau_start * (params.tau / params.tau_start) ** progress
 
 
-def unit_tokens(image: ImageFeatures, text: TextFeatures) -> tuple[Tensor, Tensor]:
-    """Patch and word tokens of every pair at unit length, so that one kernel width suits both."""
-    return F.normalize(image.patches_IVD.float(), dim=-1), F.normalize(text.tokens_CLD.float(), dim=-1)
-
-
-def align(image: ImageFeatures, text: TextFeatures, batch: Batch, params: PowersetParams) -> tuple[Tensor, Tensor]:
-    """Regions I R D and phrases C P D of a batch."""
+def pool(image: ImageFeatures, text: TextFeatures, batch: Batch, choice: PhraseChoice) -> tuple[Tensor, Tensor]:
+    """Regions I R D and phrases C P D of a batch, as they are pooled."""
     assert batch.coverage is not None
     assert batch.words is not None
     assert batch.members is not None
     regions = pool_regions(image.patches_IVD, batch.coverage)
-    phrases = pool_phrases(text.tokens_CLD, batch.words, batch.members, normalise=params.phrases.normalise)
-    if params.centre:
-        regions, phrases = centre(regions, batch.region_mask), centre(phrases, batch.phrase_mask)
-    return regions, phrases
+    return regions, pool_phrases(text.tokens_CLD, batch.words, batch.members, normalise=choice.normalise)
+
+
+def aligned(features: Features, params: PowersetParams, *, group: Group = None) -> tuple[Tensor, Tensor]:
+    """Regions I R D and phrases C P D as they are scored: centred over the batch, or not."""
+    assert features.regions_IRD is not None
+    assert features.phrases_CPD is not None
+    if not params.centre:
+        return features.regions_IRD, features.phrases_CPD
+    return (
+        centre(features.regions_IRD, features.region_mask, group=group),
+        centre(features.phrases_CPD, features.phrase_mask, group=group),
+    )

@@ -1,0 +1,114 @@
+"""Gradient of a loss over all pairs of a batch, with the activations of a part of it at a time.
+
+Contrastive losses do not add up over parts of a batch. Two passes give the gradient of the whole exactly (Gao et al.,
+"Scaling deep contrastive learning batch size under memory limited setup", 2021): features of every part without a
+graph; the loss on all features, and its gradient with regard to them; then every part again with a graph, in which that
+gradient is propagated. Dropout and drop path draw the same in both passes.
+"""
+
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
+
+import torch
+from torch import Tensor
+
+from vlalign.training.batches import Batch
+from vlalign.training.objective import Features
+
+Encode = Callable[[Batch], Features]
+Loss = Callable[[Features], tuple[Tensor, dict[str, Tensor]]]
+
+
+def accumulate(
+    parts: Sequence[Batch],
+    encode: Encode,
+    loss: Loss,
+    *,
+    scaled: Callable[[Tensor], Tensor] = lambda total: total,
+    unsynchronised: Callable[[], AbstractContextManager[None]] = contextlib.nullcontext,
+) -> tuple[Tensor, dict[str, Tensor], Features]:
+    """Add the gradient of the loss over all parts to the parameters; returns total, terms and features, detached.
+
+    Args:
+        parts: of this process's share of the batch.
+        encode: features of a part; what depends on other pairs belongs into `loss`.
+        scaled: what is differentiated in place of the total (fp16 scales it).
+        unsynchronised: in which processes do not average their gradients; entered for all parts but the last.
+    """
+    if len(parts) == 1:
+        features = encode(parts[0])
+        total, terms = loss(features)
+        scaled(total).backward()
+        return total.detach(), detached(terms), detach(features)
+    states, encoded = [], []
+    for part in parts:
+        states.append(RandomState())
+        with torch.no_grad():
+            encoded.append(encode(part))
+    leaves = joined(encoded)
+    total, terms = loss(leaves)
+    scaled(total).backward()
+    rows = [len(part.tokens) for part in parts]
+    for number, (part, state) in enumerate(zip(parts, states, strict=True)):
+        last = number == len(parts) - 1
+        with contextlib.nullcontext() if last else unsynchronised(), state.restored():
+            propagate(encode(part), leaves, start=sum(rows[:number]), count=rows[number], scalars=last)
+    return total.detach(), detached(terms), detach(leaves)
+
+
+def joined(parts: Sequence[Features]) -> Features:
+    """Features of all parts, as leaves of a new graph: rows one after the other, numbers once."""
+    return Features._make(None if values[0] is None else _leaf(values) for values in zip(*parts, strict=True))
+
+
+def _leaf(values: Sequence[Tensor]) -> Tensor:
+    whole = torch.cat(list(values)) if values[0].ndim else values[0].detach().clone()
+    return whole.requires_grad_() if whole.is_floating_point() else whole
+
+
+def propagate(part: Features, leaves: Features, *, start: int, count: int, scalars: bool) -> None:
+    """Backward through a part's features, with the gradients of its rows of the leaves; of numbers in one part only."""
+    outputs, gradients = [], []
+    for output, leaf in zip(part, leaves, strict=True):
+        if output is None or leaf is None or leaf.grad is None or not output.requires_grad:
+            continue
+        if output.ndim:
+            gradients.append(leaf.grad[start : start + count])
+        elif scalars:
+            gradients.append(leaf.grad)
+        else:
+            gradients.append(torch.zeros_like(leaf.grad))
+        outputs.append(output)
+    torch.autograd.backward(outputs, gradients)
+
+
+def detach(features: Features) -> Features:
+    """Without a graph."""
+    return Features._make(None if value is None else value.detach() for value in features)
+
+
+def detached(terms: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Without a graph."""
+    return {name: term.detach() for name, term in terms.items()}
+
+
+class RandomState:
+    """The state of torch's generators when it was made."""
+
+    def __init__(self) -> None:
+        self.cpu = torch.get_rng_state()
+        self.devices = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []
+
+    @contextlib.contextmanager
+    def restored(self) -> Iterator[None]:
+        """Within it random numbers are drawn as they were from then on; after it the generators are where they were."""
+        after = RandomState()
+        self._set()
+        yield
+        after._set()
+
+    def _set(self) -> None:
+        torch.set_rng_state(self.cpu)
+        if self.devices:
+            torch.cuda.set_rng_state_all(self.devices)

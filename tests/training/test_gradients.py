@@ -1,0 +1,91 @@
+"""The gradient of the whole batch from parts of it."""
+
+import functools
+
+import pytest
+import torch
+
+from vlalign import models
+from vlalign.params import ObjectiveParams
+from vlalign.training.batches import PairedSet
+from vlalign.training.gradients import RandomState, accumulate
+from vlalign.training.objective import Objective
+
+TERMS = {
+    "powerset": {
+        "weight": 1.0,
+        "loss": "cross-entropy",
+        "aggregator": "sampled",
+        "centre": True,
+        "cost": "learnt",
+        "tau": 0.1,
+    },
+    "cs": {"weight": 0.5, "sigma": [0.5, 1.0], "token_weight": 0.5},
+}
+
+
+@pytest.fixture
+def trained(config, inputs):
+    """An encoder in fp64, its objective with every term, and a batch."""
+
+    def make():
+        torch.manual_seed(0)
+        encoder = models.create(config()["params"]["model"]["tower"], pooling="average").double().train()
+        objective = Objective(ObjectiveParams.model_validate(TERMS)).double()
+        powerset = objective.params.powerset
+        data = PairedSet(
+            inputs.split,
+            encoder,
+            phrases=inputs.phrases,
+            regions=inputs.regions,
+            phrase_choice=powerset.phrases,
+            region_choice=powerset.regions,
+        )
+        batch = data.batch(seed=0, step=0, size=11)
+        return encoder, objective, batch
+
+    return make
+
+
+def gradient(encoder, objective, batch, parts):
+    def encode(part):
+        image, text = encoder(part.images.double(), part.tokens)
+        return objective.features(image, text, encoder.logit_scale, part)
+
+    def loss(features):
+        return objective(features, generator=torch.Generator().manual_seed(0))
+
+    everything = [*encoder.parameters(), *objective.parameters()]
+    for parameter in everything:
+        parameter.grad = None
+    total, terms, features = accumulate(batch.split(parts), encode, loss)
+    assert set(terms) == {"contrastive", "powerset", "cs", "cs_tokens"}
+    assert len(features.image_ID) == len(batch.tokens)
+    return total, [torch.zeros(()) if p.grad is None else p.grad.clone() for p in everything]
+
+
+@pytest.mark.parametrize("parts", [2, 4, 11])
+def test_parts_have_the_gradient_of_the_whole(trained, parts):
+    compare = functools.partial(torch.testing.assert_close, atol=1e-12, rtol=0)
+    whole, wanted = gradient(*trained(), parts=1)
+    total, found = gradient(*trained(), parts=parts)
+    compare(total, whole)
+    for ours, theirs in zip(found, wanted, strict=True):
+        compare(ours, theirs)
+    assert sum(grad.abs().sum() > 0 for grad in wanted) > 20
+
+
+def test_a_restored_state_draws_the_same_and_leaves_no_trace():
+    state = RandomState()
+    first, after = torch.rand(3), torch.rand(3)
+    state = RandomState()
+    third = torch.rand(3)
+    with state.restored():
+        assert torch.equal(torch.rand(3), third)
+        torch.rand(100)
+    fourth = torch.rand(3)
+    assert not torch.equal(fourth, third)
+    assert not torch.equal(first, after)
+    with state.restored():
+        torch.rand(3)
+        assert torch.equal(torch.rand(3), fourth)
