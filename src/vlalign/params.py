@@ -123,6 +123,12 @@ class TrainParams(Strict):
     betas: tuple[Share, Share] = (0.9, 0.98)
     epsilon: Positive = 1e-6
     clip_norm: Positive = Field(default=1.0, description="Largest gradient norm")
+    accumulate: Count = Field(
+        default=1, description="Parts that a process encodes its pairs in, one at a time; the loss is that of all pairs"
+    )
+    autocast: Literal["none", "bf16", "fp16"] = Field(
+        default="none", description="Arithmetic of the towers; losses are fp32 in any case. fp16 scales the loss"
+    )
     checkpoint_every: Count = Field(default=100, description="Steps between checkpoints")
     log_every: Count = Field(default=10, description="Steps between rows of history.csv")
 

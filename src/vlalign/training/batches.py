@@ -1,7 +1,7 @@
 """Annotated shards as training batches, a pure function of (seed, step)."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -35,6 +35,11 @@ class Batch:
     phrase_mask: Tensor | None = None
     coverage: Tensor | None = None
     region_mask: Tensor | None = None
+
+    def to(self, device: torch.device) -> "Batch":
+        """On this device."""
+        columns = {name: value for name, value in vars(self).items() if value is not None}
+        return Batch(**{name: value.to(device, non_blocking=True) for name, value in columns.items()})
 
     def split(self, parts: int) -> list["Batch"]:
         """The pairs in so many parts, as equal as can be."""
@@ -98,9 +103,9 @@ class PairedSet:
     def __len__(self) -> int:
         return len(self.images)
 
-    def batch(self, *, seed: int, step: int, size: int) -> Batch:
+    def batch(self, *, seed: int, step: int, size: int, share: Callable[[Tensor], Tensor] | None = None) -> Batch:
         """The batch of one step: a new permutation in every epoch, the incomplete last batch dropped, one caption per
-        image.
+        image. share: the part of its rows that is wanted; all of them if left out.
         """
         per_epoch = len(self) // size
         if per_epoch == 0:
@@ -110,7 +115,7 @@ class PairedSet:
         images = order[position * size : (position + 1) * size]
         draw = torch.rand(size, generator=generator(seed, "caption", step))
         captions = self.first_caption[images] + (draw * self.captions_of[images]).long()
-        return self.select(images, captions)
+        return self.select(images, captions) if share is None else self.select(share(images), share(captions))
 
     def select(self, images: Tensor, captions: Tensor) -> Batch:
         """The pairs of these image and caption indices."""

@@ -1,5 +1,6 @@
 """The training loop of one run: explicit, deterministic, resumable."""
 
+import contextlib
 import csv
 import io
 import logging
@@ -13,19 +14,21 @@ from typing import Any
 
 import torch
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from torch import nn
+from torch import Tensor, nn
 
 from vlalign.console import console
 from vlalign.data.shards import fingerprint
 from vlalign.errors import VlalignError
 from vlalign.files import write_json, write_text
-from vlalign.models import create, save
+from vlalign.models import DualEncoder, create, save
 from vlalign.models.towers import tower_config
 from vlalign.params import RunParams, digest
-from vlalign.training.batches import PairedSet, generator
+from vlalign.training.batches import Batch, PairedSet, generator
 from vlalign.training.checkpoint import Checkpoint
-from vlalign.training.objective import Objective
+from vlalign.training.gradients import accumulate
+from vlalign.training.objective import Features, Objective
 from vlalign.training.optim import learning_rate, optimizer
+from vlalign.training.processes import Processes
 
 logger = logging.getLogger(__name__)
 
@@ -74,16 +77,36 @@ def pretrain(config: dict[str, Any], *, seed: int, inputs: Inputs, output: Path,
         checkpoint.clear()
 
 
-class Trainer:
-    """Model, objective and optimiser of one run, and the rows of its history."""
+class Model(nn.Module):
+    """Towers and objective as one module: what DDP wraps, and whose parameters are trained."""
 
-    def __init__(self, params: RunParams, *, seed: int, inputs: Inputs) -> None:
+    def __init__(self, encoder: DualEncoder, objective: Objective) -> None:
+        super().__init__()
+        self.encoder, self.objective = encoder, objective
+
+    def forward(self, batch: Batch) -> Features:
+        """What every pair contributes to the losses by itself."""
+        image, text = self.encoder(batch.images, batch.tokens)
+        return self.objective.features(image, text, self.encoder.logit_scale, batch)
+
+
+AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+class Trainer:
+    """Model and optimiser of one run, and the rows of its history."""
+
+    def __init__(self, params: RunParams, *, seed: int, inputs: Inputs, team: Processes | None = None) -> None:
         self.params, self.seed, self.step = params, seed, 0
+        self.team = team or Processes()
         self.history: list[dict[str, float]] = []
         torch.manual_seed(generator(seed, "weights").initial_seed())
         self.encoder = create(tower_config(params.model.tower), pooling=params.model.pooling).train()
-        self.objective = Objective(params.objective)
+        self.objective = Objective(params.objective, group=self.team.group)
+        self.model = Model(self.encoder, self.objective).to(self.team.device)
+        self.parallel = self.team.parallel(self.model)
         self.optimizer = optimizer(self.encoder, self.objective, params.train)
+        self.scaler = torch.GradScaler(self.team.device.type, enabled=params.train.autocast == "fp16")
         powerset = params.objective.powerset
         self.data = PairedSet(
             inputs.split,
@@ -130,37 +153,52 @@ class Trainer:
     def take_step(self) -> dict[str, float]:
         """One optimisation step; returns its row of the history."""
         train, started = self.params.train, time.perf_counter()
-        batch = self.data.batch(seed=self.seed, step=self.step, size=train.batch_size)
+        batch = self.data.batch(seed=self.seed, step=self.step, size=train.batch_size, share=self.team.share)
         loaded = time.perf_counter()
         rate = learning_rate(self.step, train)
         for group in self.optimizer.param_groups:
             group["lr"] = rate * group["scale"]
-        image, text = self.encoder(batch.images, batch.tokens)
-        subsets = generator(self.seed, "subsets", self.step)
-        progress = self.step / max(1, train.steps - 1)
-        features = self.objective.features(image, text, self.encoder.logit_scale, batch)
-        loss, terms = self.objective(features, generator=subsets, progress=progress)
-        self._check_finite(terms)
+        # What dropout draws is a function of the step, so that a resumed run draws the same.
+        torch.manual_seed(generator(self.seed, "dropout", self.step, self.team.rank).initial_seed())
         self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        total, terms, features = accumulate(
+            batch.to(self.team.device).split(train.accumulate),
+            self._encode,
+            self._loss,
+            scaled=self.scaler.scale,
+            unsynchronised=getattr(self.parallel, "no_sync", contextlib.nullcontext),
+        )
+        self.scaler.unscale_(self.optimizer)
         norm = nn.utils.clip_grad_norm_(self.encoder.parameters(), train.clip_norm)
-        self.optimizer.step()
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
         with torch.no_grad():
             self.encoder.logit_scale.clamp_(0, MAX_LOGIT_SCALE)
         self.step += 1
-        row = {
-            "step": self.step,
-            "lr": rate,
-            "loss": loss.item(),
-            **{name: term.item() for name, term in terms.items()},
-        }
+        row = {"step": self.step, "lr": rate, "loss": total.item()}
+        row |= {name: term.item() for name, term in terms.items()}
         if self.params.objective.powerset.weight and self._is_logged():
-            row |= self.objective.score_statistics(features, generator=subsets, progress=progress)
+            row |= self.objective.score_statistics(features, **self._drawn(self.step - 1))
         row |= {"logit_scale": self.encoder.logit_scale.exp().item(), "grad_norm": norm.item()}
         return row | {
             "pairs_per_second": train.batch_size / (time.perf_counter() - started),
             "data_seconds": loaded - started,
         }
+
+    def _encode(self, part: Batch) -> Features:
+        kind = self.params.train.autocast
+        with torch.autocast(self.team.device.type, dtype=AUTOCAST.get(kind), enabled=kind in AUTOCAST):
+            return self.parallel(part)
+
+    def _loss(self, features: Features) -> tuple[Tensor, dict[str, Tensor]]:
+        total, terms = self.objective(features, **self._drawn(self.step))
+        self._check_finite(terms)
+        return total, terms
+
+    def _drawn(self, step: int) -> dict[str, Any]:
+        """What the objective needs to know of a step: the same subsets in all processes, and how far training is."""
+        progress = step / max(1, self.params.train.steps - 1)
+        return {"generator": generator(self.seed, "subsets", step), "progress": progress}
 
     def _is_logged(self) -> bool:
         """The first step, which shows where training starts, every so many, and the last."""

@@ -21,6 +21,7 @@ from vlalign.objectives import (
     token_cs_divergence,
 )
 from vlalign.objectives.distributed import Group, gather
+from vlalign.objectives.numerics import precise
 from vlalign.params import ObjectiveParams, PhraseChoice, PowersetParams
 from vlalign.training.batches import Batch
 
@@ -77,7 +78,7 @@ class Objective(nn.Module):
             )
         if params.cs.token_weight:
             # At unit length one kernel width suits both.
-            patches, tokens = (F.normalize(x.float(), dim=-1) for x in (image.patches_IVD, text.tokens_CLD))
+            patches, tokens = (F.normalize(precise(x), dim=-1) for x in (image.patches_IVD, text.tokens_CLD))
             found = found._replace(patches_IVD=patches, tokens_CLD=tokens, token_mask=text.mask_CL)
         return found
 

@@ -1,0 +1,69 @@
+"""The processes of a run, as torchrun starts them: one for each GPU, or several on CPUs."""
+
+import contextlib
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import timedelta
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from vlalign.objectives.distributed import Group
+
+# Longer than the slowest step of which rank 0 alone does a part, such as a checkpoint on a network disk.
+PATIENCE = timedelta(minutes=30)
+CPU = torch.device("cpu")
+
+
+@dataclass(frozen=True)
+class Processes:
+    """This process among those of its run; alone unless torchrun has started it."""
+
+    rank: int = 0
+    count: int = 1
+    device: torch.device = CPU
+    group: Group = None
+
+    @property
+    def is_first(self) -> bool:
+        """Whether this process writes files and talks to people."""
+        return self.rank == 0
+
+    def share(self, rows: Tensor) -> Tensor:
+        """This process's part of the rows of a batch; the parts differ by one row at most."""
+        return rows.tensor_split(self.count)[self.rank]
+
+    def parallel(self, model: nn.Module) -> nn.Module:
+        """`model` with gradients averaged over the processes in its backward pass."""
+        if self.group is None:
+            return model
+        devices = [self.device.index] if self.device.type == "cuda" else None
+        return DistributedDataParallel(model, device_ids=devices, process_group=self.group)
+
+    def agree(self, flag: bool) -> bool:
+        """Whether the flag is set in any process, so that all of them stop at the same step."""
+        if self.group is None:
+            return flag
+        found = torch.tensor(float(flag), device=self.device)
+        dist.all_reduce(found, dist.ReduceOp.MAX, self.group)
+        return bool(found)
+
+
+@contextlib.contextmanager
+def processes() -> Iterator[Processes]:
+    """Join the others, if torchrun has started this process (RANK, WORLD_SIZE, LOCAL_RANK)."""
+    cuda = torch.cuda.is_available()
+    device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0"))) if cuda else CPU
+    if cuda:
+        torch.cuda.set_device(device)
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        yield Processes(device=device)
+        return
+    dist.init_process_group("nccl" if cuda else "gloo", timeout=PATIENCE)
+    try:
+        yield Processes(dist.get_rank(), dist.get_world_size(), device, dist.group.WORLD)
+    finally:
+        dist.destroy_process_group()
