@@ -41,15 +41,15 @@ def main() -> None:
     try:
         app()
     except VlalignError as error:
-        _fail(str(error))
+        _fail(str(error), code=error.exit_code)
     except ValidationError as error:
         _fail(f"--config is not valid:\n{parameters.describe(error)}")
 
 
-def _fail(message: str) -> NoReturn:
+def _fail(message: str, *, code: int = 1) -> NoReturn:
     # Neither markup nor folded: messages hold paths, and are searched for in log files.
     console.print(Text.assemble(("error: ", "bold red"), message), soft_wrap=True)
-    sys.exit(1)
+    sys.exit(code)
 
 
 def _config(text: str) -> dict[str, Any]:
@@ -118,16 +118,34 @@ def pretrain(
     checkpoints: Annotated[Path, typer.Option(help="Folder of the checkpoints to resume from.")],
     phrases: Annotated[Path | None, typer.Option(help="Annotation folder of the split's phrases.")] = None,
     regions: Annotated[Path | None, typer.Option(help="Annotation folder of the split's regions.")] = None,
-    threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 1,
+    validation: Annotated[Path | None, typer.Option(help="Folder of the validation split's shards.")] = None,
+    runtime: Annotated[str, typer.Option(help="The `runtime` part of params.yaml, as JSON.")] = "{}",
+    tracking: Annotated[Path | None, typer.Option(help="Folder for the files of trackers.")] = None,
+    processes: Annotated[
+        int, typer.Option(min=1, help="Processes on this machine that share every batch, one for each GPU.")
+    ] = 1,
+    threads: Annotated[int, typer.Option(min=1, help="CPU threads of each process.")] = 1,
 ) -> None:
-    """Train one run with one seed; a run that was killed continues from its last checkpoint."""
+    """Train one run with one seed; a run that was killed continues from its last checkpoint.
+
+    On several machines, start it with `torchrun ... -m vlalign pretrain` on each.
+    """
     import torch
 
-    from vlalign.training.loop import Inputs, pretrain
+    from vlalign.training.loop import Inputs
+    from vlalign.training.pretrain import Places, pretrain
+    from vlalign.training.processes import is_one_of_several, start
 
+    if processes > 1 and not is_one_of_several():
+        start(processes, sys.argv[1:])
     torch.set_num_threads(threads)
-    inputs = Inputs(split, phrases, regions)
-    pretrain(_config(config), seed=seed, inputs=inputs, output=output, checkpoints=checkpoints)
+    pretrain(
+        _config(config),
+        seed=seed,
+        inputs=Inputs(split, phrases, regions, validation),
+        places=Places(output, checkpoints, tracking),
+        runtime=parameters.RuntimeParams.model_validate(_config(runtime)),
+    )
 
 
 Runs = Annotated[list[Path], typer.Option(help="Folder of one run and seed; repeat for more.")]

@@ -3,3 +3,5 @@
 
 class VlalignError(Exception):
     """Something the user can mend: the message names the file or key and the remedy."""
+
+    exit_code = 1

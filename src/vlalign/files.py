@@ -29,6 +29,12 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+def remove_temporary(directory: Path) -> None:
+    """Remove what `atomic_write` left below `directory` in processes that were killed; none may be writing there."""
+    for path in directory.rglob(".*.tmp"):
+        path.unlink(missing_ok=True)
+
+
 def write_text(path: str | Path, text: str) -> None:
     """Write `text` in UTF-8."""
     with atomic_write(path) as temporary:

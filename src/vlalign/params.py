@@ -98,6 +98,17 @@ class ModelParams(Strict):
     pooling: Literal["average", "default"] = Field(
         default="average", description="average: mean of patch tokens and of real word tokens; default: the tower's own"
     )
+    pretrained: str | None = Field(
+        default=None, description="Weights to start from: a tag of open_clip for this name, or a file"
+    )
+    lock_image: bool = Field(default=False, description="Do not train the image tower (LiT)")
+    lock_text: bool = Field(default=False, description="Do not train the text tower")
+    unlocked_image_groups: Annotated[int, Field(ge=0)] = Field(
+        default=0, description="Groups of layers at the end of a locked image tower that are trained all the same"
+    )
+    unlocked_text_layers: Annotated[int, Field(ge=0)] = Field(
+        default=0, description="Layers at the end of a locked text tower that are trained all the same"
+    )
 
     @field_validator("tower", mode="before")
     @classmethod
@@ -129,8 +140,35 @@ class TrainParams(Strict):
     autocast: Literal["none", "bf16", "fp16"] = Field(
         default="none", description="Arithmetic of the towers; losses are fp32 in any case. fp16 scales the loss"
     )
+    grad_checkpointing: bool = Field(
+        default=False, description="Compute the towers' activations again in the backward pass instead of keeping them"
+    )
+    compile: bool = Field(default=False, description="torch.compile the towers; needs a C++ compiler on CPUs")
+
+
+class RuntimeParams(Strict):
+    """How runs are carried out. Nothing here changes weights, so that a change of it trains nothing again."""
+
     checkpoint_every: Count = Field(default=100, description="Steps between checkpoints")
+    keep_last: Count = Field(default=2, description="How many of them are kept to resume from")
+    keep_every: Count | None = Field(default=None, description="Keep the checkpoint of every so many steps for good")
+    keep_best: bool = Field(default=False, description="Keep the checkpoint that is best on the validation split")
+    validate_every: Count | None = Field(
+        default=100, description="Steps between measurements on the validation split; null: none"
+    )
     log_every: Count = Field(default=10, description="Steps between rows of history.csv")
+    workers: Annotated[int, Field(ge=0)] = Field(
+        default=0, description="Processes that load batches ahead, for each process that trains; 0: it loads itself"
+    )
+    trackers: tuple[Literal["dvclive", "tensorboard"], ...] = Field(
+        default=(), description="Where the history is also written while a run trains, below logs/pretrain"
+    )
+
+    @model_validator(mode="after")
+    def _best_needs_validation(self) -> "RuntimeParams":
+        if self.keep_best and self.validate_every is None:
+            raise ValueError("keep_best: the best checkpoint is found by validation; set validate_every")
+        return self
 
 
 class RegionChoice(Strict):
@@ -316,6 +354,7 @@ class Params(Strict):
     model: ModelParams
     train: TrainParams = TrainParams()
     objective: ObjectiveParams = ObjectiveParams()
+    runtime: RuntimeParams = RuntimeParams()
     arms: dict[Name, Arm] = Field(description="Changes to model, train and objective, by arm")
     ablations: tuple[Ablation, ...] = ()
     evaluation: EvaluationParams = EvaluationParams()

@@ -1,12 +1,13 @@
 import random
 
 import pytest
+import tiny_transformers
 import torch
 from open_clip import SimpleTokenizer
 from open_clip.tokenizer import HFTokenizer
 
 from vlalign.annotate.parser import Word
-from vlalign.annotate.tokens import TokenMapper, clean_caption
+from vlalign.annotate.tokens import TokenMapper, clean_caption, token_mapper
 from vlalign.annotate.words import word_ranges
 from vlalign.errors import VlalignError
 
@@ -100,6 +101,47 @@ def test_tokenizers_that_see_another_string_are_refused(options):
         TokenMapper(SimpleTokenizer(**options))
 
 
+@pytest.fixture(scope="module")
+def hugging_face(tmp_path_factory):
+    """open_clip's wrapper around a WordPiece (bert) or a byte-level (roberta) tokenizer."""
+
+    def make(kind, **options):
+        folder = tiny_transformers.write(tmp_path_factory.mktemp(kind), kind)
+        return HFTokenizer(folder, context_length=9, **{"clean": "lower", **options})
+
+    return make
+
+
+@pytest.mark.parametrize(
+    ("kind", "owned"),
+    [("bert", [-1, 0, 1, 2, 2, 2, 3, -1, -1]), ("roberta", None)],
+)
+def test_hugging_face_tokens_find_their_words(hugging_face, kind, owned):
+    tokenizer = hugging_face(kind)
+    mapper = token_mapper(tokenizer, 9)
+    caption = "a red skateboarder above" if kind == "bert" else "a red dog"
+    ids_L, word_L = mapper.encode(caption, words_of(caption))
+    assert torch.equal(ids_L, tokenizer([caption])[0])
+    if owned:
+        assert word_L.tolist() == owned
+    for index, word in enumerate(words_of(caption)):
+        pieces = tokenizer.tokenizer.decode(ids_L[word_L == index].tolist())
+        assert pieces.strip() == word.text
+
+
+def test_hugging_face_truncates_as_its_tokenizer_does(hugging_face):
+    tokenizer = hugging_face("bert")
+    caption = " ".join(["dog"] * 20)
+    ids_L, word_L = token_mapper(tokenizer, 9).encode(caption, words_of(caption))
+    assert torch.equal(ids_L, tokenizer([caption])[0])
+    assert word_L.tolist() == [-1, 0, 1, 2, 3, 4, 5, 6, -1]
+
+
+def test_a_hugging_face_tokenizer_that_sees_another_string_is_refused(hugging_face):
+    with pytest.raises(VlalignError, match=r"tokenizer_kwargs to \{clean: lower\}"):
+        token_mapper(hugging_face("bert", clean="whitespace"), 9)
+
+
 def test_other_tokenizers_are_refused():
     with pytest.raises(VlalignError, match="SimpleTokenizer"):
-        TokenMapper(HFTokenizer.__new__(HFTokenizer))
+        token_mapper(object(), 9)

@@ -13,7 +13,8 @@ from vlalign.evaluation.precision import measure, synthetic
 from vlalign.objectives import centre, powerset_loss
 from vlalign.params import PrecisionParams
 from vlalign.reporting.aggregators import COLUMNS
-from vlalign.training.loop import Inputs, pretrain
+from vlalign.training.loop import Inputs
+from vlalign.training.pretrain import Places, pretrain
 
 PARAMS = PrecisionParams(regions=(10,), pairs=48, taus=(0.1, 0.001))
 
@@ -94,7 +95,7 @@ def test_the_command_prints_a_table_or_writes_a_file(tmp_path: Path, monkeypatch
         "objective": {"powerset": {"weight": 1.0, "cost": "batch", "centre": True}},
     }
     config = {"run": "test", "arm": "test", "ablation": None, "params": params}
-    pretrain(config, seed=0, inputs=inputs, output=tmp_path / "run", checkpoints=tmp_path / "checkpoints")
+    pretrain(config, seed=0, inputs=inputs, places=Places(tmp_path / "run", tmp_path / "checkpoints"))
     command = [
         *("precision", str(tmp_path / "run"), "--split", str(tmp_path / "split")),
         *("--annotations", str(tmp_path / "annotations"), "--config", '{"regions": [2, 10], "pairs": 8}'),

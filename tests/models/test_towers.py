@@ -138,12 +138,6 @@ def test_a_config_that_lacks_a_part_is_an_error(key):
         tower_config({name: value for name, value in CONFIG.items() if name != key})
 
 
-def test_a_tower_without_tokens_is_an_error():
-    vision = {"image_size": 32, "layers": [1, 1, 1, 1], "width": 8, "head_width": 8}
-    with pytest.raises(VlalignError, match=r"model\.tower: .*ModifiedResNet does not return tokens"):
-        encoder(config={**CONFIG, "vision_cfg": vision})
-
-
 @pytest.mark.parametrize("name", ["model.safetensors", "open_clip_config.json"])
 def test_a_missing_file_of_a_run_is_named(tmp_path, name):
     models.save(encoder(), tmp_path)
@@ -158,8 +152,3 @@ def test_embeddings_do_not_depend_on_the_rest_of_the_batch():
         alone = model.encode_image(pictures()[:1]).embedding_ID
         together = model.encode_image(pictures()).embedding_ID[:1]
     assert F.cosine_similarity(alone, together).item() == pytest.approx(1, abs=1e-6)
-
-
-def test_a_tokenizer_that_phrases_cannot_use_is_an_error():
-    with pytest.raises(VlalignError, match="Hugging Face tokenizer"):
-        models.towers.tower_config("ViT-B-16-SigLIP")

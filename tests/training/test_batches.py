@@ -10,7 +10,7 @@ from vlalign import models
 from vlalign.annotate.parser import Constituent, Word
 from vlalign.annotate.phrases import ParsedCaption
 from vlalign.data.shards import Sample, decode_image, decode_instances, encode_png, read_split, write_split
-from vlalign.data.transforms import preprocess
+from vlalign.data.transforms import normalise, preprocess
 from vlalign.errors import VlalignError
 from vlalign.files import read_json, write_json
 from vlalign.params import PhraseChoice, RegionChoice
@@ -104,7 +104,9 @@ def test_tensors_equal_those_made_from_the_samples_one_by_one(data, folder, enco
     samples = list(read_split(folder / "split"))
     rows = torch.arange(COUNT)
     batch = data.select(rows, data.first_caption[rows] + 1)
-    assert torch.equal(batch.images, preprocess(encoder)([decode_image(sample.image) for sample in samples]))
+    assert torch.equal(
+        normalise(batch.images, encoder), preprocess(encoder)([decode_image(sample.image) for sample in samples])
+    )
     assert torch.equal(batch.tokens, encoder.tokenizer([sample.captions[1] for sample in samples]))
     for row, sample in enumerate(samples):
         words = words_of(sample.captions[1])

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from vlalign import models
+from vlalign.data.transforms import normalise
 from vlalign.params import ObjectiveParams
 from vlalign.training.batches import PairedSet
 from vlalign.training.gradients import RandomState, accumulate
@@ -49,7 +50,7 @@ def trained(config, inputs):
 
 def gradient(encoder, objective, batch, parts):
     def encode(part):
-        image, text = encoder(part.images.double(), part.tokens)
+        image, text = encoder(normalise(part.images, encoder), part.tokens)
         return objective.features(image, text, encoder.logit_scale, part)
 
     def loss(features):

@@ -8,7 +8,6 @@ import torch
 import torch.multiprocessing as mp
 
 from vlalign.params import RunParams
-from vlalign.training import batches
 from vlalign.training.loop import Trainer
 from vlalign.training.processes import Processes, processes
 
@@ -39,14 +38,8 @@ def work(rank, count, port, params, inputs, exact, output):
     local = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "RANK": str(rank), "WORLD_SIZE": str(count)}
     os.environ |= local
     torch.set_num_threads(1)
-    in_default_type()
     with processes() as team:
         torch.save(train(params, inputs, team, exact=exact), output / f"{rank}.pt")
-
-
-def in_default_type():
-    plain = batches.normalise
-    batches.normalise = lambda images, encoder: plain(images, encoder).to(torch.get_default_dtype())
 
 
 @pytest.fixture
@@ -57,15 +50,8 @@ def params(config):
     return {**params, "objective": OBJECTIVE}
 
 
-@pytest.fixture
-def default_type(monkeypatch):
-    monkeypatch.setattr(batches, "normalise", batches.normalise)
-    in_default_type()
-
-
 @pytest.mark.parametrize(("exact", "tolerance"), [(False, 1e-6), (True, 1e-12)], ids=["fp32", "fp64"])
 @pytest.mark.parametrize("count", [2, 4])
-@pytest.mark.usefixtures("default_type")
 def test_processes_together_equal_one(params, inputs, tmp_path, count, exact, tolerance):
     wanted, weights = train(params, inputs, Processes(), exact=exact)
     with socket.socket() as probe:
@@ -81,7 +67,6 @@ def test_processes_together_equal_one(params, inputs, tmp_path, count, exact, to
 
 @pytest.mark.parametrize(("exact", "tolerance"), [(False, 1e-6), (True, 1e-12)], ids=["fp32", "fp64"])
 @pytest.mark.parametrize("parts", [2, 4])
-@pytest.mark.usefixtures("default_type")
 def test_parts_together_equal_one(params, inputs, parts, exact, tolerance):
     wanted, weights = train(params, inputs, None, exact=exact)
     params = {**params, "train": {**params["train"], "accumulate": parts}}

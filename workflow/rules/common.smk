@@ -55,6 +55,9 @@ def as_json(value):
     return json.dumps(value.model_dump(mode="json") if hasattr(value, "model_dump") else value, sort_keys=True)
 
 
+# How runs are carried out; see `RuntimeParams`.
+RUNTIME = as_json(PARAMS.runtime)
+
 # What turns a trained model and annotated data into features.
 ENCODING = [
     "models/*",
@@ -90,6 +93,12 @@ def metric_files(run, seed):
 
 def run_config(wildcards):
     return as_json(RUNS[wildcards.run].config())
+
+
+def pretrained_weights(wildcards):
+    """The file of weights that a run starts from, if it is one."""
+    weights = RUNS[wildcards.run].params.model.pretrained
+    return [weights] if weights and Path(weights).is_file() else []
 
 
 def annotations_of_run(wildcards):

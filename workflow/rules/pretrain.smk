@@ -1,20 +1,29 @@
 rule pretrain:
     input:
         unpack(annotations_of_run),
+        pretrained_weights,
         code=code("training/*", *ENCODING),
         split="data/scenes/train/manifest.json",
+        validation="data/scenes/validation/manifest.json",
     output:
         expand("results/runs/{{run}}/seed-{{seed}}/{name}", name=RUN_FILES),
     log:
         "logs/pretrain/{run}/seed-{seed}.log",
     threads: 1
+    resources:
+        # One for each GPU; `--set-resources pretrain:processes=8`, or a profile.
+        processes=1,
     params:
         config=run_config,
         split=lambda wildcards, input: Path(input.split).parent,
+        validation=lambda wildcards, input: Path(input.validation).parent,
         annotations=annotation_options,
         output=lambda wildcards, output: Path(output[0]).parent,
     shell:
-        # Checkpoints lie outside every output, since Snakemake deletes the outputs of failed jobs.
+        # Checkpoints lie outside every output, since Snakemake deletes the outputs of failed jobs. RUNTIME is no param
+        # of the rule, since it changes no weights.
         "vlalign pretrain --config {params.config:q} --seed {wildcards.seed} --split {params.split}"
-        " {params.annotations} --output {params.output} --checkpoints checkpoints/{wildcards.run}/seed-{wildcards.seed}"
-        " --threads {threads} 2> {log}"
+        " {params.annotations} --validation {params.validation} --output {params.output}"
+        " --checkpoints checkpoints/{wildcards.run}/seed-{wildcards.seed}"
+        " --runtime {RUNTIME:q} --tracking logs/pretrain/{wildcards.run}/seed-{wildcards.seed}"
+        " --processes {resources.processes} --threads {threads} 2> {log}"

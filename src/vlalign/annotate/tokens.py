@@ -1,4 +1,4 @@
-"""Which word of a caption each token of a CLIP tokenizer belongs to, found when the tokens are made."""
+"""Which word of a caption each token of a text tower's tokenizer belongs to, found when the tokens are made."""
 
 from collections.abc import Iterator, Sequence
 from functools import cache, lru_cache
@@ -34,11 +34,32 @@ def clean_caption(text: str) -> str:
     return _cleaner()(text)
 
 
-class TokenMapper:
-    """Tokenizes clean captions as `open_clip.SimpleTokenizer` does, and remembers where the tokens came from.
+class Mapper(Protocol):
+    """Tokenizes clean captions as its tokenizer does, and remembers where the tokens came from."""
 
-    Raises VlalignError for a tokenizer of another kind, one that cleans captions otherwise, or one that drops tokens.
+    def encode(self, caption: str, words: Sequence[Span]) -> tuple[LongTensor, LongTensor]:
+        """Token ids and the index of the word that owns each token, both of length L = context_length.
+
+        A word owns the tokens that start inside it, so that no token has two owners; start, end, padding and tokens of
+        no word have -1. A caption that is too long keeps its first tokens; its last words own fewer, or none.
+
+        caption: already clean (see `clean_caption`), as read_phrases gives it. It is not cleaned again, since that may
+        decode what looks like an entity; the ids are the tokenizer's own for the text that it was cleaned from.
+        """
+
+
+def token_mapper(tokenizer: Any, context_length: int) -> Mapper:
+    """The mapper of one of open_clip's tokenizers; raises VlalignError for one that drops tokens or cleans captions
+    otherwise than `clean_caption`.
     """
+    from open_clip.tokenizer import HFTokenizer
+
+    kind = HuggingFaceMapper if isinstance(tokenizer, HFTokenizer) else TokenMapper
+    return kind(tokenizer, context_length)
+
+
+class TokenMapper:
+    """Mapper of open_clip's SimpleTokenizer."""
 
     def __init__(self, tokenizer: Any, context_length: int | None = None) -> None:
         from open_clip import SimpleTokenizer
@@ -54,14 +75,7 @@ class TokenMapper:
         self._split = lru_cache(maxsize=50_000)(self._split_word)
 
     def encode(self, caption: str, words: Sequence[Span]) -> tuple[LongTensor, LongTensor]:
-        """Token ids and the index of the word that owns each token, both of length L = context_length.
-
-        A word owns the tokens that start inside it, so that no token has two owners; start, end, padding and tokens of
-        no word have -1. A caption that is too long keeps its first L - 2 tokens; its last words own fewer, or none.
-
-        caption: already clean (see `clean_caption`), as read_phrases gives it. It is not cleaned again, since that may
-        decode what looks like an entity; the ids are the tokenizer's own for the text that it was cleaned from.
-        """
+        """See Mapper."""
         pieces = list(self._pieces(caption))[: self.context_length - 2]
         owners = _owners(len(caption), words)
         ids_L = torch.zeros(self.context_length, dtype=torch.long)
@@ -89,6 +103,40 @@ class TokenMapper:
             pieces.append((tokenizer.encoder[piece], characters[offset]))
             offset += len(piece.removesuffix("</w>"))
         return tuple(pieces)
+
+
+class HuggingFaceMapper:
+    """Mapper of open_clip's HFTokenizer around a fast tokenizer of Hugging Face, which knows where its tokens start."""
+
+    def __init__(self, tokenizer: Any, context_length: int) -> None:
+        self.tokenizer, self.context_length = tokenizer.tokenizer, context_length
+        plain = tokenizer.clean_fn is _cleaner() and not tokenizer.tokenizer_mode and not tokenizer.strip_sep_token
+        if not plain or not self.tokenizer.is_fast:
+            raise VlalignError(
+                "phrases need a fast Hugging Face tokenizer in its default mode that cleans captions as CLIP does: set "
+                "text_cfg.tokenizer_kwargs to {clean: lower}, or switch the phrase terms of the objective off"
+            )
+
+    def encode(self, caption: str, words: Sequence[Span]) -> tuple[LongTensor, LongTensor]:
+        """See Mapper."""
+        found = self.tokenizer(
+            caption,
+            max_length=self.context_length,
+            padding="max_length",
+            truncation=True,
+            return_offsets_mapping=True,
+            return_special_tokens_mask=True,
+        )
+        owners = _owners(len(caption), words)
+        word_L = torch.full((self.context_length,), -1)
+        special = found["special_tokens_mask"]
+        for place, (start, end) in enumerate(found["offset_mapping"]):
+            if special[place] or start == end:
+                continue
+            # Byte-level tokens include the space before their word.
+            start += len(caption[start:end]) - len(caption[start:end].lstrip())
+            word_L[place] = owners[min(start, end - 1)]
+        return torch.tensor(found["input_ids"]), word_L  # type: ignore[return-value]
 
 
 def _owners(length: int, words: Sequence[Span]) -> list[int]:

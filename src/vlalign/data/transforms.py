@@ -17,11 +17,11 @@ MASK_BATCH = 64
 
 
 def fit(picture: Image.Image, size: int) -> Tensor:
-    """uint8 3 H W: the shorter side resized to `size`, the middle square kept, as CLIP evaluates."""
-    image = V.pil_to_tensor(picture)
-    if image.shape[1:] != (size, size):
-        image = V.center_crop(V.resize(image, [size], antialias=True), [size, size])
-    return image
+    """uint8 3 H W: the shorter side resized to `size`, the middle square kept, to the bit as open_clip evaluates."""
+    if picture.size != (size, size):
+        picture = V.resize(picture, [size], interpolation=V.InterpolationMode.BICUBIC)
+        picture = V.center_crop(picture, [size, size])
+    return V.pil_to_tensor(picture)
 
 
 def fit_masks(masks_RHW: Tensor, size: int) -> Tensor:
@@ -42,9 +42,10 @@ def preprocess(encoder: DualEncoder) -> Callable[[Sequence[Image.Image]], Tensor
 
 
 def normalise(images_I3HW: Tensor, encoder: DualEncoder) -> Tensor:
-    """uint8 pictures to floats with the encoder's mean and standard deviation."""
-    mean, std = (torch.tensor(value).view(3, 1, 1) for value in (encoder.image_mean, encoder.image_std))
-    return (images_I3HW.float() / 255 - mean) / std
+    """uint8 pictures to the encoder's floats, with its mean and standard deviation."""
+    like = encoder.logit_scale
+    mean, std = (like.new_tensor(value).view(3, 1, 1) for value in (encoder.image_mean, encoder.image_std))
+    return (images_I3HW.to(like.dtype) / 255 - mean) / std
 
 
 def coverage(masks_RHW: Tensor | np.ndarray, grid: tuple[int, int]) -> Tensor:

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from vlalign.annotate.phrases import ParsedCaption
 from vlalign.annotate.regions import ImageRegions
-from vlalign.annotate.tokens import TokenMapper
+from vlalign.annotate.tokens import token_mapper
 from vlalign.data.shards import Sample, batched, decode_image, decode_instances, read_split
 from vlalign.data.transforms import pool_masks, preprocess
 from vlalign.errors import VlalignError
@@ -198,7 +198,7 @@ def encode_phrases(
 def _word_tokens(
     encoder: DualEncoder, captions: list[str], parses: list[ParsedCaption | None]
 ) -> tuple[Tensor, Tensor]:
-    mapper = TokenMapper(encoder.tokenizer, encoder.context_length)
+    mapper = token_mapper(encoder.tokenizer, encoder.context_length)
     tokens_CL = torch.zeros(len(captions), encoder.context_length, dtype=torch.long)
     word_CL = torch.full_like(tokens_CL, -1)
     for c, (caption, parse) in enumerate(zip(captions, parses, strict=True)):

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from rich.table import Table
 from torch import Tensor
 
+from vlalign.data.transforms import normalise
 from vlalign.files import read_json, write_text
 from vlalign.models import load
 from vlalign.objectives import batch_cost
@@ -100,7 +101,7 @@ def trained(run: Path, split: Path, phrases: Path, regions: Path, params: Precis
     batch = data.select(images, data.first_caption[images])
     assert batch.region_mask is not None
     assert batch.phrase_mask is not None
-    image, text = encoder(batch.images, batch.tokens)
+    image, text = encoder(normalise(batch.images, encoder), batch.tokens)
     objective = Objective(ObjectiveParams(powerset=powerset))
     features = objective.features(image, text, encoder.logit_scale, batch)
     phi, p = aligned(features, powerset)

@@ -1,25 +1,22 @@
-"""open_clip towers that give embeddings and tokens in one joint space.
+"""Image and text towers that give embeddings and tokens in one joint space.
 
 open_clip returns pooled embeddings, or tokens before their projection, and its text tower cannot pool by averaging;
 PowerCLIP needs projected patch and word tokens and averages both.
 """
 
 import copy
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import open_clip
-import torch
 import torch.nn.functional as F
 from open_clip.constants import OPENAI_DATASET_MEAN, OPENAI_DATASET_STD
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from vlalign.errors import VlalignError
-from vlalign.files import atomic_write, read_json, write_json
-
-WEIGHTS, CONFIG = "model.safetensors", "open_clip_config.json"
+from vlalign.models.text import Tokenizer, make_tokenizer, text_tower
+from vlalign.models.vision import image_tower, patch_grid
+from vlalign.params import ModelParams
 
 
 class ImageFeatures(NamedTuple):
@@ -40,24 +37,21 @@ class TextFeatures(NamedTuple):
 
 
 class DualEncoder(nn.Module):
-    """An open_clip model with its tokenizer; `pooling` is `average` (both towers) or `default` (the towers' own)."""
+    """An open_clip model with its tokenizer; `pooling` is `average` (both towers) or `default` (the towers' own).
+
+    Raises VlalignError when a tower is of a kind whose tokens cannot be read.
+    """
 
     def __init__(
-        self, clip: open_clip.CustomTextCLIP, tokenizer: Callable[..., Tensor], *, config: dict[str, Any], pooling: str
+        self, clip: open_clip.CustomTextCLIP, tokenizer: Tokenizer, *, config: dict[str, Any], pooling: str
     ) -> None:
         super().__init__()
         self.clip, self.tokenizer, self.config, self.pooling = clip, tokenizer, config, pooling
-        for tower in (clip.visual, clip.text):
-            if not hasattr(tower, "output_tokens"):
-                raise VlalignError(
-                    f"model.tower: the tower {type(tower).__name__} does not return tokens; choose an open_clip ViT "
-                    "with its own text transformer"
-                )
-            tower.output_tokens = True
+        self.read_image, self.read_text = image_tower(clip.visual), text_tower(clip.text, tokenizer)
         size = clip.visual.image_size
         self.image_size: int = size[0] if isinstance(size, tuple) else size
-        self.grid: tuple[int, int] = tuple(clip.visual.grid_size)
-        self.context_length: int = clip.context_length
+        self.grid = patch_grid(clip.visual, self.read_image, (self.image_size, self.image_size))
+        self.context_length: int = tokenizer.context_length
         self.image_mean = getattr(clip.visual, "image_mean", None) or OPENAI_DATASET_MEAN
         self.image_std = getattr(clip.visual, "image_std", None) or OPENAI_DATASET_STD
 
@@ -68,29 +62,22 @@ class DualEncoder(nn.Module):
 
     def encode_image(self, images_I3HW: Tensor) -> ImageFeatures:
         """Features of normalised pictures."""
-        pooled, tokens = self.clip.visual(images_I3HW)
-        patches = _project(tokens, self.clip.visual.proj)
-        return ImageFeatures(F.normalize(patches.mean(1) if self.pooling == "average" else pooled, dim=-1), patches)
+        pooled_ID, patches_IVD = self.read_image(images_I3HW)
+        if self.pooling == "average":
+            pooled_ID = patches_IVD.mean(1)
+        return ImageFeatures(F.normalize(pooled_ID, dim=-1), patches_IVD)
 
     def encode_text(self, tokens_CL: Tensor) -> TextFeatures:
         """Features of token ids of `context_length` columns."""
-        mask = torch.arange(tokens_CL.shape[1], device=tokens_CL.device) <= tokens_CL.argmax(1, keepdim=True)
-        pooled, tokens = self.clip.text(tokens_CL)
-        words = _project(tokens, self.clip.text.text_projection)
+        pooled_CD, tokens_CLD, mask_CL = self.read_text(tokens_CL)
         if self.pooling == "average":
-            weight = mask[..., None].to(words.dtype)
-            pooled = (words * weight).sum(1) / weight.sum(1)
-        return TextFeatures(F.normalize(pooled, dim=-1), words, mask)
+            weight = mask_CL[..., None].to(tokens_CLD.dtype)
+            pooled_CD = (tokens_CLD * weight).sum(1) / weight.sum(1)
+        return TextFeatures(F.normalize(pooled_CD, dim=-1), tokens_CLD, mask_CL)
 
     def forward(self, images_I3HW: Tensor, tokens_CL: Tensor) -> tuple[ImageFeatures, TextFeatures]:
         """Both at once, as data parallelism needs it."""
         return self.encode_image(images_I3HW), self.encode_text(tokens_CL)
-
-
-def _project(tokens: Tensor, projection: Tensor | nn.Module | None) -> Tensor:
-    if projection is None:
-        return tokens
-    return projection(tokens) if isinstance(projection, nn.Module) else tokens @ projection
 
 
 def tower_config(tower: str | dict[str, Any]) -> dict[str, Any]:
@@ -101,41 +88,74 @@ def tower_config(tower: str | dict[str, Any]) -> dict[str, Any]:
     missing = {"embed_dim", "vision_cfg", "text_cfg"} - set(config)
     if missing:
         raise VlalignError(f"model.tower lacks {', '.join(sorted(missing))}, so it is no open_clip config")
-    if config["text_cfg"].get("hf_model_name") or config["text_cfg"].get("hf_tokenizer_name"):
-        raise VlalignError("model.tower needs a Hugging Face tokenizer; choose a tower with CLIP's own")
+    if "multimodal_cfg" in config:
+        raise VlalignError("model.tower: CoCa has a decoder, which is not trained here; choose a model with two towers")
     return config
 
 
 def create(config: dict[str, Any], *, pooling: str) -> DualEncoder:
-    """Random towers of an open_clip config; the text tower is a module of its own, whatever the config says."""
+    """The towers of an open_clip config; the text tower is a module of its own, whatever the config says.
+
+    Random, but for the parts that the config itself names as pretrained (timm's and Hugging Face's).
+    """
+    config = _explicit(config, pooling)
     arguments = {key: value for key, value in config.items() if key != "custom_text"}
-    clip = open_clip.CustomTextCLIP(**copy.deepcopy(arguments))
-    tokenizer = open_clip.SimpleTokenizer(context_length=clip.context_length)
+    try:
+        clip = open_clip.CustomTextCLIP(**copy.deepcopy(arguments))
+    except (AssertionError, KeyError, OSError, RuntimeError, TypeError, ValueError) as error:
+        raise VlalignError(f"model.tower: open_clip cannot make these towers ({error!r})") from error
+    text = config["text_cfg"]
+    context_length = text.get("context_length", 77) if text.get("hf_model_name") else clip.context_length
+    tokenizer = make_tokenizer(text, context_length)
     return DualEncoder(clip, tokenizer, config={**config, "custom_text": True}, pooling=pooling)
 
 
-def save(encoder: DualEncoder, directory: str | Path) -> None:
-    """Write `model.safetensors` and `open_clip_config.json`: the folder is what open_clip's `local-dir:` schema
-    reads.
+def _explicit(config: dict[str, Any], pooling: str) -> dict[str, Any]:
+    """The config with what is meant by it: where open_clip has average pooling it says so, and then its own loader
+    gives our embeddings; captions are cleaned as CLIP's.
     """
-    directory = Path(directory)
-    weights = {name: value.detach().cpu().contiguous() for name, value in encoder.clip.state_dict().items()}
-    with atomic_write(directory / WEIGHTS) as temporary:
-        save_file(weights, temporary, metadata={"format": "pt"})
-        temporary.chmod(0o644)  # safetensors puts a file of its own in the place of ours, for its owner alone
-    preprocess = {"mean": list(encoder.image_mean), "std": list(encoder.image_std), "size": encoder.image_size}
-    write_json(
-        directory / CONFIG,
-        {"model_cfg": encoder.config, "preprocess_cfg": preprocess, "vlalign": {"pooling": encoder.pooling}},
-    )
+    config = copy.deepcopy(config)
+    vision, text = config["vision_cfg"], config["text_cfg"]
+    if text.get("hf_model_name") or text.get("hf_tokenizer_name"):
+        text.setdefault("hf_tokenizer_name", text.get("hf_model_name"))
+        text["tokenizer_kwargs"] = {"clean": "lower", **(text.get("tokenizer_kwargs") or {})}
+    if pooling == "average":
+        if not (vision.get("timm_model_name") or vision.get("attentional_pool") or isinstance(vision["layers"], list)):
+            vision["pool_type"] = "avg"
+        if text.get("hf_model_name"):
+            text["hf_pooler_type"] = "mean_pooler"
+    return config
 
 
-def load(directory: str | Path) -> DualEncoder:
-    """The encoder of a run in evaluation mode; raises VlalignError when the folder holds none."""
-    directory = Path(directory)
-    config = read_json(directory / CONFIG)
-    if not (directory / WEIGHTS).is_file():
-        raise VlalignError(f"{directory / WEIGHTS} does not exist; train the run first")
-    encoder = create(config["model_cfg"], pooling=config["vlalign"]["pooling"])
-    encoder.clip.load_state_dict(load_file(directory / WEIGHTS))
-    return encoder.eval()
+def build(params: ModelParams) -> DualEncoder:
+    """The encoder that a run starts from: its towers, pretrained weights, and what of them is locked.
+
+    Raises VlalignError naming the key of `model` at fault.
+    """
+    encoder = create(tower_config(params.tower), pooling=params.pooling)
+    if params.pretrained:
+        _load_pretrained(encoder, params.tower, params.pretrained)
+    if params.lock_image:
+        encoder.clip.lock_image_tower(unlocked_groups=params.unlocked_image_groups, freeze_bn_stats=True)
+    if params.lock_text:
+        encoder.clip.lock_text_tower(unlocked_layers=params.unlocked_text_layers)
+    return encoder
+
+
+def _load_pretrained(encoder: DualEncoder, tower: str | dict[str, Any], pretrained: str) -> None:
+    path: str | Path = pretrained
+    known = open_clip.get_pretrained_cfg(tower, pretrained) if isinstance(tower, str) else {}
+    if known:
+        path = open_clip.download_pretrained(known)
+        encoder.image_mean = known.get("mean", encoder.image_mean)
+        encoder.image_std = known.get("std", encoder.image_std)
+    elif not Path(pretrained).is_file():
+        tags = open_clip.list_pretrained_tags_by_model(tower) if isinstance(tower, str) else []
+        raise VlalignError(
+            f"model.pretrained: '{pretrained}' is neither a file of weights nor one of the tags of this tower: "
+            f"{', '.join(tags) or 'none'}"
+        )
+    try:
+        open_clip.load_checkpoint(encoder.clip, str(path), weights_only=True)
+    except (KeyError, RuntimeError) as error:
+        raise VlalignError(f"model.pretrained: {path} does not fit the tower ({error})") from error

@@ -12,9 +12,9 @@ from torch import Tensor
 
 from vlalign.annotate.phrases import ParsedCaption, read_phrases
 from vlalign.annotate.regions import ImageRegions, read_regions
-from vlalign.annotate.tokens import TokenMapper
+from vlalign.annotate.tokens import token_mapper
 from vlalign.data.shards import Sample, decode_image, read_split
-from vlalign.data.transforms import fit, normalise, pool_masks
+from vlalign.data.transforms import fit, pool_masks
 from vlalign.errors import VlalignError
 from vlalign.models import DualEncoder
 from vlalign.params import PhraseChoice, RegionChoice
@@ -24,9 +24,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Batch:
-    """Pairs: pictures I 3 H W (normalised), token ids I L, and for the powerset what `pool_regions` and `pool_phrases`
-    take.
-    """
+    """Pairs: uint8 pictures I 3 H W, token ids I L, and for the powerset what its two poolings take."""
 
     images: Tensor
     tokens: Tensor
@@ -38,13 +36,22 @@ class Batch:
 
     def to(self, device: torch.device) -> "Batch":
         """On this device."""
-        columns = {name: value for name, value in vars(self).items() if value is not None}
-        return Batch(**{name: value.to(device, non_blocking=True) for name, value in columns.items()})
+        return self._each(lambda value: value.to(device, non_blocking=True))
+
+    def pin_memory(self) -> "Batch":
+        """In page-locked memory, from which a GPU copies while it computes."""
+        return self._each(Tensor.pin_memory)
+
+    def _each(self, change: Callable[[Tensor], Tensor]) -> "Batch":
+        return Batch(**{name: change(value) for name, value in self.columns().items()})
+
+    def columns(self) -> dict[str, Tensor]:
+        """The tensors that there are, by name."""
+        return {name: value for name, value in vars(self).items() if value is not None}
 
     def split(self, parts: int) -> list["Batch"]:
         """The pairs in so many parts, as equal as can be."""
-        columns = {name: value for name, value in vars(self).items() if value is not None}
-        split = {name: value.tensor_split(parts) for name, value in columns.items()}
+        split = {name: value.tensor_split(parts) for name, value in self.columns().items()}
         return [Batch(**{name: values[part] for name, values in split.items()}) for part in range(parts)]
 
 
@@ -103,14 +110,17 @@ class PairedSet:
     def __len__(self) -> int:
         return len(self.images)
 
+    def steps_per_epoch(self, size: int) -> int:
+        """Batches of this size; raises VlalignError when the split is smaller than one."""
+        if size > len(self):
+            raise VlalignError(f"train.batch_size is {size}, but the training split has {len(self)} images; lower it")
+        return len(self) // size
+
     def batch(self, *, seed: int, step: int, size: int, share: Callable[[Tensor], Tensor] | None = None) -> Batch:
         """The batch of one step: a new permutation in every epoch, the incomplete last batch dropped, one caption per
         image. share: the part of its rows that is wanted; all of them if left out.
         """
-        per_epoch = len(self) // size
-        if per_epoch == 0:
-            raise VlalignError(f"train.batch_size is {size}, but the training split has {len(self)} images; lower it")
-        epoch, position = divmod(step, per_epoch)
+        epoch, position = divmod(step, self.steps_per_epoch(size))
         order = torch.randperm(len(self), generator=generator(seed, "order", epoch))
         images = order[position * size : (position + 1) * size]
         draw = torch.rand(size, generator=generator(seed, "caption", step))
@@ -122,7 +132,7 @@ class PairedSet:
         table = self.phrases
         coverage = None if self.regions is None else self.regions[images]
         return Batch(
-            images=normalise(self.images[images], self.encoder),
+            images=self.images[images],
             tokens=self.tokens[captions],
             words=table.words[captions].long() if table else None,
             members=table.members[captions] if table else None,
@@ -153,7 +163,7 @@ def _phrases(
     samples: Sequence[Sample], parsed: dict[str, list[ParsedCaption]], encoder: DualEncoder, choice: PhraseChoice
 ) -> tuple[Tensor, PhraseTable]:
     """Token ids of every caption and its chosen phrases; a caption without a parse has none."""
-    mapper = TokenMapper(encoder.tokenizer, encoder.context_length)
+    mapper = token_mapper(encoder.tokenizer, encoder.context_length)
     width = encoder.context_length
     total = sum(len(sample.captions) for sample in samples)
     ids, words = np.zeros((total, width), np.int64), np.full((total, width), -1, np.int16)

@@ -1,58 +1,177 @@
-"""Checkpoints for resuming; they live outside every output that the workflow declares, since it deletes those of
-failed jobs.
+"""Checkpoints of one run; they live outside every output that the workflow declares, since it deletes those of failed
+jobs.
+
+    lock                              held while a process trains the run
+    step-00000300.pt                  the newest ones, to resume from; gone when the run is complete
+    kept/<identity>/step-00000200.pt  those that the policy keeps for good, and best.pt
+    failed-step-00000217.pt           what a run held when a term or its gradient was not finite
+
+Every file holds tensors and plain values only, and is complete or absent.
 """
 
 import contextlib
+import errno
 import fcntl
 import logging
-from collections.abc import Iterator
+import os
+import shutil
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from vlalign.files import atomic_write
+from vlalign.errors import VlalignError
+from vlalign.files import atomic_write, remove_temporary
+from vlalign.params import RuntimeParams, digest
 
 logger = logging.getLogger(__name__)
 
+Identity = Mapping[str, Any]
+NAME = "step-{:08d}.pt"
 
-class Checkpoint:
-    """The newest state of one run, in one file that is complete or absent."""
 
-    def __init__(self, directory: str | Path) -> None:
-        self.path = Path(directory) / "last.pt"
+class Checkpoints:
+    """The checkpoints of one run.
+
+    Args:
+        directory: of this run and seed alone.
+        identity: everything that the weights depend on, as nested plain values; a run is continued only from a
+            checkpoint of the same identity.
+        policy: which of them are kept.
+    """
+
+    def __init__(self, directory: str | Path, *, identity: Identity, policy: RuntimeParams | None = None) -> None:
+        self.directory, self.identity, self.policy = Path(directory), identity, policy or RuntimeParams()
+        self.kept = self.directory / "kept" / digest(identity)
 
     @contextlib.contextmanager
-    def lock(self) -> Iterator[None]:
-        """Wait until no other process trains this run: a child can outlive a killed Snakemake."""
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        with open(self.path.with_name("lock"), "w") as stream:
+    def lock(self) -> Iterator[bool]:
+        """Wait until no other process trains this run, since a child can outlive a killed Snakemake; yields whether
+        there was one.
+        """
+        self.directory.mkdir(parents=True, exist_ok=True)
+        with open(self.directory / "lock", "w") as stream:
             try:
                 fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                waited = False
             except BlockingIOError:
-                logger.warning("another process trains this run (lock in %s); waiting for it", self.path.parent)
+                logger.warning("another process trains this run (lock in %s); waiting for it", self.directory)
                 fcntl.flock(stream, fcntl.LOCK_EX)
-            yield
+                waited = True
+            remove_temporary(self.directory)
+            yield waited
 
-    def save(self, state: dict[str, Any]) -> None:
-        """Replace the file; tensors and plain values only."""
-        with atomic_write(self.path) as temporary:
-            torch.save(state, temporary)
+    def save(self, state: Mapping[str, Any], *, best: bool = False) -> None:
+        """Write the checkpoint of `state["step"]`, then drop those that the policy does not keep.
 
-    def load(self, *, params_hash: str) -> dict[str, Any] | None:
-        """The saved state, or None if there is none, it cannot be read, or it belongs to other params."""
-        if not self.path.is_file():
-            return None
-        try:
-            state = torch.load(self.path, map_location="cpu", weights_only=True)
-        except Exception as error:  # a file that was cut or overwritten fails in many ways
-            logger.warning("%s cannot be read (%s); starting again", self.path, error)
-            return None
-        if state["params_hash"] != params_hash:
-            logger.warning("%s belongs to other params or data; starting again", self.path)
-            return None
-        return state
+        Raises VlalignError when it cannot be written; the checkpoints before it stay.
+        """
+        step = state["step"]
+        path = self.directory / NAME.format(step)
+        self._write(path, {**state, "identity": dict(self.identity)})
+        if self.policy.keep_every and step % self.policy.keep_every == 0:
+            self._keep(path, path.name)
+        if best:
+            self._keep(path, "best.pt")
+        # One that is newer was damaged, or the run would have continued from it.
+        older = [other for other in self._paths() if _step(other) <= step]
+        for other in set(self._paths()) - set(older[: self.policy.keep_last]):
+            other.unlink()
+
+    def load(self) -> dict[str, Any] | None:
+        """The newest state that can be read, or None if there is none.
+
+        Raises VlalignError, naming what differs, when it belongs to a run with another identity.
+        """
+        for path in self._paths():
+            try:
+                state = torch.load(path, map_location="cpu", weights_only=True)
+                theirs = state["identity"]
+            except Exception as error:  # a file that was cut or overwritten fails in many ways
+                logger.warning("%s cannot be read (%s); going back to the one before", path, _first_line(error))
+                continue
+            found = differences(theirs, self.identity)
+            if found:
+                raise VlalignError(
+                    f"{path} belongs to a run with other params or data, and would be lost:\n"
+                    + "\n".join(found[:8])
+                    + f"\nchange them back to continue it, or delete {self.directory} to train anew"
+                )
+            return state
+        return None
+
+    def save_failed(self, state: Mapping[str, Any]) -> Path:
+        """Put down the state of a step that cannot be taken, for inspection; nothing resumes from it."""
+        path = self.directory / f"failed-{NAME.format(state['step'])}"
+        self._write(path, {**state, "identity": dict(self.identity)})
+        return path
 
     def clear(self) -> None:
-        """The run is complete: forget its checkpoint."""
-        self.path.unlink(missing_ok=True)
+        """The run is complete: keep what the policy keeps for good."""
+        for path in (*self._paths(), *self.directory.glob("failed-*.pt")):
+            path.unlink()
+
+    def _paths(self) -> list[Path]:
+        """Those to resume from, the newest first."""
+        return sorted(self.directory.glob("step-*.pt"), key=_step, reverse=True)
+
+    def _write(self, path: Path, state: Mapping[str, Any]) -> None:
+        try:
+            with atomic_write(path) as temporary, open(temporary, "wb") as stream:
+                torch.save(state, stream)
+                stream.flush()
+                os.fsync(stream.fileno())
+        except (OSError, RuntimeError) as error:  # torch's own writer turns the former into the latter
+            raise VlalignError(
+                f"{path} cannot be written ({_cause(error)}); free or grow the disk and run the same command again: "
+                "it continues from the checkpoint before"
+            ) from error
+
+    def _keep(self, path: Path, name: str) -> None:
+        """Under a second name, without a copy where the file system can do that."""
+        self.kept.mkdir(parents=True, exist_ok=True)
+        with atomic_write(self.kept / name) as temporary:
+            temporary.unlink()
+            try:
+                os.link(path, temporary)
+            except OSError as error:
+                if error.errno not in (errno.EPERM, errno.EOPNOTSUPP, errno.EXDEV, errno.EMLINK):
+                    raise
+                shutil.copyfile(path, temporary)
+
+
+def _step(path: Path) -> int:
+    return int(path.stem.removeprefix("step-"))
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]
+
+
+def _cause(error: BaseException) -> str:
+    """The message of the operating system, where an error was raised while one of its own was handled."""
+    while not isinstance(error, OSError) and error.__context__ is not None:
+        error = error.__context__
+    return error.strerror or str(error) if isinstance(error, OSError) else _first_line(Exception(str(error)))
+
+
+def differences(theirs: Identity, ours: Identity) -> list[str]:
+    """`objective.powerset.tau was 0.1, is 0.01` for every value that differs."""
+    before, after = _flat(theirs), _flat(ours)
+    absent = "absent"
+    return [
+        f"  {key} was {before.get(key, absent)}, is {after.get(key, absent)}"
+        for key in sorted(before.keys() | after.keys())
+        if before.get(key, absent) != after.get(key, absent)
+    ]
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            found |= _flat(value, f"{prefix}{key}.")
+        else:
+            found[f"{prefix}{key}"] = list(value) if isinstance(value, tuple) else value
+    return found

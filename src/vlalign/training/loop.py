@@ -1,80 +1,59 @@
 """The training loop of one run: explicit, deterministic, resumable."""
 
 import contextlib
-import csv
-import io
 import logging
-import platform
-import subprocess
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import torch
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor, nn
 
-from vlalign.console import console
 from vlalign.data.shards import fingerprint
+from vlalign.data.transforms import normalise
 from vlalign.errors import VlalignError
-from vlalign.files import write_json, write_text
-from vlalign.models import DualEncoder, create, save
-from vlalign.models.towers import tower_config
-from vlalign.params import RunParams, digest
+from vlalign.models import DualEncoder, build
+from vlalign.models.vision import has_batch_norm
+from vlalign.params import RunParams, RuntimeParams
 from vlalign.training.batches import Batch, PairedSet, generator
-from vlalign.training.checkpoint import Checkpoint
+from vlalign.training.checkpoint import Checkpoints
 from vlalign.training.gradients import accumulate
+from vlalign.training.history import Row, Tracker, describe, peak_memory, progress_bar, start_trackers
+from vlalign.training.loading import Steps, load
 from vlalign.training.objective import Features, Objective
 from vlalign.training.optim import learning_rate, optimizer
 from vlalign.training.processes import Processes
+from vlalign.training.stopping import StoppedError, StopSignals
+from vlalign.training.validation import validate
 
 logger = logging.getLogger(__name__)
 
-TERMS = ("contrastive", "powerset", "cs", "cs_tokens")
-SPEED = ("pairs_per_second", "data_seconds")
-STATISTICS = ("positive_share", "score_sd", "caption_share", "cost")
-COLUMNS = ("step", "lr", "loss", *TERMS, *STATISTICS, "logit_scale", "grad_norm", *SPEED)
 # As in CLIP: the temperature never falls below 0.01.
 MAX_LOGIT_SCALE = 4.6052
+AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
+# A gradient that overflows even at this scale of the loss is not finite for another reason.
+MIN_LOSS_SCALE = 2.0**-10
 
 
 @dataclass(frozen=True)
 class Inputs:
-    """Where a run reads from; the annotations are needed by the powerset loss alone."""
+    """Where a run reads from; the annotations are needed by the powerset loss alone, `validation` by no loss."""
 
     split: Path
     phrases: Path | None = None
     regions: Path | None = None
+    validation: Path | None = None
 
     def hashes(self) -> dict[str, str]:
-        """SHA-256 of the manifests."""
+        """SHA-256 of the manifests that the weights depend on."""
         folders = {"split": self.split, "phrases": self.phrases, "regions": self.regions}
         return {name: fingerprint(path / "manifest.json")["sha256"] for name, path in folders.items() if path}
 
 
-def pretrain(config: dict[str, Any], *, seed: int, inputs: Inputs, output: Path, checkpoints: Path) -> None:
-    """Train the run of `config` (see `params.Run.config`) and write its folder.
-
-    Continues from the last checkpoint of the same params and data, with the same weights as an uninterrupted run.
-    Raises VlalignError when a term of the loss is not finite or an input is missing.
-    """
-    params = RunParams.model_validate(config["params"])
-    torch.use_deterministic_algorithms(True)
-    params_hash = digest([config["params"], tower_config(params.model.tower), seed, inputs.hashes()])
-    checkpoint = Checkpoint(checkpoints)
-    with checkpoint.lock():
-        trainer = Trainer(params, seed=seed, inputs=inputs)
-        state = checkpoint.load(params_hash=params_hash)
-        if state is not None:
-            trainer.restore(state)
-            logger.info("continuing %s, seed %d, at step %d", config["run"], seed, trainer.step)
-        trainer.train(checkpoint, params_hash=params_hash, title=f"{config['run']} seed {seed}")
-        save(trainer.encoder, output)
-        write_text(output / "history.csv", history_csv(trainer.history))
-        write_json(output / "run.json", {**config, "seed": seed, "params_hash": params_hash, **provenance()})
-        checkpoint.clear()
+class NotFiniteError(VlalignError):
+    """A term of the loss or its gradient is NaN or infinite."""
 
 
 class Model(nn.Module):
@@ -86,74 +65,170 @@ class Model(nn.Module):
 
     def forward(self, batch: Batch) -> Features:
         """What every pair contributes to the losses by itself."""
-        image, text = self.encoder(batch.images, batch.tokens)
+        image, text = self.encoder(normalise(batch.images, self.encoder), batch.tokens)
         return self.objective.features(image, text, self.encoder.logit_scale, batch)
 
 
-AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
-
-
 class Trainer:
-    """Model and optimiser of one run, and the rows of its history."""
+    """Model, optimiser and data of one run, and the rows of its history.
 
-    def __init__(self, params: RunParams, *, seed: int, inputs: Inputs, team: Processes | None = None) -> None:
+    Args:
+        team: the processes that share every batch; this one alone if left out.
+        runtime: how the run is watched and saved; see `params.RuntimeParams`.
+    """
+
+    def __init__(
+        self,
+        params: RunParams,
+        *,
+        seed: int,
+        inputs: Inputs,
+        team: Processes | None = None,
+        runtime: RuntimeParams | None = None,
+    ) -> None:
         self.params, self.seed, self.step = params, seed, 0
-        self.team = team or Processes()
-        self.history: list[dict[str, float]] = []
+        self.team, self.runtime = team or Processes(), runtime or RuntimeParams()
+        self.history: list[Row] = []
+        # On GPUs a few operations have no deterministic form; on CPUs all that are used here have one.
+        torch.use_deterministic_algorithms(True, warn_only=self.team.device.type != "cpu")
         torch.manual_seed(generator(seed, "weights").initial_seed())
-        self.encoder = create(tower_config(params.model.tower), pooling=params.model.pooling).train()
+        self.encoder = build(params.model).train()
         self.objective = Objective(params.objective, group=self.team.group)
         self.model = Model(self.encoder, self.objective).to(self.team.device)
+        if params.train.grad_checkpointing:
+            self.encoder.clip.set_grad_checkpointing()
+        if params.train.compile:
+            self.encoder.compile()
+        if has_batch_norm(self.encoder) and (params.train.accumulate > 1 or self.team.count > 1):
+            raise VlalignError(
+                "model.tower has batch normalisation, whose statistics are those of a part of the batch here: set "
+                "train.accumulate to 1 and train with one process, lock the tower, or choose one without it"
+            )
         self.parallel = self.team.parallel(self.model)
         self.optimizer = optimizer(self.encoder, self.objective, params.train)
         self.scaler = torch.GradScaler(self.team.device.type, enabled=params.train.autocast == "fp16")
-        powerset = params.objective.powerset
-        self.data = PairedSet(
+        self.data = self._training_set(inputs)
+        self.data.steps_per_epoch(params.train.batch_size)
+        self.validation = None
+        if inputs.validation and self.runtime.validate_every:
+            self.validation = PairedSet(inputs.validation, self.encoder)
+        self._batches: Iterator[Batch] | None = None
+
+    def _training_set(self, inputs: Inputs) -> PairedSet:
+        powerset = self.params.objective.powerset
+        if not powerset.weight:
+            return PairedSet(inputs.split, self.encoder)
+        if inputs.phrases is None or inputs.regions is None:
+            raise VlalignError("objective.powerset.weight is above 0: give --phrases and --regions")
+        return PairedSet(
             inputs.split,
             self.encoder,
-            phrases=inputs.phrases if powerset.weight else None,
-            regions=inputs.regions if powerset.weight else None,
+            phrases=inputs.phrases,
+            regions=inputs.regions,
             phrase_choice=powerset.phrases,
             region_choice=powerset.regions,
         )
-        if powerset.weight and (self.data.phrases is None or self.data.regions is None):
-            raise VlalignError("objective.powerset.weight is above 0: give --phrases and --regions")
 
     def state(self) -> dict[str, Any]:
-        """All that the next step depends on; the random state is a function of (seed, step)."""
+        """All that the next step depends on: order, captions, subsets, dropout and learning rate are functions of
+        (seed, step).
+        """
         return {
             "step": self.step,
             "encoder": self.encoder.state_dict(),
             "objective": self.objective.state_dict(),
             "optimizer": self.optimizer.state_dict(),
+            "scaler": self.scaler.state_dict(),
             "history": self.history,
+            "environment": self._environment(),
         }
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Continue after the step of `state`."""
+        """Continue after the step of `state`; warns where another environment may round otherwise."""
         self.encoder.load_state_dict(state["encoder"])
         self.objective.load_state_dict(state["objective"])
         self.optimizer.load_state_dict(state["optimizer"])
-        self.step, self.history = state["step"], state["history"]
+        self.scaler.load_state_dict(state["scaler"])
+        self.step, self.history, self._batches = state["step"], state["history"], None
+        for name, value in self._environment().items():
+            if state["environment"].get(name) != value:
+                before = state["environment"].get(name)
+                logger.warning("continues with %s %s, before: %s; equal up to rounding only", name, value, before)
 
-    def train(self, checkpoint: Checkpoint, *, params_hash: str, title: str) -> None:
-        """Take the remaining steps."""
-        train = self.params.train
-        with progress_bar() as bar:
-            task = bar.add_task(title, total=train.steps, completed=self.step, terms="")
-            while self.step < train.steps:
-                row = self.take_step()
-                bar.update(task, completed=self.step, terms=describe(row, train.batch_size))
-                if self._is_logged():
-                    self.history.append(row)
-                if self.step % train.checkpoint_every == 0 and self.step < train.steps:
-                    checkpoint.save({**self.state(), "params_hash": params_hash})
-                    logger.info("%s, step %d of %d: %s", title, self.step, train.steps, describe(row, train.batch_size))
+    def _environment(self) -> dict[str, Any]:
+        """What rounding depends on."""
+        device = self.team.device.type
+        return {"torch": str(torch.__version__), "processes": self.team.count, "device": device}
 
-    def take_step(self) -> dict[str, float]:
+    def train(
+        self,
+        checkpoints: Checkpoints,
+        *,
+        state: dict[str, Any] | None = None,
+        title: str,
+        tracking: Path | None = None,
+    ) -> None:
+        """Take the steps that remain, all of them without a state to continue from.
+
+        Raises NotFiniteError with the step, the term and where the state lies; StoppedError after a signal.
+        """
+        self._resume(state, checkpoints.directory, title)
+        first, steps = self.team.is_first, self.params.train.steps
+        trackers = start_trackers(self.runtime.trackers, tracking, self.history) if first else []
+        with StopSignals() as signals, progress_bar() as bar:
+            task = bar.add_task(title, total=steps, completed=self.step, terms="", visible=first)
+            while self.step < steps:
+                row = self._next_row(checkpoints, trackers)
+                told = describe(row, self.params.train.batch_size)
+                bar.update(task, completed=self.step, terms=told)
+                if first and self._is_saved():
+                    logger.info("%s, step %d of %d: %s", title, self.step, steps, told)
+                received = self.team.largest(signals.received or 0)
+                if received and self.step < steps:
+                    if first and not self._is_saved():
+                        checkpoints.save(self.state())
+                    raise StoppedError(
+                        received, f"{title} is saved at step {self.step} of {steps}; the same command continues it"
+                    )
+        for tracker in trackers:
+            tracker.close()
+
+    def _resume(self, state: dict[str, Any] | None, directory: Path, title: str) -> None:
+        if state is not None:
+            self.restore(state)
+            logger.info("continuing %s at step %d", title, self.step)
+        if self.team.largest(self.step) != self.step or self.team.largest(-self.step) != -self.step:
+            raise VlalignError(
+                f"the processes of {title} find different checkpoints; {directory} must lie on a disk that all of them "
+                "share"
+            )
+
+    def _next_row(self, checkpoints: Checkpoints, trackers: list[Tracker]) -> Row:
+        """Take a step, and do what is due after it."""
+        try:
+            row = self.take_step()
+        except NotFiniteError as error:
+            if not self.team.is_first:
+                raise
+            path = checkpoints.save_failed(self.state() | {"batch": self._batch.columns()})
+            raise NotFiniteError(f"{error}. Weights and batch of that step lie in {path}") from None
+        best = False
+        if self.validation and self._is_due(self.runtime.validate_every):
+            before = [_recall(old) for old in self.history if "val_loss" in old]
+            row |= validate(self.encoder, self.validation, team=self.team, batch_size=self.params.train.batch_size)
+            best = self.runtime.keep_best and _recall(row) > max(before, default=-1.0)
+        if "val_loss" in row or self._is_logged():
+            self.history.append(row)
+            for tracker in trackers:
+                tracker.log(row)
+        if self.team.is_first and (best or self._is_saved()):
+            checkpoints.save(self.state(), best=best)
+        return row
+
+    def take_step(self) -> Row:
         """One optimisation step; returns its row of the history."""
         train, started = self.params.train, time.perf_counter()
-        batch = self.data.batch(seed=self.seed, step=self.step, size=train.batch_size, share=self.team.share)
+        self._batch = self._load()
         loaded = time.perf_counter()
         rate = learning_rate(self.step, train)
         for group in self.optimizer.param_groups:
@@ -162,18 +237,13 @@ class Trainer:
         torch.manual_seed(generator(self.seed, "dropout", self.step, self.team.rank).initial_seed())
         self.optimizer.zero_grad(set_to_none=True)
         total, terms, features = accumulate(
-            batch.to(self.team.device).split(train.accumulate),
+            self._batch.to(self.team.device).split(train.accumulate),
             self._encode,
             self._loss,
             scaled=self.scaler.scale,
             unsynchronised=getattr(self.parallel, "no_sync", contextlib.nullcontext),
         )
-        self.scaler.unscale_(self.optimizer)
-        norm = nn.utils.clip_grad_norm_(self.encoder.parameters(), train.clip_norm)
-        self.scaler.step(self.optimizer)
-        self.scaler.update()
-        with torch.no_grad():
-            self.encoder.logit_scale.clamp_(0, MAX_LOGIT_SCALE)
+        norm = self._update()
         self.step += 1
         row = {"step": self.step, "lr": rate, "loss": total.item()}
         row |= {name: term.item() for name, term in terms.items()}
@@ -183,7 +253,19 @@ class Trainer:
         return row | {
             "pairs_per_second": train.batch_size / (time.perf_counter() - started),
             "data_seconds": loaded - started,
+            "memory_mib": peak_memory(self.team.device),
         }
+
+    def _load(self) -> Batch:
+        """This process's share of the batch of the next step."""
+        if self._batches is None:
+            train = self.params.train
+            steps = Steps(self.data, seed=self.seed, size=train.batch_size, share=self.team.share)
+            pinned = self.team.device.type == "cuda"
+            self._batches = iter(
+                load(steps, range(self.step, train.steps), workers=self.runtime.workers, pinned=pinned)
+            )
+        return next(self._batches)
 
     def _encode(self, part: Batch) -> Features:
         kind = self.params.train.autocast
@@ -192,61 +274,48 @@ class Trainer:
 
     def _loss(self, features: Features) -> tuple[Tensor, dict[str, Tensor]]:
         total, terms = self.objective(features, **self._drawn(self.step))
-        self._check_finite(terms)
+        for name, term in terms.items():
+            self._check_finite(f"the {name} term", term)
         return total, terms
+
+    def _update(self) -> Tensor:
+        """Change the weights by the gradient; returns its norm before clipping."""
+        self.scaler.unscale_(self.optimizer)
+        norm = nn.utils.clip_grad_norm_(self.encoder.parameters(), self.params.train.clip_norm)
+        # An overflow at a large scale of the loss is no mistake: the step is skipped and the scale halved.
+        if not self.scaler.is_enabled() or self.scaler.get_scale() < MIN_LOSS_SCALE:
+            self._check_finite("the norm of the gradient", norm)
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        with torch.no_grad():
+            self.encoder.logit_scale.clamp_(0, MAX_LOGIT_SCALE)
+        return norm
+
+    def _check_finite(self, name: str, value: Tensor) -> None:
+        if not torch.isfinite(value):
+            raise NotFiniteError(
+                f"{name} is {value.item()} at step {self.step}: lower train.learning_rate or the weight of the term"
+            )
 
     def _drawn(self, step: int) -> dict[str, Any]:
         """What the objective needs to know of a step: the same subsets in all processes, and how far training is."""
         progress = step / max(1, self.params.train.steps - 1)
         return {"generator": generator(self.seed, "subsets", step), "progress": progress}
 
+    def _is_due(self, every: int | None) -> bool:
+        """Every so many steps, and after the last."""
+        return every is not None and (self.step % every == 0 or self.step == self.params.train.steps)
+
     def _is_logged(self) -> bool:
-        """The first step, which shows where training starts, every so many, and the last."""
-        train = self.params.train
-        return self.step in (1, train.steps) or self.step % train.log_every == 0
+        """The first step too, which shows where training starts."""
+        return self.step == 1 or self._is_due(self.runtime.log_every)
 
-    def _check_finite(self, terms: dict[str, torch.Tensor]) -> None:
-        for name, term in terms.items():
-            if not torch.isfinite(term):
-                raise VlalignError(
-                    f"the {name} term is {term.item()} at step {self.step}: "
-                    "lower train.learning_rate or the weight of the term"
-                )
+    def _is_saved(self) -> bool:
+        """A finished run needs no checkpoint to resume from, but may keep one."""
+        kept = self.runtime.keep_every is not None and self.step % self.runtime.keep_every == 0
+        return kept or (self.step % self.runtime.checkpoint_every == 0 and self.step < self.params.train.steps)
 
 
-def describe(row: dict[str, float], batch_size: int) -> str:
-    """Loss, throughput and the share of the step that was spent on loading, of one row of the history."""
-    share = 100 * row["data_seconds"] * row["pairs_per_second"] / batch_size
-    return f"loss {row['loss']:.3f}, {row['pairs_per_second']:.0f} pairs/s, {share:.0f} % loading"
-
-
-def progress_bar() -> Progress:
-    """The bar of one run: step, loss, throughput, time left."""
-    name, terms = TextColumn("{task.description}"), TextColumn("{task.fields[terms]}")
-    columns = (name, BarColumn(), MofNCompleteColumn(), terms, TimeRemainingColumn())
-    return Progress(*columns, console=console, transient=True)
-
-
-def history_csv(history: list[dict[str, float]]) -> str:
-    """The rows as CSV; a term that is switched off leaves its cell empty."""
-    stream = io.StringIO()
-    writer = csv.DictWriter(stream, COLUMNS, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows({name: f"{value:.6g}" for name, value in row.items()} for row in history)
-    return stream.getvalue()
-
-
-def provenance() -> dict[str, Any]:
-    """Versions and commit, for run.json."""
-    packages = ("vlalign", "torch", "open_clip_torch", "timm", "stanza", "snakemake", "dvc")
-    return {
-        "versions": {"python": platform.python_version(), **{name: version(name) for name in packages}},
-        "git_commit": git_commit(),
-    }
-
-
-def git_commit() -> str | None:
-    """The commit of the folder that the code lies in, if it is a checkout."""
-    command = ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"]
-    result = subprocess.run(command, capture_output=True, text=True, check=False)
-    return result.stdout.strip() or None if result.returncode == 0 else None
+def _recall(row: Row) -> float:
+    """What the best checkpoint is chosen by."""
+    return (row["val_i2t_r1"] + row["val_t2i_r1"]) / 2

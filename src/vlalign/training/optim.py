@@ -9,17 +9,22 @@ from vlalign.params import TrainParams
 
 # A temperature is one number on a logarithmic scale: at the rate of the weights it would hardly move in a short run.
 TEMPERATURE_RATE = 10.0
+# In the names of open_clip's, timm's and Hugging Face's parameters.
+EMBEDDINGS = ("embedding", "pos_embed", "cls_token", "reg_token")
 
 
 def optimizer(towers: nn.Module, objective: nn.Module, params: TrainParams) -> torch.optim.AdamW:
-    """Weight decay on matrices alone: gains, biases, temperatures and embeddings are left out, as in open_clip.
+    """Weight decay on matrices alone: gains, biases, temperatures and embeddings are left out. Locked parameters are in
+    no group.
 
     Every group has a `scale`: its learning rate as a multiple of the schedule's.
     """
     decayed: list[nn.Parameter] = []
     free: list[nn.Parameter] = []
     for name, parameter in towers.named_parameters():
-        matrix = parameter.ndim >= 2 and "embedding" not in name
+        if not parameter.requires_grad:
+            continue
+        matrix = parameter.ndim >= 2 and not any(part in name for part in EMBEDDINGS)
         (decayed if matrix else free).append(parameter)
     groups = [
         {"params": decayed, "weight_decay": params.weight_decay, "scale": 1.0},

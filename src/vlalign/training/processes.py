@@ -2,9 +2,11 @@
 
 import contextlib
 import os
-from collections.abc import Iterator
+import sys
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import NoReturn
 
 import torch
 import torch.distributed as dist
@@ -13,6 +15,8 @@ from torch.nn.parallel import DistributedDataParallel
 
 from vlalign.objectives.distributed import Group
 
+# torchrun tells each process which one it is.
+RANK, COUNT, LOCAL_RANK = "RANK", "WORLD_SIZE", "LOCAL_RANK"
 # Longer than the slowest step of which rank 0 alone does a part, such as a checkpoint on a network disk.
 PATIENCE = timedelta(minutes=30)
 CPU = torch.device("cpu")
@@ -43,23 +47,43 @@ class Processes:
         devices = [self.device.index] if self.device.type == "cuda" else None
         return DistributedDataParallel(model, device_ids=devices, process_group=self.group)
 
-    def agree(self, flag: bool) -> bool:
-        """Whether the flag is set in any process, so that all of them stop at the same step."""
+    def largest(self, number: int) -> int:
+        """The largest of the processes' numbers, so that all of them do the same."""
         if self.group is None:
-            return flag
-        found = torch.tensor(float(flag), device=self.device)
+            return number
+        found = torch.tensor(number, device=self.device)
         dist.all_reduce(found, dist.ReduceOp.MAX, self.group)
-        return bool(found)
+        return int(found)
+
+    def wait(self) -> None:
+        """Until every process has come here."""
+        if self.group is not None:
+            dist.barrier(self.group)
+
+
+def is_one_of_several() -> bool:
+    """Whether torchrun has started this process."""
+    return COUNT in os.environ
+
+
+def start(count: int, arguments: Sequence[str]) -> NoReturn:
+    """Become torchrun with so many processes on this machine, each of which runs `vlalign` with these arguments."""
+    # OMP_NUM_THREADS says to torchrun that the number of threads is chosen; every process sets its own.
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={count}", "-m", "vlalign"]
+    os.execv(sys.executable, [sys.executable, *launcher, *arguments])
 
 
 @contextlib.contextmanager
 def processes() -> Iterator[Processes]:
     """Join the others, if torchrun has started this process (RANK, WORLD_SIZE, LOCAL_RANK)."""
     cuda = torch.cuda.is_available()
-    device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0"))) if cuda else CPU
+    device = torch.device("cuda", int(os.environ.get(LOCAL_RANK, "0"))) if cuda else CPU
     if cuda:
         torch.cuda.set_device(device)
-    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        # What cuBLAS needs in order to be deterministic.
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    if int(os.environ.get(COUNT, "1")) == 1:
         yield Processes(device=device)
         return
     dist.init_process_group("nccl" if cuda else "gloo", timeout=PATIENCE)

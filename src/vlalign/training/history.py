@@ -1,0 +1,134 @@
+"""What a run tells while it trains: a row for every logged step, as CSV, in a progress bar and in trackers."""
+
+import csv
+import io
+import logging
+import resource
+import shutil
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Protocol
+
+import torch
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from vlalign.console import console
+from vlalign.errors import VlalignError
+
+logger = logging.getLogger(__name__)
+
+Row = dict[str, float]
+
+TERMS = ("contrastive", "powerset", "cs", "cs_tokens")
+STATISTICS = ("positive_share", "score_sd", "caption_share", "cost")
+VALIDATION = ("val_loss", "val_i2t_r1", "val_t2i_r1")
+# These differ from run to run; every other column is the same for the same params and seed.
+MEASURED = ("pairs_per_second", "data_seconds", "memory_mib")
+COLUMNS = ("step", "lr", "loss", *TERMS, *STATISTICS, "logit_scale", "grad_norm", *VALIDATION, *MEASURED)
+
+
+def history_csv(history: Sequence[Row]) -> str:
+    """The rows as CSV; a term that is switched off leaves its cell empty."""
+    stream = io.StringIO()
+    writer = csv.DictWriter(stream, COLUMNS, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows({name: f"{value:.6g}" for name, value in row.items()} for row in history)
+    return stream.getvalue()
+
+
+def describe(row: Row, batch_size: int) -> str:
+    """Loss with its terms, throughput, the share of the step that was spent on loading, and memory, of one row."""
+    terms = ", ".join(f"{name} {row[name]:.3f}" for name in TERMS if name in row)
+    share = 100 * row["data_seconds"] * row["pairs_per_second"] / batch_size
+    speed = f"{row['pairs_per_second']:.0f} pairs/s, {share:.0f} % loading, {row['memory_mib'] / 1024:.1f} GiB"
+    recall = f"; validation R@1 {row['val_i2t_r1']:.1f}" if "val_i2t_r1" in row else ""
+    return f"loss {row['loss']:.3f} ({terms}), {speed}{recall}"
+
+
+def progress_bar() -> Progress:
+    """The bar of one run: step, loss and its terms, throughput, memory, time left."""
+    name, terms = TextColumn("{task.description}"), TextColumn("{task.fields[terms]}")
+    columns = (name, BarColumn(bar_width=16), MofNCompleteColumn(), terms, TimeRemainingColumn())
+    return Progress(*columns, console=console, transient=True)
+
+
+def peak_memory(device: torch.device) -> float:
+    """MiB: on a GPU the most that tensors took, otherwise the most that the process took."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 2**20
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+class Tracker(Protocol):
+    """Where rows go besides history.csv."""
+
+    def log(self, row: Row) -> None:
+        """Every number of the row, at its step."""
+
+    def close(self) -> None:
+        """No more rows come."""
+
+
+class DvcLive:
+    """Files that `dvc plots` and the DVC extension of VS Code read."""
+
+    def __init__(self, folder: Path) -> None:
+        from dvclive import Live
+
+        self.live = Live(str(folder), save_dvc_exp=False, dvcyaml=None, report=None, monitor_system=False)
+
+    def log(self, row: Row) -> None:
+        """See Tracker."""
+        self.live.step = int(row["step"])
+        for name, value in row.items():
+            self.live.log_metric(name, value)
+        self.live.make_summary()
+
+    def close(self) -> None:
+        """See Tracker."""
+        self.live.end()
+
+
+class TensorBoard:
+    """An event file."""
+
+    def __init__(self, folder: Path) -> None:
+        from torch.utils.tensorboard import SummaryWriter
+
+        self.writer = SummaryWriter(str(folder))
+
+    def log(self, row: Row) -> None:
+        """See Tracker."""
+        for name, value in row.items():
+            self.writer.add_scalar(name, value, int(row["step"]))
+        self.writer.flush()
+
+    def close(self) -> None:
+        """See Tracker."""
+        self.writer.close()
+
+
+TRACKERS: dict[str, Callable[[Path], Tracker]] = {"dvclive": DvcLive, "tensorboard": TensorBoard}
+
+
+def start_trackers(names: Sequence[str], folder: Path | None, history: Sequence[Row]) -> list[Tracker]:
+    """Trackers that know the history so far: one that was cut or ran on after the last checkpoint is written anew.
+
+    Raises VlalignError when a package is missing or there is no folder for them.
+    """
+    if names and folder is None:
+        raise VlalignError("runtime.trackers: give the folder that they shall write to (--tracking)")
+    found = []
+    for name in names:
+        assert folder is not None
+        shutil.rmtree(folder / name, ignore_errors=True)
+        try:
+            tracker = TRACKERS[name](folder / name)
+        except ImportError as error:
+            raise VlalignError(
+                f"runtime.trackers: {name} cannot be imported ({error}); pip install 'vlalign[tracking]'"
+            ) from None
+        for row in history:
+            tracker.log(row)
+        found.append(tracker)
+    return found

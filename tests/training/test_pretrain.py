@@ -1,0 +1,300 @@
+import json
+import multiprocessing
+import os
+import resource
+import signal
+import time
+
+import pytest
+import torch
+
+from conftest import history, same
+from vlalign.errors import VlalignError
+from vlalign.models import load
+from vlalign.params import RunParams, RuntimeParams
+from vlalign.training import history as columns
+from vlalign.training import loop
+from vlalign.training.pretrain import Places, pretrain
+from vlalign.training.stopping import StoppedError
+
+
+class KilledError(Exception):
+    """Stands for the end of the process."""
+
+
+def stop_before(monkeypatch, step, end):
+    """Make a run end where it would take the step after `step`."""
+    take = loop.Trainer.take_step
+
+    def ended(trainer):
+        if trainer.step == step:
+            end()
+        return take(trainer)
+
+    monkeypatch.setattr(loop.Trainer, "take_step", ended)
+    return lambda: monkeypatch.setattr(loop.Trainer, "take_step", take)
+
+
+def killed():
+    raise KilledError
+
+
+def test_same_seed_same_weights(train, config, inputs, tmp_path):
+    first, second = (train(config(), inputs, tmp_path, output=name) for name in ("a", "b"))
+    other = train(config(), inputs, tmp_path, seed=1, output="c")
+    assert same(first, second)
+    assert not same(first, other)
+
+
+@pytest.mark.parametrize("last_step", [2, 3, 5, 7])
+@pytest.mark.parametrize("train_params", [{}, {"accumulate": 2, "autocast": "bf16"}], ids=["plain", "parts"])
+def test_a_resumed_run_equals_an_uninterrupted_one(
+    train, config, inputs, tmp_path, monkeypatch, caplog, last_step, train_params
+):
+    caplog.set_level("INFO")
+    whole = train(config(**train_params), inputs, tmp_path / "whole")
+    undo = stop_before(monkeypatch, last_step, killed)
+    with pytest.raises(KilledError):
+        train(config(**train_params), inputs, tmp_path / "killed")
+    undo()
+    assert not (tmp_path / "killed" / "run").exists()
+    resumed = train(config(**train_params), inputs, tmp_path / "killed")
+    assert same(whole, resumed)
+    assert (f"continuing test seed 0 at step {last_step // 3 * 3}" in caplog.text) == (last_step >= 3)
+    histories = [history(tmp_path / name / "run") for name in ("whole", "killed")]
+    assert histories[0] == histories[1]
+    assert [path.name for path in (tmp_path / "killed" / "checkpoints").iterdir()] == ["lock"]
+
+
+def test_loading_ahead_changes_nothing(train, config, inputs, tmp_path, monkeypatch, caplog):
+    caplog.set_level("INFO")
+    whole = train(config(), inputs, tmp_path / "whole")
+    undo = stop_before(monkeypatch, 5, killed)
+    with pytest.raises(KilledError):
+        train(config(), inputs, tmp_path / "ahead", workers=2)
+    undo()
+    assert same(whole, train(config(), inputs, tmp_path / "ahead", workers=2))
+    assert "continuing test seed 0 at step 3" in caplog.text
+
+
+def test_watching_a_run_changes_no_weights(train, config, inputs, tmp_path):
+    plain = train(config(), inputs, tmp_path / "plain", validate_every=None, log_every=100)
+    watched = train(
+        config(), inputs, tmp_path / "watched", validate_every=1, log_every=1, trackers=("dvclive", "tensorboard")
+    )
+    assert same(plain, watched)
+
+
+def test_a_run_writes_what_the_workflow_declares(train, config, inputs, tmp_path):
+    train(config(), inputs, tmp_path, seed=3)
+    folder = tmp_path / "run"
+    names = {"model.safetensors", "open_clip_config.json", "history.csv", "run.json"}
+    assert {path.name for path in folder.iterdir()} == names
+    rows = history(folder)
+    assert [row["step"] for row in rows] == ["1", "2", "4", "5", "6", "8"]
+    assert all(row[name] for row in rows for name in ("powerset", "cs", "contrastive"))
+    assert all(bool(row["score_sd"]) == (row["step"] != "5") for row in rows)
+    assert [row["step"] for row in rows if row["val_i2t_r1"]] == ["5", "8"]
+    run = json.loads((folder / "run.json").read_text())
+    assert run["seed"] == 3
+    assert run["params"]["objective"]["cs"]["weight"] == 0.1
+    assert load(folder).grid == (4, 4)
+
+
+def test_terms_that_are_off_leave_their_cells_empty(train, config, inputs, tmp_path):
+    plain = config()
+    plain["params"]["objective"] = {}
+    train(plain, loop.Inputs(inputs.split), tmp_path)
+    assert {(row["powerset"], row["cs"]) for row in history(tmp_path / "run")} == {("", "")}
+
+
+def test_powerset_without_annotations_is_an_error(train, config, inputs, tmp_path):
+    with pytest.raises(VlalignError, match="--phrases and --regions"):
+        train(config(), loop.Inputs(inputs.split), tmp_path)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_batch_larger_than_the_split(train, config, inputs, tmp_path, workers):
+    with pytest.raises(VlalignError, match=r"^train\.batch_size is 64"):
+        train(config(batch_size=64), inputs, tmp_path, workers=workers)
+
+
+def test_a_missing_shard_is_named(train, config, inputs, tmp_path):
+    split = tmp_path / "split"
+    split.mkdir()
+    for path in inputs.split.iterdir():
+        (split / path.name).write_bytes(path.read_bytes())
+    (split / "000003.tar").unlink()
+    with pytest.raises(VlalignError, match=r"000003\.tar is named in the manifest beside it but missing"):
+        train(config(), loop.Inputs(split, inputs.phrases, inputs.regions), tmp_path)
+
+
+def test_other_params_or_data_are_refused_by_name(train, config, inputs, tmp_path, monkeypatch):
+    undo = stop_before(monkeypatch, 4, killed)
+    with pytest.raises(KilledError):
+        train(config(), inputs, tmp_path)
+    undo()
+    other = config(learning_rate=0.5)
+    other["params"]["objective"]["cs"]["weight"] = 0.2
+    with pytest.raises(VlalignError) as refused:
+        train(other, inputs, tmp_path)
+    message = str(refused.value)
+    assert "step-00000003.pt belongs to a run with other params or data" in message
+    assert "params.objective.cs.weight was 0.1, is 0.2" in message
+    assert "params.train.learning_rate was absent, is 0.5" in message
+    assert f"delete {tmp_path / 'checkpoints'}" in message
+    with pytest.raises(VlalignError, match="seed was 0, is 1"):
+        train(config(), inputs, tmp_path, seed=1)
+    unphrased = loop.Inputs(inputs.split, inputs.phrases, inputs.phrases)
+    with pytest.raises(VlalignError, match=r"inputs\.regions was \w+, is \w+"):
+        train(config(), unphrased, tmp_path)
+
+
+def test_a_corrupt_newest_checkpoint_falls_back_to_the_one_before(train, config, inputs, tmp_path, monkeypatch, caplog):
+    whole = train(config(), inputs, tmp_path / "whole")
+    undo = stop_before(monkeypatch, 7, killed)
+    with pytest.raises(KilledError):
+        train(config(), inputs, tmp_path)
+    undo()
+    newest = tmp_path / "checkpoints" / "step-00000006.pt"
+    newest.write_bytes(newest.read_bytes()[:-5000])
+    caplog.set_level("INFO")
+    assert same(whole, train(config(), inputs, tmp_path))
+    assert "step-00000006.pt cannot be read" in caplog.text
+    assert "continuing test seed 0 at step 3" in caplog.text
+
+
+def test_checkpoints_that_are_all_corrupt_start_again(train, config, inputs, tmp_path, caplog):
+    whole = train(config(), inputs, tmp_path / "whole")
+    (tmp_path / "checkpoints").mkdir()
+    (tmp_path / "checkpoints" / "step-00000006.pt").write_bytes(b"half a file")
+    assert same(whole, train(config(), inputs, tmp_path))
+    assert "cannot be read" in caplog.text
+
+
+def test_a_term_that_is_not_finite_stops_the_run_with_its_state(train, config, inputs, tmp_path, monkeypatch):
+    whole = train(config(), inputs, tmp_path / "whole")
+    plain, calls = torch.Tensor.sum, []
+
+    def nan_at_step_4(*arguments, **options):
+        calls.append(1)
+        return torch.tensor(float("nan")) if len(calls) == 5 else plain(torch.zeros(1, requires_grad=True))
+
+    monkeypatch.setattr("vlalign.training.objective.cs_divergence", nan_at_step_4)
+    with pytest.raises(VlalignError, match=r"the cs term is nan at step 4: .*failed-step-00000004\.pt"):
+        train(config(), inputs, tmp_path)
+    state = torch.load(tmp_path / "checkpoints" / "failed-step-00000004.pt", weights_only=True)
+    assert state["step"] == 4
+    assert state["batch"]["images"].shape == (8, 3, 32, 32)
+    assert set(state["encoder"]) >= {f"clip.{name}" for name in whole}
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_gradient_that_is_not_finite_stops_the_run(train, config, inputs, tmp_path, monkeypatch):
+    monkeypatch.setattr("vlalign.training.loop.nn.utils.clip_grad_norm_", lambda *_: torch.tensor(float("inf")))
+    with pytest.raises(VlalignError, match="the norm of the gradient is inf at step 0"):
+        train(config(), inputs, tmp_path)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_saves_before_the_run_leaves(train, config, inputs, tmp_path, monkeypatch, number):
+    whole = train(config(), inputs, tmp_path / "whole")
+    handler = signal.getsignal(number)
+    undo = stop_before(monkeypatch, 4, lambda: os.kill(os.getpid(), number))
+    with pytest.raises(StoppedError, match=rf"stopped by {number.name}: test seed 0 is saved at step 5 of 8") as stop:
+        train(config(), inputs, tmp_path)
+    undo()
+    assert stop.value.exit_code == 128 + number
+    assert signal.getsignal(number) == handler
+    state = torch.load(tmp_path / "checkpoints" / "step-00000005.pt", weights_only=True)
+    assert state["step"] == 5
+    assert same(whole, train(config(), inputs, tmp_path))
+
+
+def test_a_full_disk_loses_nothing(config, inputs, tmp_path):
+    """The limit of the size of a file stands for that of the disk: the same writes fail in the same place."""
+    context = multiprocessing.get_context("spawn")
+    answers = context.Queue()
+    process = context.Process(target=fill_disk, args=(config(), inputs, tmp_path, answers))
+    process.start()
+    message = answers.get(timeout=120)
+    process.join()
+    assert "step-00000006.pt cannot be written" in message
+    assert "File too large" in message
+    assert sorted(path.name for path in (tmp_path / "checkpoints").iterdir()) == ["lock", "step-00000003.pt"]
+
+
+def fill_disk(config, inputs, folder, answers):
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    torch.set_num_threads(1)
+    save = loop.Checkpoints.save
+
+    def limited(checkpoints, state, **options):
+        if state["step"] == 6:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, resource.RLIM_INFINITY))
+        save(checkpoints, state, **options)
+
+    loop.Checkpoints.save = limited
+    places = Places(folder / "run", folder / "checkpoints")
+    try:
+        pretrain(config, seed=0, inputs=inputs, places=places, runtime=RuntimeParams(checkpoint_every=3))
+    except VlalignError as error:
+        answers.put(str(error))
+    else:
+        answers.put("no error")
+
+
+def test_who_waited_for_the_lock_does_not_train_again(config, inputs, tmp_path):
+    context = multiprocessing.get_context("spawn")
+    processes = [context.Process(target=train_slowly, args=(config(), inputs, tmp_path)) for _ in range(2)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+    assert [process.exitcode for process in processes] == [0, 0]
+    assert len((tmp_path / "trained").read_text()) == 1
+
+
+def train_slowly(config, inputs, folder):
+    torch.set_num_threads(1)
+    train = loop.Trainer.train
+
+    def counted(trainer, *arguments, **options):
+        with open(folder / "trained", "a") as stream:
+            stream.write("x")
+        time.sleep(4)  # the other one has come to the lock by then
+        train(trainer, *arguments, **options)
+
+    loop.Trainer.train = counted
+    pretrain(config, seed=0, inputs=inputs, places=Places(folder / "run", folder / "checkpoints"))
+
+
+def test_trackers_hold_every_row_once_after_a_resumed_run(train, config, inputs, tmp_path, monkeypatch):
+    trackers = ("dvclive", "tensorboard")
+    undo = stop_before(monkeypatch, 7, killed)
+    with pytest.raises(KilledError):
+        train(config(), inputs, tmp_path, trackers=trackers)
+    undo()
+    train(config(), inputs, tmp_path, trackers=trackers)
+    steps = [row["step"] for row in history(tmp_path / "run")]
+    lines = (tmp_path / "tracking/dvclive/plots/metrics/loss.tsv").read_text().splitlines()
+    assert [line.split("\t")[0] for line in lines[1:]] == steps
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    events = EventAccumulator(str(tmp_path / "tracking/tensorboard"))
+    events.Reload()
+    assert [str(event.step) for event in events.Scalars("loss")] == steps
+
+
+def test_a_tracker_that_is_not_installed_is_named(train, config, inputs, tmp_path, monkeypatch):
+    monkeypatch.setitem(columns.TRACKERS, "dvclive", lambda folder: exec("import a_package_that_is_not_there"))
+    with pytest.raises(VlalignError, match=r"dvclive cannot be imported .*vlalign\[tracking\]"):
+        train(config(), inputs, tmp_path, trackers=("dvclive",))
+
+
+def test_batch_norm_is_refused_where_its_statistics_would_differ(inputs, config):
+    params = config(accumulate=2)["params"]
+    vision = {"image_size": 32, "layers": [1, 1, 1, 1], "width": 8, "head_width": 8}
+    params["model"] = {"tower": {**params["model"]["tower"], "vision_cfg": vision}}
+    with pytest.raises(VlalignError, match="batch normalisation"):
+        loop.Trainer(RunParams.model_validate(params), seed=0, inputs=inputs)
