@@ -1,3 +1,15 @@
 """Fine-grained and distributional vision-language alignment: PowerCLIP and CS-Aligner in one workflow."""
 
+from typing import Any
+
 __version__ = "0.1.0"
+__all__ = ["load"]
+
+
+def __getattr__(name: str) -> Any:
+    """`load`, when it is asked for: importing the package alone takes no time."""
+    if name == "load":
+        from vlalign.models import load
+
+        return load
+    raise AttributeError(f"module 'vlalign' has no attribute '{name}'")

@@ -5,6 +5,7 @@ Commands import what they need when they run, so that `--help` answers at once.
 
 import json
 import logging
+import os
 import sys
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
@@ -33,15 +34,19 @@ Split = Annotated[Path, typer.Option(help="Folder of shards with its manifest.js
 
 def main() -> None:
     """Run a command; mistakes that the user can mend end with one message and exit code 1."""
+    # Of the processes that torchrun starts, the first one talks; the others, when something is wrong with them alone.
+    first = os.environ.get("RANK", "0") == "0"
     logging.basicConfig(
-        level=logging.INFO,
+        level=logging.INFO if first else logging.ERROR,
         format="%(message)s",
         handlers=[RichHandler(console=console, show_path=False, show_time=False)],
     )
     try:
         app()
     except VlalignError as error:
-        _fail(str(error), code=error.exit_code)
+        if error.exit_code == 1 or first:
+            _fail(str(error), code=error.exit_code)
+        sys.exit(error.exit_code)
     except ValidationError as error:
         _fail(f"--config is not valid:\n{parameters.describe(error)}")
 
@@ -162,10 +167,11 @@ def evaluate(
     output: Output,
     threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 1,
 ) -> None:
-    """Measure one run: one JSON file for each benchmark."""
+    """Measure one run: one JSON file for each benchmark, and the model card in the run's folder."""
     import torch
 
     from vlalign.evaluation.run import evaluate
+    from vlalign.reporting.card import write_card
 
     torch.set_num_threads(threads)
     settings = parameters.EvaluationParams.model_validate(_config(config))
@@ -178,6 +184,7 @@ def evaluate(
         benchmarks=settings.benchmarks,
         batch_size=settings.batch_size,
     )
+    write_card(run)
 
 
 @app.command()
@@ -264,6 +271,26 @@ def report(
         baseline=settings.baseline,
         control=settings.control,
     )
+
+
+@app.command()
+def push(
+    run: Annotated[Path, typer.Argument(help="Folder of a trained and evaluated run.")],
+    repository: Annotated[str, typer.Argument(help="Such as user/name; made if it does not exist.")],
+    private: Annotated[bool, typer.Option(help="Make it a private one.")] = False,
+) -> None:
+    """Upload a run with its model card to the Hugging Face hub, where open_clip's `hf-hub:` finds it.
+
+    Log in with `hf auth login` first.
+    """
+    from huggingface_hub.errors import HfHubHTTPError, LocalTokenNotFoundError
+
+    from vlalign.models.export import push
+
+    try:
+        print(push(run, repository, private=private))
+    except (HfHubHTTPError, LocalTokenNotFoundError, OSError) as error:
+        raise VlalignError(f"{repository} cannot be written ({error}); `hf auth login` logs in") from None
 
 
 @app.command()

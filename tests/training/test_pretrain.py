@@ -7,8 +7,8 @@ import time
 
 import pytest
 import torch
+from training_runs import history, same, train_below
 
-from conftest import history, same
 from vlalign.errors import VlalignError
 from vlalign.models import load
 from vlalign.params import RunParams, RuntimeParams
@@ -39,9 +39,9 @@ def killed():
     raise KilledError
 
 
-def test_same_seed_same_weights(train, config, inputs, tmp_path):
-    first, second = (train(config(), inputs, tmp_path, output=name) for name in ("a", "b"))
-    other = train(config(), inputs, tmp_path, seed=1, output="c")
+def test_same_seed_same_weights(config, inputs, tmp_path):
+    first, second = (train_below(tmp_path, config(), inputs, output=name) for name in ("a", "b"))
+    other = train_below(tmp_path, config(), inputs, seed=1, output="c")
     assert same(first, second)
     assert not same(first, other)
 
@@ -49,16 +49,16 @@ def test_same_seed_same_weights(train, config, inputs, tmp_path):
 @pytest.mark.parametrize("last_step", [2, 3, 5, 7])
 @pytest.mark.parametrize("train_params", [{}, {"accumulate": 2, "autocast": "bf16"}], ids=["plain", "parts"])
 def test_a_resumed_run_equals_an_uninterrupted_one(
-    train, config, inputs, tmp_path, monkeypatch, caplog, last_step, train_params
+    config, inputs, tmp_path, monkeypatch, caplog, last_step, train_params
 ):
     caplog.set_level("INFO")
-    whole = train(config(**train_params), inputs, tmp_path / "whole")
+    whole = train_below(tmp_path / "whole", config(**train_params), inputs)
     undo = stop_before(monkeypatch, last_step, killed)
     with pytest.raises(KilledError):
-        train(config(**train_params), inputs, tmp_path / "killed")
+        train_below(tmp_path / "killed", config(**train_params), inputs)
     undo()
     assert not (tmp_path / "killed" / "run").exists()
-    resumed = train(config(**train_params), inputs, tmp_path / "killed")
+    resumed = train_below(tmp_path / "killed", config(**train_params), inputs)
     assert same(whole, resumed)
     assert (f"continuing test seed 0 at step {last_step // 3 * 3}" in caplog.text) == (last_step >= 3)
     histories = [history(tmp_path / name / "run") for name in ("whole", "killed")]
@@ -66,27 +66,26 @@ def test_a_resumed_run_equals_an_uninterrupted_one(
     assert [path.name for path in (tmp_path / "killed" / "checkpoints").iterdir()] == ["lock"]
 
 
-def test_loading_ahead_changes_nothing(train, config, inputs, tmp_path, monkeypatch, caplog):
+def test_loading_ahead_changes_nothing(config, inputs, tmp_path, monkeypatch, caplog):
     caplog.set_level("INFO")
-    whole = train(config(), inputs, tmp_path / "whole")
+    whole = train_below(tmp_path / "whole", config(), inputs)
     undo = stop_before(monkeypatch, 5, killed)
     with pytest.raises(KilledError):
-        train(config(), inputs, tmp_path / "ahead", workers=2)
+        train_below(tmp_path / "ahead", config(), inputs, workers=2)
     undo()
-    assert same(whole, train(config(), inputs, tmp_path / "ahead", workers=2))
+    assert same(whole, train_below(tmp_path / "ahead", config(), inputs, workers=2))
     assert "continuing test seed 0 at step 3" in caplog.text
 
 
-def test_watching_a_run_changes_no_weights(train, config, inputs, tmp_path):
-    plain = train(config(), inputs, tmp_path / "plain", validate_every=None, log_every=100)
-    watched = train(
-        config(), inputs, tmp_path / "watched", validate_every=1, log_every=1, trackers=("dvclive", "tensorboard")
-    )
+def test_watching_a_run_changes_no_weights(config, inputs, tmp_path):
+    plain = train_below(tmp_path / "plain", config(), inputs, validate_every=None, log_every=100)
+    everything = {"validate_every": 1, "log_every": 1, "trackers": ("dvclive", "tensorboard"), "keep_best": True}
+    watched = train_below(tmp_path / "watched", config(), inputs, **everything)
     assert same(plain, watched)
 
 
-def test_a_run_writes_what_the_workflow_declares(train, config, inputs, tmp_path):
-    train(config(), inputs, tmp_path, seed=3)
+def test_a_run_writes_what_the_workflow_declares(config, inputs, tmp_path):
+    train_below(tmp_path, config(), inputs, seed=3)
     folder = tmp_path / "run"
     names = {"model.safetensors", "open_clip_config.json", "history.csv", "run.json"}
     assert {path.name for path in folder.iterdir()} == names
@@ -101,79 +100,79 @@ def test_a_run_writes_what_the_workflow_declares(train, config, inputs, tmp_path
     assert load(folder).grid == (4, 4)
 
 
-def test_terms_that_are_off_leave_their_cells_empty(train, config, inputs, tmp_path):
+def test_terms_that_are_off_leave_their_cells_empty(config, inputs, tmp_path):
     plain = config()
     plain["params"]["objective"] = {}
-    train(plain, loop.Inputs(inputs.split), tmp_path)
+    train_below(tmp_path, plain, loop.Inputs(inputs.split))
     assert {(row["powerset"], row["cs"]) for row in history(tmp_path / "run")} == {("", "")}
 
 
-def test_powerset_without_annotations_is_an_error(train, config, inputs, tmp_path):
+def test_powerset_without_annotations_is_an_error(config, inputs, tmp_path):
     with pytest.raises(VlalignError, match="--phrases and --regions"):
-        train(config(), loop.Inputs(inputs.split), tmp_path)
+        train_below(tmp_path, config(), loop.Inputs(inputs.split))
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_batch_larger_than_the_split(train, config, inputs, tmp_path, workers):
+def test_batch_larger_than_the_split(config, inputs, tmp_path, workers):
     with pytest.raises(VlalignError, match=r"^train\.batch_size is 64"):
-        train(config(batch_size=64), inputs, tmp_path, workers=workers)
+        train_below(tmp_path, config(batch_size=64), inputs, workers=workers)
 
 
-def test_a_missing_shard_is_named(train, config, inputs, tmp_path):
+def test_a_missing_shard_is_named(config, inputs, tmp_path):
     split = tmp_path / "split"
     split.mkdir()
     for path in inputs.split.iterdir():
         (split / path.name).write_bytes(path.read_bytes())
     (split / "000003.tar").unlink()
     with pytest.raises(VlalignError, match=r"000003\.tar is named in the manifest beside it but missing"):
-        train(config(), loop.Inputs(split, inputs.phrases, inputs.regions), tmp_path)
+        train_below(tmp_path, config(), loop.Inputs(split, inputs.phrases, inputs.regions))
 
 
-def test_other_params_or_data_are_refused_by_name(train, config, inputs, tmp_path, monkeypatch):
+def test_other_params_or_data_are_refused_by_name(config, inputs, tmp_path, monkeypatch):
     undo = stop_before(monkeypatch, 4, killed)
     with pytest.raises(KilledError):
-        train(config(), inputs, tmp_path)
+        train_below(tmp_path, config(), inputs)
     undo()
     other = config(learning_rate=0.5)
     other["params"]["objective"]["cs"]["weight"] = 0.2
     with pytest.raises(VlalignError) as refused:
-        train(other, inputs, tmp_path)
+        train_below(tmp_path, other, inputs)
     message = str(refused.value)
     assert "step-00000003.pt belongs to a run with other params or data" in message
     assert "params.objective.cs.weight was 0.1, is 0.2" in message
     assert "params.train.learning_rate was absent, is 0.5" in message
     assert f"delete {tmp_path / 'checkpoints'}" in message
     with pytest.raises(VlalignError, match="seed was 0, is 1"):
-        train(config(), inputs, tmp_path, seed=1)
+        train_below(tmp_path, config(), inputs, seed=1)
     unphrased = loop.Inputs(inputs.split, inputs.phrases, inputs.phrases)
     with pytest.raises(VlalignError, match=r"inputs\.regions was \w+, is \w+"):
-        train(config(), unphrased, tmp_path)
+        train_below(tmp_path, config(), unphrased)
 
 
-def test_a_corrupt_newest_checkpoint_falls_back_to_the_one_before(train, config, inputs, tmp_path, monkeypatch, caplog):
-    whole = train(config(), inputs, tmp_path / "whole")
+def test_a_corrupt_newest_checkpoint_falls_back_to_the_one_before(config, inputs, tmp_path, monkeypatch, caplog):
+    whole = train_below(tmp_path / "whole", config(), inputs)
     undo = stop_before(monkeypatch, 7, killed)
     with pytest.raises(KilledError):
-        train(config(), inputs, tmp_path)
+        train_below(tmp_path, config(), inputs)
     undo()
     newest = tmp_path / "checkpoints" / "step-00000006.pt"
     newest.write_bytes(newest.read_bytes()[:-5000])
     caplog.set_level("INFO")
-    assert same(whole, train(config(), inputs, tmp_path))
+    assert same(whole, train_below(tmp_path, config(), inputs))
     assert "step-00000006.pt cannot be read" in caplog.text
     assert "continuing test seed 0 at step 3" in caplog.text
 
 
-def test_checkpoints_that_are_all_corrupt_start_again(train, config, inputs, tmp_path, caplog):
-    whole = train(config(), inputs, tmp_path / "whole")
+def test_checkpoints_that_are_all_corrupt_start_again(config, inputs, tmp_path, caplog):
+    whole = train_below(tmp_path / "whole", config(), inputs)
     (tmp_path / "checkpoints").mkdir()
     (tmp_path / "checkpoints" / "step-00000006.pt").write_bytes(b"half a file")
-    assert same(whole, train(config(), inputs, tmp_path))
+    assert same(whole, train_below(tmp_path, config(), inputs))
     assert "cannot be read" in caplog.text
 
 
-def test_a_term_that_is_not_finite_stops_the_run_with_its_state(train, config, inputs, tmp_path, monkeypatch):
-    whole = train(config(), inputs, tmp_path / "whole")
+def test_a_term_that_is_not_finite_stops_the_run_with_its_state(config, inputs, tmp_path, monkeypatch):
+    whole = train_below(tmp_path / "whole", config(), inputs)
     plain, calls = torch.Tensor.sum, []
 
     def nan_at_step_4(*arguments, **options):
@@ -182,7 +181,7 @@ def test_a_term_that_is_not_finite_stops_the_run_with_its_state(train, config, i
 
     monkeypatch.setattr("vlalign.training.objective.cs_divergence", nan_at_step_4)
     with pytest.raises(VlalignError, match=r"the cs term is nan at step 4: .*failed-step-00000004\.pt"):
-        train(config(), inputs, tmp_path)
+        train_below(tmp_path, config(), inputs)
     state = torch.load(tmp_path / "checkpoints" / "failed-step-00000004.pt", weights_only=True)
     assert state["step"] == 4
     assert state["batch"]["images"].shape == (8, 3, 32, 32)
@@ -190,25 +189,25 @@ def test_a_term_that_is_not_finite_stops_the_run_with_its_state(train, config, i
     assert not (tmp_path / "run").exists()
 
 
-def test_a_gradient_that_is_not_finite_stops_the_run(train, config, inputs, tmp_path, monkeypatch):
+def test_a_gradient_that_is_not_finite_stops_the_run(config, inputs, tmp_path, monkeypatch):
     monkeypatch.setattr("vlalign.training.loop.nn.utils.clip_grad_norm_", lambda *_: torch.tensor(float("inf")))
     with pytest.raises(VlalignError, match="the norm of the gradient is inf at step 0"):
-        train(config(), inputs, tmp_path)
+        train_below(tmp_path, config(), inputs)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_saves_before_the_run_leaves(train, config, inputs, tmp_path, monkeypatch, number):
-    whole = train(config(), inputs, tmp_path / "whole")
+def test_a_signal_saves_before_the_run_leaves(config, inputs, tmp_path, monkeypatch, number):
+    whole = train_below(tmp_path / "whole", config(), inputs)
     handler = signal.getsignal(number)
     undo = stop_before(monkeypatch, 4, lambda: os.kill(os.getpid(), number))
     with pytest.raises(StoppedError, match=rf"stopped by {number.name}: test seed 0 is saved at step 5 of 8") as stop:
-        train(config(), inputs, tmp_path)
+        train_below(tmp_path, config(), inputs)
     undo()
     assert stop.value.exit_code == 128 + number
     assert signal.getsignal(number) == handler
     state = torch.load(tmp_path / "checkpoints" / "step-00000005.pt", weights_only=True)
     assert state["step"] == 5
-    assert same(whole, train(config(), inputs, tmp_path))
+    assert same(whole, train_below(tmp_path, config(), inputs))
 
 
 def test_a_full_disk_loses_nothing(config, inputs, tmp_path):
@@ -269,13 +268,13 @@ def train_slowly(config, inputs, folder):
     pretrain(config, seed=0, inputs=inputs, places=Places(folder / "run", folder / "checkpoints"))
 
 
-def test_trackers_hold_every_row_once_after_a_resumed_run(train, config, inputs, tmp_path, monkeypatch):
+def test_trackers_hold_every_row_once_after_a_resumed_run(config, inputs, tmp_path, monkeypatch):
     trackers = ("dvclive", "tensorboard")
     undo = stop_before(monkeypatch, 7, killed)
     with pytest.raises(KilledError):
-        train(config(), inputs, tmp_path, trackers=trackers)
+        train_below(tmp_path, config(), inputs, trackers=trackers)
     undo()
-    train(config(), inputs, tmp_path, trackers=trackers)
+    train_below(tmp_path, config(), inputs, trackers=trackers)
     steps = [row["step"] for row in history(tmp_path / "run")]
     lines = (tmp_path / "tracking/dvclive/plots/metrics/loss.tsv").read_text().splitlines()
     assert [line.split("\t")[0] for line in lines[1:]] == steps
@@ -286,10 +285,10 @@ def test_trackers_hold_every_row_once_after_a_resumed_run(train, config, inputs,
     assert [str(event.step) for event in events.Scalars("loss")] == steps
 
 
-def test_a_tracker_that_is_not_installed_is_named(train, config, inputs, tmp_path, monkeypatch):
+def test_a_tracker_that_is_not_installed_is_named(config, inputs, tmp_path, monkeypatch):
     monkeypatch.setitem(columns.TRACKERS, "dvclive", lambda folder: exec("import a_package_that_is_not_there"))
     with pytest.raises(VlalignError, match=r"dvclive cannot be imported .*vlalign\[tracking\]"):
-        train(config(), inputs, tmp_path, trackers=("dvclive",))
+        train_below(tmp_path, config(), inputs, trackers=("dvclive",))
 
 
 def test_batch_norm_is_refused_where_its_statistics_would_differ(inputs, config):

@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 import torch
+from training_runs import TOWER
 
-from conftest import TOWER
 from vlalign import models
 from vlalign.data.transforms import normalise
 from vlalign.training import validation

@@ -148,18 +148,18 @@ def test_records_that_are_links_do_not_spoil_the_cache(recorded_copy, link):
 def test_a_killed_run_ends_with_the_same_weights(finished_copy):
     repository = finished_copy
     model = repository.root / "results/runs/powerclip/seed-0/model.safetensors"
-    checkpoint = repository.root / "checkpoints/powerclip/seed-0/last.pt"
+    checkpoints = repository.root / "checkpoints/powerclip/seed-0"
     weights = digest(model)
     model.unlink()
 
     command = ["snakemake", str(model.relative_to(repository.root))]
     running = repository.start(*command)
     deadline = time.monotonic() + 120
-    while not checkpoint.exists() and running.poll() is None and time.monotonic() < deadline:
+    while not list(checkpoints.glob("step-*.pt")) and running.poll() is None and time.monotonic() < deadline:
         time.sleep(0.005)
     os.killpg(running.pid, signal.SIGKILL)
     running.wait()
-    assert checkpoint.exists(), "killed too early or too late"
+    assert list(checkpoints.glob("step-*.pt")), "killed too early or too late"
     assert not model.exists()
 
     assert "--unlock" in repository.attempt(*command).stdout

@@ -6,10 +6,12 @@ rule evaluate:
         f"data/scenes/composition/{PARAMS.evaluation.split}/manifest.json",
         expand("data/annotations/{kind}/{split}/manifest.json", kind=["phrases", "regions"], split=HELD_OUT),
         code("evaluation/*", *ENCODING, without=["evaluation/illustrate", "evaluation/precision"]),
+        code("reporting/card", "reporting/cells", "reporting/headline"),
         model="results/runs/{run}/seed-{seed}/model.safetensors",
         tower="results/runs/{run}/seed-{seed}/open_clip_config.json",
     output:
         expand("results/runs/{{run}}/seed-{{seed}}/metrics/{name}.json", name=BENCHMARKS),
+        card="results/runs/{run}/seed-{seed}/README.md",
     log:
         "logs/evaluate/{run}/seed-{seed}.log",
     threads: 1

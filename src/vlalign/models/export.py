@@ -2,16 +2,19 @@
 
 from pathlib import Path
 
+import open_clip
 import torch
 import torch.nn.functional as F
+from huggingface_hub import CommitOperationAdd, HfApi
+from open_clip.constants import HF_SAFE_WEIGHTS_NAME
 from open_clip.tokenizer import HFTokenizer
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 
 from vlalign.errors import VlalignError
 from vlalign.files import atomic_write, read_json, write_json
 from vlalign.models.towers import DualEncoder, create
 
-WEIGHTS, CONFIG, TOKENIZER = "model.safetensors", "open_clip_config.json", "tokenizer_config.json"
+WEIGHTS, CONFIG, CARD, TOKENIZER = "model.safetensors", "open_clip_config.json", "README.md", "tokenizer_config.json"
 # Probes for which open_clip and vlalign must agree.
 PROBES = ["a photo of a dog", "two red cats above a green house"]
 TOLERANCE = 1e-6
@@ -29,15 +32,10 @@ def save(encoder: DualEncoder, directory: str | Path) -> None:
     if isinstance(encoder.tokenizer, HFTokenizer):
         # open_clip looks for it nowhere else.
         encoder.tokenizer.save_pretrained(str(directory))
-    preprocess = {
-        "mean": list(encoder.image_mean),
-        "std": list(encoder.image_std),
-        "size": encoder.image_size,
-        "interpolation": "bicubic",
-        "resize_mode": "shortest",
-    }
     ours = {"pooling": encoder.pooling, "same_in_open_clip": same_in_open_clip(encoder)}
-    write_json(directory / CONFIG, {"model_cfg": _offline(encoder), "preprocess_cfg": preprocess, "vlalign": ours})
+    write_json(
+        directory / CONFIG, {"model_cfg": _offline(encoder), "preprocess_cfg": encoder.preprocess(), "vlalign": ours}
+    )
 
 
 def _offline(encoder: DualEncoder) -> dict:
@@ -63,15 +61,46 @@ def same_in_open_clip(encoder: DualEncoder) -> dict[str, bool]:
     return {name: torch.allclose(ours[name], F.normalize(theirs[name], dim=-1), atol=TOLERANCE) for name in ours}
 
 
-def load(directory: str | Path) -> DualEncoder:
-    """The encoder of a run in evaluation mode; raises VlalignError when the folder holds none."""
+def load(directory: str | Path, *, pooling: str | None = None) -> DualEncoder:
+    """The encoder of a folder in evaluation mode: of a run, or any other that open_clip's `local-dir:` schema reads.
+
+    Args:
+        directory: holds `open_clip_config.json` and weights.
+        pooling: see DualEncoder; left out, a run's own, and the towers' own for folders that say nothing of it.
+
+    Raises:
+        VlalignError: when the folder holds no config, no weights, or towers that cannot be read.
+    """
     directory = Path(directory)
     config = read_json(directory / CONFIG)
-    if not (directory / WEIGHTS).is_file():
+    weights = next((directory / name for name in (WEIGHTS, HF_SAFE_WEIGHTS_NAME) if (directory / name).is_file()), None)
+    if weights is None:
         raise VlalignError(f"{directory / WEIGHTS} does not exist; train the run first")
-    if (directory / TOKENIZER).is_file():
+    if (directory / TOKENIZER).is_file() and config["model_cfg"]["text_cfg"].get("hf_model_name"):
         config["model_cfg"]["text_cfg"]["hf_tokenizer_name"] = str(directory)
-    encoder = create(config["model_cfg"], pooling=config["vlalign"]["pooling"])
-    encoder.image_mean, encoder.image_std = (tuple(config["preprocess_cfg"][name]) for name in ("mean", "std"))
-    encoder.clip.load_state_dict(load_file(directory / WEIGHTS))
+    encoder = create(config["model_cfg"], pooling=pooling or config.get("vlalign", {}).get("pooling", "default"))
+    preprocess = config.get("preprocess_cfg", {})
+    if "mean" in preprocess:
+        encoder.set_normalisation(preprocess["mean"], preprocess["std"])
+    open_clip.load_checkpoint(encoder.clip, str(weights), weights_only=True)
     return encoder.eval()
+
+
+def push(directory: str | Path, repository: str, *, private: bool = False) -> str:
+    """Upload the folder of a run to a repository of the Hugging Face hub; returns its address.
+
+    Both `open_clip.create_model_and_transforms("hf-hub:<repository>")` and, of a snapshot, `load` read it. open_clip's
+    own push would lose the pooling, and fails with current versions of huggingface_hub.
+
+    Raises VlalignError when the folder is no measured run.
+    """
+    directory, api = Path(directory), HfApi()
+    missing = [name for name in (WEIGHTS, CONFIG, CARD) if not (directory / name).is_file()]
+    if missing:
+        raise VlalignError(f"{directory} lacks {', '.join(missing)}; train and evaluate the run first")
+    files = {path.name: path for path in sorted(directory.iterdir()) if path.is_file()}
+    names = {WEIGHTS: HF_SAFE_WEIGHTS_NAME}
+    added = [CommitOperationAdd(names.get(name, name), str(path)) for name, path in files.items()]
+    address = api.create_repo(repository, private=private, exist_ok=True)
+    api.create_commit(repository, added, commit_message="Add model")
+    return str(address)

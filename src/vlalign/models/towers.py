@@ -5,6 +5,7 @@ PowerCLIP needs projected patch and word tokens and averages both.
 """
 
 import copy
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -37,23 +38,48 @@ class TextFeatures(NamedTuple):
 
 
 class DualEncoder(nn.Module):
-    """An open_clip model with its tokenizer; `pooling` is `average` (both towers) or `default` (the towers' own).
+    """An open_clip model with its tokenizer, read with tokens in the joint space.
 
-    Raises VlalignError when a tower is of a kind whose tokens cannot be read.
+    Args:
+        clip: made with `force_custom_text=True`; its parameters are shared, not copied.
+        config: of open_clip, needed by `save` alone.
+        pooling: `average` (of both towers' tokens) or `default` (the towers' own).
+
+    Raises:
+        VlalignError: when a tower is of a kind whose tokens cannot be read.
     """
 
     def __init__(
-        self, clip: open_clip.CustomTextCLIP, tokenizer: Tokenizer, *, config: dict[str, Any], pooling: str
+        self,
+        clip: open_clip.CustomTextCLIP,
+        tokenizer: Tokenizer,
+        *,
+        config: dict[str, Any] | None = None,
+        pooling: str = "average",
     ) -> None:
         super().__init__()
-        self.clip, self.tokenizer, self.config, self.pooling = clip, tokenizer, config, pooling
+        if not hasattr(clip, "text"):
+            raise VlalignError(
+                "the text tower of this model is no module of its own: make it with force_custom_text=True"
+            )
+        self.clip, self.tokenizer, self.config, self.pooling = clip, tokenizer, config or {}, pooling
         self.read_image, self.read_text = image_tower(clip.visual), text_tower(clip.text, tokenizer)
         size = clip.visual.image_size
         self.image_size: int = size[0] if isinstance(size, tuple) else size
         self.grid = patch_grid(clip.visual, self.read_image, (self.image_size, self.image_size))
         self.context_length: int = tokenizer.context_length
-        self.image_mean = getattr(clip.visual, "image_mean", None) or OPENAI_DATASET_MEAN
-        self.image_std = getattr(clip.visual, "image_std", None) or OPENAI_DATASET_STD
+        mean, std = (getattr(clip.visual, name, None) for name in ("image_mean", "image_std"))
+        self.set_normalisation(mean or OPENAI_DATASET_MEAN, std or OPENAI_DATASET_STD)
+
+    def set_normalisation(self, mean: Sequence[float], std: Sequence[float]) -> None:
+        """Of the three channels of pictures in [0, 1]; open_clip's own functions find it where they look for it."""
+        self.image_mean, self.image_std = tuple(mean), tuple(std)
+        open_clip.model.set_model_preprocess_cfg(self.clip, self.preprocess())
+
+    def preprocess(self) -> dict[str, Any]:
+        """How pictures are made ready, in open_clip's words; see `data.transforms.fit`."""
+        named = {"interpolation": "bicubic", "resize_mode": "shortest", "size": self.image_size}
+        return {"mean": list(self.image_mean), "std": list(self.image_std), **named}
 
     @property
     def logit_scale(self) -> Tensor:
@@ -147,8 +173,7 @@ def _load_pretrained(encoder: DualEncoder, tower: str | dict[str, Any], pretrain
     known = open_clip.get_pretrained_cfg(tower, pretrained) if isinstance(tower, str) else {}
     if known:
         path = open_clip.download_pretrained(known)
-        encoder.image_mean = known.get("mean", encoder.image_mean)
-        encoder.image_std = known.get("std", encoder.image_std)
+        encoder.set_normalisation(known.get("mean", encoder.image_mean), known.get("std", encoder.image_std))
     elif not Path(pretrained).is_file():
         tags = open_clip.list_pretrained_tags_by_model(tower) if isinstance(tower, str) else []
         raise VlalignError(

@@ -1,0 +1,55 @@
+"""A plain open_clip training loop; the lines marked + add the powerset and the Cauchy-Schwarz loss.
+
+python examples/open_clip_loop.py data/scenes/train data/annotations   # after `make all`
+"""
+
+import sys
+
+import open_clip
+import torch
+
+from vlalign.data.transforms import normalise
+from vlalign.models import DualEncoder
+from vlalign.objectives import centre, cs_divergence, pool_phrases, pool_regions, powerset_loss  # +
+from vlalign.params import PhraseChoice, RegionChoice  # +
+from vlalign.training.batches import PairedSet
+
+split, annotations = sys.argv[1:3]
+steps, batch_size = (int(argument) for argument in sys.argv[3:5] or (100, 64))
+
+torch.manual_seed(0)
+open_clip.add_model_config("config/towers/tiny.json")
+clip = open_clip.create_model("tiny", force_custom_text=True).train()
+# Any open_clip model, read with patch and word tokens in the joint space.
+encoder = DualEncoder(clip, open_clip.get_tokenizer("tiny"), pooling="average")
+contrastive = open_clip.ClipLoss()
+optimizer = torch.optim.AdamW(clip.parameters(), lr=1e-3, weight_decay=0.05)
+data = PairedSet(
+    split,
+    encoder,
+    phrases=f"{annotations}/phrases/train",  # +
+    regions=f"{annotations}/regions/train",  # +
+    phrase_choice=PhraseChoice(),  # +
+    region_choice=RegionChoice(count=6),  # +
+)
+
+for step in range(steps):
+    batch = data.batch(seed=0, step=step, size=batch_size)
+    image, text = encoder(normalise(batch.images, encoder), batch.tokens)
+    loss = contrastive(image.embedding_ID, text.embedding_CD, clip.logit_scale.exp())
+
+    regions = pool_regions(image.patches_IVD, batch.coverage)  # +
+    phrases = pool_phrases(text.tokens_CLD, batch.words, batch.members, normalise=True)  # +
+    masks = {"region_mask": batch.region_mask, "phrase_mask": batch.phrase_mask}  # +
+    regions, phrases = centre(regions, batch.region_mask), centre(phrases, batch.phrase_mask)  # +
+    powerset = powerset_loss(  # +
+        regions, phrases, loss="cross-entropy", scale=15.0, per_region=True, cost=0.3, **masks
+    )
+    divergence = cs_divergence(image.embedding_ID, text.embedding_CD, sigma=(0.25, 0.5, 1.0), unbiased=True)  # +
+    loss = loss + 2.0 * powerset + 0.1 * divergence  # +
+
+    optimizer.zero_grad()
+    loss.backward()
+    optimizer.step()
+    if step % 10 == 0 or step == steps - 1:
+        print(f"step {step}: loss {loss:.3f}, powerset {powerset:.3f}, divergence {divergence:.3f}", flush=True)

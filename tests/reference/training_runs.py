@@ -1,0 +1,46 @@
+"""Whole runs of the tiny tower of the tests, and how two of them are compared."""
+
+import csv
+import json
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file
+
+from vlalign.params import RuntimeParams
+from vlalign.training.history import MEASURED
+from vlalign.training.pretrain import Places, pretrain
+
+TOWER = json.loads((Path(__file__).parents[2] / "config" / "towers" / "test.json").read_text())
+RUNTIME = {"checkpoint_every": 3, "log_every": 2, "validate_every": 5}
+
+
+def run_config(**train):
+    """A run with every term of the objective, as the workflow hands it over."""
+    params = {
+        "model": {"tower": TOWER},
+        "train": {"steps": 8, "batch_size": 8, **train},
+        "objective": {"powerset": {"weight": 1.0, "aggregator": "sampled"}, "cs": {"weight": 0.1}},
+    }
+    return {"run": "test", "arm": "test", "ablation": None, "params": params}
+
+
+def train_below(folder, config, inputs, *, seed=0, output="run", **runtime):
+    """Carry out a run below a folder; returns its weights."""
+    run_below(folder, config, inputs, seed=seed, output=output, **runtime)
+    return load_file(folder / output / "model.safetensors")
+
+
+def run_below(folder, config, inputs, *, seed=0, output="run", **runtime):
+    places = Places(folder / output, folder / "checkpoints", folder / "tracking")
+    pretrain(config, seed=seed, inputs=inputs, places=places, runtime=RuntimeParams(**(RUNTIME | runtime)))
+
+
+def same(ours, theirs):
+    return ours.keys() == theirs.keys() and all(torch.equal(ours[name], theirs[name]) for name in ours)
+
+
+def history(folder):
+    """The rows of a run's history without what is measured."""
+    with open(folder / "history.csv") as stream:
+        return [{name: value for name, value in row.items() if name not in MEASURED} for row in csv.DictReader(stream)]

@@ -1,0 +1,47 @@
+"""`vlalign pretrain` as people start it: on its own, and as several processes under torchrun."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from training_runs import history, run_config
+
+STEPS = 120
+
+
+def command(inputs, folder, processes):
+    return [
+        *(sys.executable, "-m", "vlalign", "pretrain", "--config", json.dumps(run_config(steps=STEPS)), "--seed", "0"),
+        *("--split", inputs.split, "--phrases", inputs.phrases, "--regions", inputs.regions),
+        *("--validation", inputs.validation, "--output", folder / "run", "--checkpoints", folder / "checkpoints"),
+        *("--runtime", '{"checkpoint_every": 20}', "--processes", str(processes)),
+    ]
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=["SIGTERM", "SIGINT"])
+def test_a_stopped_run_has_saved_its_last_step_and_continues(inputs, tmp_path, processes, number):
+    running = subprocess.Popen(command(inputs, tmp_path, processes), stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 120
+    while not list((tmp_path / "checkpoints").glob("step-*.pt")) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    running.send_signal(number)
+    told = running.communicate(timeout=120)[1]
+    assert running.returncode != 0
+    if processes == 1:
+        assert running.returncode == 128 + number
+    assert told.count(f"stopped by {number.name}: test seed 0 is saved at step") == 1
+    # What torchrun itself has to say comes after it.
+    assert "Traceback" not in told.split("stopped by")[0]
+    saved = max((tmp_path / "checkpoints").glob("step-*.pt"))
+    assert f"is saved at step {int(saved.stem.removeprefix('step-'))} of {STEPS}" in told
+    assert not (tmp_path / "run").exists()
+
+    ended = subprocess.run(command(inputs, tmp_path, processes), capture_output=True, text=True, check=False)
+    assert ended.returncode == 0, ended.stderr
+    assert f"continuing test seed 0 at step {int(saved.stem.removeprefix('step-'))}" in ended.stderr
+    rows = [int(row["step"]) for row in history(tmp_path / "run")]
+    assert rows == sorted({1, *range(10, STEPS + 1, 10)})
