@@ -1,5 +1,9 @@
-import pytest
+import shutil
 
+import pytest
+import torch
+
+from vlalign.errors import VlalignError
 from vlalign.params import PowersetParams, RunParams, TrainParams
 from vlalign.training import loop
 from vlalign.training.objective import scheduled_tau
@@ -78,3 +82,53 @@ def test_learning_rate_rises_then_falls():
     assert max(rates) <= 1.0
     assert rates[10:] == sorted(rates[10:], reverse=True)
     assert rates[-1] < 0.01
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler on CPUs")
+def test_compiled_towers_train_the_same(config, inputs):
+    losses = []
+    for compiled in (False, True):
+        params = RunParams.model_validate(config(steps=4, batch_size=6, accumulate=2, compile=compiled)["params"])
+        trainer = loop.Trainer(params, seed=0, inputs=inputs)
+        losses.append([trainer.take_step()["loss"] for _ in range(4)])
+    assert losses[0] == pytest.approx(losses[1], abs=1e-3)
+    assert losses[0] != losses[1], "nothing was compiled"
+
+
+@pytest.mark.parametrize("kind", ["bf16", "fp16"])
+def test_autocast_trains_nearly_the_same(config, inputs, kind):
+    losses = {}
+    for autocast in ("none", kind):
+        trainer = loop.Trainer(RunParams.model_validate(config(autocast=autocast)["params"]), seed=0, inputs=inputs)
+        losses[autocast] = [trainer.take_step()["loss"] for _ in range(8)]
+    assert losses[kind][0] == pytest.approx(losses["none"][0], rel=0.01)
+    assert losses[kind] != losses["none"]
+    # fp16 may skip its first steps, until the scale of the loss fits.
+    assert losses[kind][-1] == pytest.approx(losses["none"][-1], rel=0.15)
+
+
+def test_an_overflow_in_fp16_skips_the_step_and_lowers_the_scale(config, inputs, monkeypatch):
+    trainer = loop.Trainer(RunParams.model_validate(config(autocast="fp16")["params"]), seed=0, inputs=inputs)
+    trainer.take_step()
+    before, scale = [p.clone() for p in trainer.encoder.clip.visual.parameters()], trainer.scaler.get_scale()
+    handle = next(trainer.encoder.clip.visual.parameters()).register_hook(lambda gradient: gradient * float("inf"))
+    trainer.take_step()
+    assert trainer.scaler.get_scale() == scale / 2
+    after = list(trainer.encoder.clip.visual.parameters())
+    assert all(torch.equal(a, b) for a, b in zip(before, after, strict=True))
+    monkeypatch.setattr(loop, "MIN_LOSS_SCALE", scale)
+    with pytest.raises(VlalignError, match="the norm of the gradient is"):
+        trainer.take_step()
+    handle.remove()
+
+
+def test_a_temperature_with_a_dimension_and_a_bias_of_the_sigmoid_loss_do_no_harm(config, inputs):
+    losses = []
+    for extra in ({}, {"nonscalar_logit_scale": True, "init_logit_bias": -10.0}):
+        params = config(accumulate=2)["params"]
+        params["model"] = {"tower": {**params["model"]["tower"], **extra}}
+        trainer = loop.Trainer(RunParams.model_validate(params), seed=0, inputs=inputs)
+        losses.append([trainer.take_step()["loss"] for _ in range(3)])
+    assert losses[0] == pytest.approx(losses[1])
+    assert trainer.encoder.clip.logit_bias.item() == -10.0

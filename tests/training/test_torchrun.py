@@ -1,6 +1,7 @@
 """`vlalign pretrain` as people start it: on its own, and as several processes under torchrun."""
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -12,24 +13,29 @@ from training_runs import history, run_config
 STEPS = 120
 
 
-def command(inputs, folder, processes):
+def command(inputs, folder, processes, workers=0):
     return [
         *(sys.executable, "-m", "vlalign", "pretrain", "--config", json.dumps(run_config(steps=STEPS)), "--seed", "0"),
         *("--split", inputs.split, "--phrases", inputs.phrases, "--regions", inputs.regions),
         *("--validation", inputs.validation, "--output", folder / "run", "--checkpoints", folder / "checkpoints"),
-        *("--runtime", '{"checkpoint_every": 20}', "--processes", str(processes)),
+        *("--runtime", json.dumps({"checkpoint_every": 20, "workers": workers}), "--processes", str(processes)),
     ]
+
+
+def stop(running, folder, send):
+    """Send a signal once there is a checkpoint; returns what was said."""
+    deadline = time.monotonic() + 120
+    while not list((folder / "checkpoints").glob("step-*.pt")) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    send(running)
+    return running.communicate(timeout=120)[1]
 
 
 @pytest.mark.parametrize("processes", [1, 2])
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=["SIGTERM", "SIGINT"])
 def test_a_stopped_run_has_saved_its_last_step_and_continues(inputs, tmp_path, processes, number):
     running = subprocess.Popen(command(inputs, tmp_path, processes), stderr=subprocess.PIPE, text=True)
-    deadline = time.monotonic() + 120
-    while not list((tmp_path / "checkpoints").glob("step-*.pt")) and time.monotonic() < deadline:
-        time.sleep(0.01)
-    running.send_signal(number)
-    told = running.communicate(timeout=120)[1]
+    told = stop(running, tmp_path, lambda process: process.send_signal(number))
     assert running.returncode != 0
     if processes == 1:
         assert running.returncode == 128 + number
@@ -45,3 +51,13 @@ def test_a_stopped_run_has_saved_its_last_step_and_continues(inputs, tmp_path, p
     assert f"continuing test seed 0 at step {int(saved.stem.removeprefix('step-'))}" in ended.stderr
     rows = [int(row["step"]) for row in history(tmp_path / "run")]
     assert rows == sorted({1, *range(10, STEPS + 1, 10)})
+
+
+def test_ctrl_c_reaches_the_loaders_too_and_does_no_harm(inputs, tmp_path):
+    running = subprocess.Popen(
+        command(inputs, tmp_path, 1, workers=2), stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+    told = stop(running, tmp_path, lambda process: os.killpg(process.pid, signal.SIGINT))
+    assert running.returncode == 128 + signal.SIGINT
+    assert "is saved at step" in told
+    assert "Traceback" not in told

@@ -84,7 +84,7 @@ class DualEncoder(nn.Module):
     @property
     def logit_scale(self) -> Tensor:
         """Logarithm of the inverse temperature of InfoNCE."""
-        return self.clip.logit_scale
+        return self.clip.logit_scale.view(())
 
     def encode_image(self, images_I3HW: Tensor) -> ImageFeatures:
         """Features of normalised pictures."""
@@ -161,6 +161,9 @@ def build(params: ModelParams) -> DualEncoder:
     encoder = create(tower_config(params.tower), pooling=params.pooling)
     if params.pretrained:
         _load_pretrained(encoder, params.tower, params.pretrained)
+    if encoder.clip.logit_bias is not None:
+        # Of the sigmoid loss alone: a constant changes no softmax.
+        encoder.clip.logit_bias.requires_grad_(False)
     if params.lock_image:
         encoder.clip.lock_image_tower(unlocked_groups=params.unlocked_image_groups, freeze_bn_stats=True)
     if params.lock_text:
