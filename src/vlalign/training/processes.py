@@ -55,11 +55,6 @@ class Processes:
         dist.all_reduce(found, dist.ReduceOp.MAX, self.group)
         return int(found)
 
-    def wait(self) -> None:
-        """Until every process has come here."""
-        if self.group is not None:
-            dist.barrier(self.group)
-
 
 def is_one_of_several() -> bool:
     """Whether torchrun has started this process."""
