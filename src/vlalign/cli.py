@@ -137,7 +137,7 @@ def pretrain(
     """
     import torch
 
-    from vlalign.training.loop import Inputs
+    from vlalign.training.inputs import Inputs
     from vlalign.training.pretrain import Places, pretrain
     from vlalign.training.processes import is_one_of_several, start
 

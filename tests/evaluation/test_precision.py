@@ -13,7 +13,7 @@ from vlalign.evaluation.precision import measure, synthetic
 from vlalign.objectives import centre, powerset_loss
 from vlalign.params import PrecisionParams
 from vlalign.reporting.aggregators import COLUMNS
-from vlalign.training.loop import Inputs
+from vlalign.training.inputs import Inputs
 from vlalign.training.pretrain import Places, pretrain
 
 PARAMS = PrecisionParams(regions=(10,), pairs=48, taus=(0.1, 0.001))

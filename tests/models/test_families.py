@@ -12,7 +12,8 @@ from annotated_scenes import write_annotated
 from vlalign import models
 from vlalign.errors import VlalignError
 from vlalign.params import ModelParams, RunParams
-from vlalign.training.loop import Inputs, Trainer
+from vlalign.training.inputs import Inputs
+from vlalign.training.loop import Trainer
 
 CONFIG = json.loads((Path(__file__).parents[2] / "config" / "towers" / "test.json").read_text())
 CAPTIONS = ["a dog", "two red cats above a green house", ""]

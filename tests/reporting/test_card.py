@@ -13,7 +13,7 @@ import vlalign
 from vlalign.cli import app
 from vlalign.errors import VlalignError
 from vlalign.reporting.card import model_card, write_card
-from vlalign.training.loop import Inputs
+from vlalign.training.inputs import Inputs
 
 METRICS = {
     "retrieval": {"all": {"image_to_text_r1": 43.21, "text_to_image_r1": 40.0, "images": 50}},

@@ -4,7 +4,7 @@ import pytest
 from annotated_scenes import write_annotated
 from training_runs import run_config
 
-from vlalign.training.loop import Inputs
+from vlalign.training.inputs import Inputs
 
 REPOSITORY = Path(__file__).parents[2]
 

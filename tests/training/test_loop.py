@@ -6,6 +6,7 @@ import torch
 from vlalign.errors import VlalignError
 from vlalign.params import PowersetParams, RunParams, TrainParams
 from vlalign.training import loop
+from vlalign.training.inputs import Inputs
 from vlalign.training.objective import scheduled_tau
 from vlalign.training.optim import learning_rate
 
@@ -70,7 +71,7 @@ def test_tau_goes_from_start_to_end_by_equal_factors():
 def test_the_token_term_trains(config, inputs):
     params = config()["params"]
     params["objective"] = {"cs": {"token_weight": 1.0, "sigma": [0.5, 1.0]}}
-    trainer = loop.Trainer(RunParams.model_validate(params), seed=0, inputs=loop.Inputs(inputs.split))
+    trainer = loop.Trainer(RunParams.model_validate(params), seed=0, inputs=Inputs(inputs.split))
     terms = [trainer.take_step()["cs_tokens"] for _ in range(8)]
     assert terms[-1] < terms[0]
 
@@ -132,3 +133,8 @@ def test_a_temperature_with_a_dimension_and_a_bias_of_the_sigmoid_loss_do_no_har
         losses.append([trainer.take_step()["loss"] for _ in range(3)])
     assert losses[0] == pytest.approx(losses[1])
     assert trainer.encoder.clip.logit_bias.item() == -10.0
+
+
+def test_a_batch_has_a_pair_for_every_part(config, inputs):
+    with pytest.raises(VlalignError, match=r"train\.batch_size is 8, but 1 processes with train\.accumulate 9 need 9"):
+        loop.Trainer(RunParams.model_validate(config(accumulate=9)["params"]), seed=0, inputs=inputs)

@@ -14,6 +14,7 @@ from vlalign.models import load
 from vlalign.params import RunParams, RuntimeParams
 from vlalign.training import history as columns
 from vlalign.training import loop
+from vlalign.training.inputs import Inputs
 from vlalign.training.pretrain import Places, pretrain
 from vlalign.training.stopping import StoppedError
 
@@ -103,13 +104,13 @@ def test_a_run_writes_what_the_workflow_declares(config, inputs, tmp_path):
 def test_terms_that_are_off_leave_their_cells_empty(config, inputs, tmp_path):
     plain = config()
     plain["params"]["objective"] = {}
-    train_below(tmp_path, plain, loop.Inputs(inputs.split))
+    train_below(tmp_path, plain, Inputs(inputs.split))
     assert {(row["powerset"], row["cs"]) for row in history(tmp_path / "run")} == {("", "")}
 
 
 def test_powerset_without_annotations_is_an_error(config, inputs, tmp_path):
     with pytest.raises(VlalignError, match="--phrases and --regions"):
-        train_below(tmp_path, config(), loop.Inputs(inputs.split))
+        train_below(tmp_path, config(), Inputs(inputs.split))
 
 
 @pytest.mark.parametrize("workers", [0, 2])
@@ -125,7 +126,7 @@ def test_a_missing_shard_is_named(config, inputs, tmp_path):
         (split / path.name).write_bytes(path.read_bytes())
     (split / "000003.tar").unlink()
     with pytest.raises(VlalignError, match=r"000003\.tar is named in the manifest beside it but missing"):
-        train_below(tmp_path, config(), loop.Inputs(split, inputs.phrases, inputs.regions))
+        train_below(tmp_path, config(), Inputs(split, inputs.phrases, inputs.regions))
 
 
 def test_other_params_or_data_are_refused_by_name(config, inputs, tmp_path, monkeypatch):
@@ -144,7 +145,7 @@ def test_other_params_or_data_are_refused_by_name(config, inputs, tmp_path, monk
     assert f"delete {tmp_path / 'checkpoints'}" in message
     with pytest.raises(VlalignError, match="seed was 0, is 1"):
         train_below(tmp_path, config(), inputs, seed=1)
-    unphrased = loop.Inputs(inputs.split, inputs.phrases, inputs.phrases)
+    unphrased = Inputs(inputs.split, inputs.phrases, inputs.phrases)
     with pytest.raises(VlalignError, match=r"inputs\.regions was \w+, is \w+"):
         train_below(tmp_path, config(), unphrased)
 

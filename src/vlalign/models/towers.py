@@ -146,7 +146,8 @@ def _explicit(config: dict[str, Any], pooling: str) -> dict[str, Any]:
         text.setdefault("hf_tokenizer_name", text.get("hf_model_name"))
         text["tokenizer_kwargs"] = {"clean": "lower", **(text.get("tokenizer_kwargs") or {})}
     if pooling == "average":
-        if not (vision.get("timm_model_name") or vision.get("attentional_pool") or isinstance(vision["layers"], list)):
+        transformer = not vision.get("timm_model_name") and not isinstance(vision.get("layers"), list | tuple)
+        if transformer and not vision.get("attentional_pool"):
             vision["pool_type"] = "avg"
         if text.get("hf_model_name"):
             text["hf_pooler_type"] = "mean_pooler"

@@ -81,9 +81,14 @@ def described_objective(objective: ObjectiveParams) -> str:
 
 def _towers(config: Mapping[str, Any]) -> str:
     vision, text = config["vision_cfg"], config["text_cfg"]
-    image = vision.get("timm_model_name") or f"{vision['layers']} layers of width {vision['width']}"
-    words = text.get("hf_model_name") or f"{text['layers']} layers of width {text['width']}"
+    image = vision.get("timm_model_name") or _sizes(vision)
+    words = text.get("hf_model_name") or _sizes(text)
     return f"image: {image}, {vision['image_size']} pixels; text: {words}; joint space of {config['embed_dim']} numbers"
+
+
+def _sizes(tower: Mapping[str, Any]) -> str:
+    """Those that the config names; the others are open_clip's defaults."""
+    return ", ".join(f"{name} {tower[name]}" for name in ("layers", "width", "patch_size") if name in tower)
 
 
 def _usage(same: Mapping[str, bool]) -> str:

@@ -32,6 +32,8 @@ TERMS = {
     "positive_share": "Similarities above the cost (%)",
     "score_sd": "Spread (SD) of the scores S",
     "caption_share": "Variance of S by caption alone (%)",
+    "val_loss": "InfoNCE on validation",
+    "val_i2t_r1": "Image → text R@1 on validation",
     "logit_scale": "Logit scale",
     "grad_norm": "Gradient norm",
 }
@@ -59,7 +61,8 @@ def draw_training(results: Results, output: str | Path, *, terms: Sequence[str] 
 def _draw_term(axes: Axes, term: str, *, histories: dict[str, list[pd.DataFrame]], colours: dict[str, str]) -> None:
     everything: list[float] = []
     for arm, many in histories.items():
-        seeds = [history.set_index("step")[term] for history in many if _logged(history, term)]
+        # A row that only validation asked for has no statistics of the scores, and most rows have no validation.
+        seeds = [history.set_index("step")[term].dropna() for history in many if _logged(history, term)]
         if not seeds:
             continue
         mean = _smooth(pd.concat(seeds, axis=1).dropna().mean(axis=1))

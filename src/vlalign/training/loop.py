@@ -4,23 +4,22 @@ import contextlib
 import logging
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from vlalign.data.shards import fingerprint
 from vlalign.data.transforms import normalise
 from vlalign.errors import VlalignError
 from vlalign.models import DualEncoder, build
 from vlalign.models.vision import has_batch_norm
 from vlalign.params import RunParams, RuntimeParams
-from vlalign.training.batches import Batch, PairedSet, generator
+from vlalign.training.batches import Batch, generator
 from vlalign.training.checkpoint import Checkpoints
 from vlalign.training.gradients import accumulate
 from vlalign.training.history import Row, Tracker, describe, peak_memory, progress_bar, start_trackers
+from vlalign.training.inputs import Inputs
 from vlalign.training.loading import Steps, load
 from vlalign.training.objective import Features, Objective
 from vlalign.training.optim import learning_rate, optimizer
@@ -35,21 +34,6 @@ MAX_LOGIT_SCALE = 4.6052
 AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
 # A gradient that overflows even at this scale of the loss is not finite for another reason.
 MIN_LOSS_SCALE = 2.0**-10
-
-
-@dataclass(frozen=True)
-class Inputs:
-    """Where a run reads from; the annotations are needed by the powerset loss alone, `validation` by no loss."""
-
-    split: Path
-    phrases: Path | None = None
-    regions: Path | None = None
-    validation: Path | None = None
-
-    def hashes(self) -> dict[str, str]:
-        """SHA-256 of the manifests that the weights depend on."""
-        folders = {"split": self.split, "phrases": self.phrases, "regions": self.regions}
-        return {name: fingerprint(path / "manifest.json")["sha256"] for name, path in folders.items() if path}
 
 
 class NotFiniteError(VlalignError):
@@ -99,35 +83,27 @@ class Trainer:
             self.encoder.clip.set_grad_checkpointing()
         if params.train.compile:
             self.encoder.compile()
-        if has_batch_norm(self.encoder) and (params.train.accumulate > 1 or self.team.count > 1):
+        self._check_parts(params)
+        self.parallel = self.team.parallel(self.model)
+        self.optimizer = optimizer(self.encoder, self.objective, params.train)
+        self.scaler = torch.GradScaler(self.team.device.type, enabled=params.train.autocast == "fp16")
+        self.data = inputs.training_set(self.encoder, params)
+        self.validation = inputs.validation_set(self.encoder) if self.runtime.validate_every else None
+        self._batches: Iterator[Batch] | None = None
+
+    def _check_parts(self, params: RunParams) -> None:
+        """Every process and every part of its share needs a pair, and features that are functions of a pair."""
+        parts = params.train.accumulate * self.team.count
+        if params.train.batch_size < parts:
+            raise VlalignError(
+                f"train.batch_size is {params.train.batch_size}, but {self.team.count} processes with train.accumulate "
+                f"{params.train.accumulate} need {parts} pairs at least"
+            )
+        if parts > 1 and has_batch_norm(self.encoder):
             raise VlalignError(
                 "model.tower has batch normalisation, whose statistics are those of a part of the batch here: set "
                 "train.accumulate to 1 and train with one process, lock the tower, or choose one without it"
             )
-        self.parallel = self.team.parallel(self.model)
-        self.optimizer = optimizer(self.encoder, self.objective, params.train)
-        self.scaler = torch.GradScaler(self.team.device.type, enabled=params.train.autocast == "fp16")
-        self.data = self._training_set(inputs)
-        self.data.steps_per_epoch(params.train.batch_size)
-        self.validation = None
-        if inputs.validation and self.runtime.validate_every:
-            self.validation = PairedSet(inputs.validation, self.encoder)
-        self._batches: Iterator[Batch] | None = None
-
-    def _training_set(self, inputs: Inputs) -> PairedSet:
-        powerset = self.params.objective.powerset
-        if not powerset.weight:
-            return PairedSet(inputs.split, self.encoder)
-        if inputs.phrases is None or inputs.regions is None:
-            raise VlalignError("objective.powerset.weight is above 0: give --phrases and --regions")
-        return PairedSet(
-            inputs.split,
-            self.encoder,
-            phrases=inputs.phrases,
-            regions=inputs.regions,
-            phrase_choice=powerset.phrases,
-            region_choice=powerset.regions,
-        )
 
     def state(self) -> dict[str, Any]:
         """All that the next step depends on: order, captions, subsets, dropout and learning rate are functions of

@@ -16,7 +16,8 @@ from vlalign.models.towers import tower_config
 from vlalign.params import RunParams, RuntimeParams, digest
 from vlalign.training.checkpoint import Checkpoints
 from vlalign.training.history import history_csv
-from vlalign.training.loop import Inputs, Trainer
+from vlalign.training.inputs import Inputs
+from vlalign.training.loop import Trainer
 from vlalign.training.processes import processes
 
 logger = logging.getLogger(__name__)
