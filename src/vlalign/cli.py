@@ -129,7 +129,7 @@ def pretrain(
     processes: Annotated[
         int, typer.Option(min=1, help="Processes on this machine that share every batch, one for each GPU.")
     ] = 1,
-    threads: Annotated[int, typer.Option(min=1, help="CPU threads of each process.")] = 1,
+    threads: Annotated[int, typer.Option(min=1, help="CPU threads, which the processes share.")] = 1,
 ) -> None:
     """Train one run with one seed; a run that was killed continues from its last checkpoint.
 
@@ -139,11 +139,11 @@ def pretrain(
 
     from vlalign.training.inputs import Inputs
     from vlalign.training.pretrain import Places, pretrain
-    from vlalign.training.processes import is_one_of_several, start
+    from vlalign.training.processes import is_one_of_several, neighbours, start
 
     if processes > 1 and not is_one_of_several():
         start(processes, sys.argv[1:])
-    torch.set_num_threads(threads)
+    torch.set_num_threads(max(1, threads // neighbours()))
     pretrain(
         _config(config),
         seed=seed,

@@ -169,6 +169,32 @@ def test_a_killed_run_ends_with_the_same_weights(finished_copy):
     assert digest(model) == weights
 
 
+def test_how_a_run_is_watched_trains_nothing_again(finished_copy):
+    finished_copy.set_params(
+        {"runtime": {"checkpoint_every": 7, "log_every": 1, "validate_every": None, "trackers": ["tensorboard"]}}
+    )
+    assert finished_copy.plan() == set()
+
+
+def test_two_processes_train_a_run_with_trackers(finished_copy):
+    repository = finished_copy
+    folder = repository.root / "results/runs/powerclip/seed-0"
+    before = (folder / "history.csv").read_text().splitlines()
+    (folder / "model.safetensors").unlink()
+    repository.set_params({"runtime": {"trackers": ["dvclive", "tensorboard"], "workers": 1}})
+    several = ("--set-resources", "pretrain:processes=2", "--set-threads", "pretrain=2", "--cores", "2")
+    repository.run("snakemake", *several, "--", str((folder / "model.safetensors").relative_to(repository.root)))
+
+    after = (folder / "history.csv").read_text().splitlines()
+    column = before[0].split(",").index("loss")
+    losses = [[float(line.split(",")[column]) for line in lines[1:]] for lines in (before, after)]
+    assert losses[0] == pytest.approx(losses[1], rel=0.02)
+    logs = repository.root / "logs/pretrain/powerclip/seed-0"
+    assert list((logs / "tensorboard").glob("events*"))
+    assert (logs / "dvclive" / "plots/metrics/loss.tsv").is_file()
+    assert repository.changes() == [" M params.yaml"]
+
+
 def test_an_overlay_stays_below_its_root(finished_copy):
     repository = finished_copy
     before = contents(repository.root)

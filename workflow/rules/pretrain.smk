@@ -11,7 +11,7 @@ rule pretrain:
         "logs/pretrain/{run}/seed-{seed}.log",
     threads: 1
     resources:
-        # One for each GPU; `--set-resources pretrain:processes=8`, or a profile.
+        # One for each GPU: `--set-resources pretrain:processes=8 --set-threads pretrain=8`, or a profile.
         processes=1,
     params:
         config=run_config,

@@ -64,6 +64,11 @@ def is_one_of_several() -> bool:
     return COUNT in os.environ
 
 
+def neighbours() -> int:
+    """How many processes of the run are on this machine."""
+    return int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+
+
 def start(count: int, arguments: Sequence[str]) -> NoReturn:
     """Become torchrun with so many processes on this machine, each of which runs `vlalign` with these arguments."""
     # OMP_NUM_THREADS says to torchrun that the number of threads is chosen; every process sets its own.
