@@ -54,7 +54,7 @@ def test_a_picture_of_the_right_size_is_untouched():
 def test_pictures_are_normalised_with_the_mean_of_their_tower(repository):
     encoder = models.create(read_json(repository / "config/towers/test.json"), pooling="average")
     pixels = np.random.default_rng(3).integers(0, 256, (2, 32, 32, 3), np.uint8)
-    expected = (pixels / 255 - np.array(encoder.image_mean)) / np.array(encoder.image_std)
+    expected = (pixels / 255 - np.array(encoder.preprocess["mean"])) / np.array(encoder.preprocess["std"])
     batch = preprocess(encoder)([Image.fromarray(picture) for picture in pixels])
     assert np.allclose(batch.permute(0, 2, 3, 1).numpy(), expected, atol=1e-6)
     assert torch.equal(normalise(torch.from_numpy(pixels).permute(0, 3, 1, 2), encoder), batch)

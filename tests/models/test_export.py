@@ -1,4 +1,5 @@
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ from PIL import Image
 import vlalign
 from vlalign import models
 from vlalign.data.transforms import preprocess
+from vlalign.errors import VlalignError
 
 CONFIG = json.loads((Path(__file__).parents[2] / "config" / "towers" / "test.json").read_text())
 
@@ -18,15 +20,24 @@ CONFIG = json.loads((Path(__file__).parents[2] / "config" / "towers" / "test.jso
 def folder(tmp_path_factory):
     torch.manual_seed(0)
     encoder = models.create(CONFIG, pooling="average")
-    encoder.set_normalisation((0.5, 0.4, 0.3), (0.2, 0.25, 0.3))
+    encoder.set_preprocessing({"mean": (0.5, 0.4, 0.3), "std": (0.2, 0.25, 0.3)})
     path = tmp_path_factory.mktemp("run")
     models.save(encoder, path)
     return path
 
 
+WAYS = [("bicubic", "shortest"), ("bilinear", "shortest"), ("bicubic", "squash")]
+
+
+@pytest.mark.parametrize(("interpolation", "resize_mode"), WAYS)
 @pytest.mark.parametrize("size", [(32, 32), (40, 57), (300, 200), (21, 33)])
-def test_open_clip_gives_the_same_embedding_of_the_same_picture(folder, size):
+def test_open_clip_gives_the_same_embedding_of_the_same_picture(folder, tmp_path, size, interpolation, resize_mode):
     """From the file of a picture on: resizing, cropping and normalisation included."""
+    shutil.copytree(folder, tmp_path / "run")
+    folder = tmp_path / "run"
+    config = json.loads((folder / "open_clip_config.json").read_text())
+    config["preprocess_cfg"] |= {"interpolation": interpolation, "resize_mode": resize_mode}
+    (folder / "open_clip_config.json").write_text(json.dumps(config))
     picture = Image.fromarray(np.random.default_rng(0).integers(0, 256, (*size, 3), dtype=np.uint8))
     ours, (theirs, _, transform) = vlalign.load(folder), open_clip.create_model_and_transforms(f"local-dir:{folder}")
     with torch.no_grad():
@@ -54,7 +65,7 @@ def test_a_folder_of_open_clip_alone_is_loaded_with_the_towers_own_pooling(tmp_p
     tokens = encoder.tokenizer(["a dog", "two cats"])
     with torch.no_grad():
         assert torch.allclose(encoder.encode_text(tokens).embedding_CD, clip.encode_text(tokens, True), atol=1e-5)
-    assert encoder.image_mean == (0.5, 0.5, 0.5)
+    assert encoder.preprocess["mean"] == [0.5, 0.5, 0.5]
     assert vlalign.load(tmp_path, pooling="average").pooling == "average"
 
 
@@ -69,3 +80,12 @@ def test_importing_the_package_imports_no_torch():
 def test_an_unknown_attribute_is_an_attribute_error():
     with pytest.raises(AttributeError, match="no attribute 'lode'"):
         _ = vlalign.lode
+
+
+def test_a_way_of_resizing_that_has_no_equal_is_refused(folder, tmp_path):
+    shutil.copytree(folder, tmp_path / "run")
+    config = json.loads((folder / "open_clip_config.json").read_text())
+    config["preprocess_cfg"]["resize_mode"] = "longest"
+    (tmp_path / "run" / "open_clip_config.json").write_text(json.dumps(config))
+    with pytest.raises(VlalignError, match=r"preprocess_cfg\.resize_mode is 'longest'; known are shortest, squash"):
+        vlalign.load(tmp_path / "run")

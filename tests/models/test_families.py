@@ -1,5 +1,6 @@
 """Every family of towers that open_clip can make, small and random."""
 
+import copy
 import json
 from pathlib import Path
 
@@ -8,9 +9,11 @@ import pytest
 import tiny_transformers
 import torch
 from annotated_scenes import write_annotated
+from open_clip.tokenizer import HFTokenizer
 
 from vlalign import models
 from vlalign.errors import VlalignError
+from vlalign.models.text import real_tokens
 from vlalign.params import ModelParams, RunParams
 from vlalign.training.inputs import Inputs
 from vlalign.training.loop import Trainer
@@ -63,7 +66,7 @@ def family(tmp_path_factory):
         kind = text.split(",")[0]
         if kind in names:
             text_cfg |= {"hf_model_name": names[kind], "hf_tokenizer_name": names[kind], "hf_model_pretrained": False}
-            text_cfg["context_length"] = 16
+            text_cfg |= {"context_length": 16, "tokenizer_kwargs": {"clean": "lower"}}
         return {"embed_dim": WIDTH, "vision_cfg": VISION[vision], "text_cfg": text_cfg}
 
     return make
@@ -153,16 +156,67 @@ def test_a_patch_token_is_what_the_towers_head_makes_of_that_patch_alone(family,
 
 
 @pytest.mark.parametrize("text", TEXT)
-def test_word_tokens_do_not_depend_on_the_padding(family, text):
+def test_only_a_bidirectional_tower_without_a_mask_sees_the_padding(family, text):
     model = build(family("vit, average", text))
-    tokens = model.tokenizer(["a dog"])
+    ids = model.tokenizer(["a dog"])
     with torch.no_grad():
-        found = model.encode_text(tokens)
-    real = int(found.mask_CL.sum())
-    assert found.mask_CL[0, :real].all()
+        found = model.encode_text(ids)
+        real = int(found.mask_CL.sum())
+        assert found.mask_CL[0, :real].all()
+        if "transformer" in text:
+            # Other ids in the padding, lower than that of the end.
+            tokens = model.encode_text(ids.where(found.mask_CL, 5)).tokens_CLD
+        else:
+            tokens = model.encode_text(ids[:, : real + 2]).tokens_CLD
+    seen = not torch.allclose(found.tokens_CLD[:, :real], tokens[:, :real], atol=1e-5)
+    assert seen == (text == "transformer, without causal mask")
+
+
+def test_where_the_end_stands_for_padding_its_first_place_is_real(tmp_path):
+    plain = tiny_transformers.byte_level()
+    plain.pad_token = plain.eos_token
+    plain.save_pretrained(tmp_path)
+    tokenizer = HFTokenizer(str(tmp_path), context_length=16)
+    ids = tokenizer(["a dog", ""])
+    assert real_tokens(tokenizer, ids).sum(1).tolist() == [len(plain("a dog").input_ids), len(plain("").input_ids)]
+
+
+def test_a_copy_has_weights_of_its_own(family):
+    model = build(family("vit, average", "transformer"))
+    other = copy.deepcopy(model)
     with torch.no_grad():
-        again = model.encode_text(torch.cat([tokens, model.tokenizer(["a dog " * 20])]))
-    assert torch.allclose(found.tokens_CLD[0, :real], again.tokens_CLD[0, :real], atol=1e-5)
+        for parameter in other.parameters():
+            parameter.zero_()
+        assert model.encode_image(pictures(model)).patches_IVD.abs().sum() > 0
+        assert other.encode_image(pictures(model)).patches_IVD.abs().sum() == 0
+
+
+@pytest.mark.parametrize("text", ["transformer", "bert, average"])
+def test_an_open_clip_model_that_is_read_stays_what_it_was(family, text):
+    model = build(family("vit, class token", text), "default")
+    tokens = model.tokenizer(CAPTIONS)
+    with torch.no_grad():
+        image, caption, _ = model.clip(pictures(model), tokens)
+        ours = model(pictures(model), tokens)
+    assert torch.allclose(image, ours[0].embedding_ID, atol=1e-6)
+    assert torch.allclose(caption, ours[1].embedding_CD, atol=1e-6)
+
+
+def test_activations_of_other_weights_are_refused():
+    with pytest.raises(VlalignError, match="quick_gelu True; the tower ViT-B-32-quickgelu"):
+        models.build(ModelParams(tower="ViT-B-32", pretrained="openai"))
+
+
+def test_a_damaged_file_of_weights_is_named(tmp_path):
+    (tmp_path / "weights.pt").write_bytes(b"nothing")
+    with pytest.raises(VlalignError, match=r"weights\.pt does not fit the tower"):
+        models.build(ModelParams(tower=CONFIG, pretrained=str(tmp_path / "weights.pt")))
+
+
+def test_a_part_that_open_clip_cannot_unlock_is_named():
+    tower = {**CONFIG, "vision_cfg": VISION["resnet"]}
+    with pytest.raises(VlalignError, match="cannot lock a part"):
+        models.build(ModelParams(tower=tower, lock_image=True, unlocked_image_groups=1))
 
 
 TRAINED = [("timm vit, average, mlp", "bert, average"), ("vit, attention", "bert, class token"), ("resnet", "roberta")]

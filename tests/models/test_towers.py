@@ -61,7 +61,7 @@ def test_open_clip_loads_what_is_saved(tmp_path, pooling):
         if pooling == "default":
             expected = theirs.encode_text(tokens, normalize=True)
             assert torch.allclose(ours.encode_text(tokens).embedding_CD, expected, atol=1e-5)
-    assert tuple(preprocess.transforms[-1].mean) == tuple(ours.image_mean)
+    assert tuple(preprocess.transforms[-1].mean) == tuple(ours.preprocess["mean"])
 
 
 def test_average_pooling_is_the_mean_of_the_projected_real_tokens():
@@ -69,7 +69,8 @@ def test_average_pooling_is_the_mean_of_the_projected_real_tokens():
     tokens = model.tokenizer(CAPTIONS)
     with torch.no_grad():
         image, text = model(pictures(), tokens)
-        _, hidden = model.clip.text(tokens)
+        embedded, attn_mask = model.clip.text._embeds(tokens)
+        hidden = model.clip.text.ln_final(model.clip.text.transformer(embedded, attn_mask=attn_mask))
     for row, ids in enumerate(tokens.tolist()):
         end = ids.index(model.tokenizer.eot_token_id)
         assert text.mask_CL[row].tolist() == [place <= end for place in range(len(ids))]

@@ -29,6 +29,7 @@ def trained(tmp_path_factory):
     inputs = Inputs(root / "split", root / "phrases", root / "regions")
     name = tiny_transformers.write(root / "bert", "bert")
     text = {"hf_model_name": name, "hf_model_pretrained": False, "hf_proj_type": "linear", "context_length": 16}
+    text["tokenizer_kwargs"] = {"clean": "lower"}
     for output, tower in (("clip", TOWER), ("bert", {**TOWER, "text_cfg": text})):
         config = run_config(steps=2, batch_size=4)
         config["params"]["model"] = {"tower": tower}

@@ -1,3 +1,4 @@
+import pickle
 import random
 import shutil
 
@@ -234,3 +235,13 @@ def test_random_generators_depend_on_their_key_alone():
     assert draw(0, "order", 1) == draw(0, "order", 1)
     keys = ((0, "order", 1), (0, "order", 2), (1, "order", 1), (0, "caption", 1))
     assert len({tuple(draw(*key)) for key in keys}) == len(keys)
+
+
+def test_long_keys_have_generators_of_their_own():
+    seeds = [2024010101, 2024010102, "a long name", "a long names"]
+    assert len({generator(seed, "order", 0).initial_seed() for seed in seeds}) == len(seeds)
+
+
+def test_a_set_can_be_handed_to_other_processes(data):
+    again = pickle.loads(pickle.dumps(data))
+    assert torch.equal(again.batch(seed=0, step=0, size=4).images, data.batch(seed=0, step=0, size=4).images)

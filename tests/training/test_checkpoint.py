@@ -3,6 +3,7 @@ import torch
 
 from vlalign.params import RuntimeParams
 from vlalign.training.checkpoint import Checkpoints, differences
+from vlalign.training.processes import Processes
 
 IDENTITY = {"params": {"a": 1}, "seed": 0}
 
@@ -72,14 +73,27 @@ def test_a_damaged_one_gives_way_to_one_that_is_whole(tmp_path):
     (tmp_path / "step-00000200.pt").write_bytes(b"damage")
     assert kept.load()["step"] == 100
     save(kept, 150)
-    assert names(tmp_path) == ["step-00000100.pt", "step-00000150.pt"]
+    assert names(tmp_path) == ["damaged-step-00000200.pt", "step-00000100.pt", "step-00000150.pt"]
+
+
+@pytest.mark.parametrize("error", [OSError(116, "Stale file handle"), MemoryError()])
+def test_a_file_that_could_not_be_read_this_time_is_not_passed_over(tmp_path, monkeypatch, error):
+    kept = checkpoints(tmp_path)
+    save(kept, 100, 200)
+
+    def fail(*_, **__):
+        raise error
+
+    monkeypatch.setattr("torch.load", fail)
+    with pytest.raises(type(error)):
+        kept.load()
+    assert names(tmp_path) == ["step-00000100.pt", "step-00000200.pt"]
 
 
 def test_what_a_killed_process_left_is_removed_with_the_lock(tmp_path):
     kept = checkpoints(tmp_path)
     (tmp_path / ".step-00000100.pt.abc.tmp").write_bytes(b"half")
-    with kept.lock() as waited:
-        assert not waited
+    with kept.lock(Processes()):
         assert [path.name for path in tmp_path.iterdir()] == ["lock"]
 
 

@@ -90,3 +90,31 @@ def test_a_restored_state_draws_the_same_and_leaves_no_trace():
     with state.restored():
         torch.rand(3)
         assert torch.equal(torch.rand(3), fourth)
+
+
+DROPPED = {
+    "timm_model_name": "test_vit",
+    "timm_pool": "avg",
+    "timm_drop": 0.3,
+    "timm_drop_path": 0.3,
+    "image_size": 160,
+}
+
+
+def test_dropout_draws_the_same_in_both_passes(config, inputs):
+    tower = {**config()["params"]["model"]["tower"], "vision_cfg": DROPPED}
+    encoder = models.create(tower, pooling="average").train()
+    objective = Objective(ObjectiveParams())
+    batch = PairedSet(inputs.split, encoder).batch(seed=0, step=0, size=6)
+    encoded = []
+
+    def encode(part):
+        image, text = encoder(normalise(part.images, encoder), part.tokens)
+        encoded.append(image.embedding_ID.detach())
+        return objective.features(image, text, encoder.logit_scale, part)
+
+    accumulate(batch.split(3), encode, lambda features: objective(features, generator=torch.Generator()))
+    first, second = encoded[:3], encoded[3:]
+    assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
+    encode(batch.split(3)[0])
+    assert not torch.equal(encoded[-1], encoded[0]), "nothing is dropped"

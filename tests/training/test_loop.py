@@ -85,16 +85,59 @@ def test_learning_rate_rises_then_falls():
     assert rates[-1] < 0.01
 
 
+DROPPED = {"timm_model_name": "test_vit", "timm_pool": "avg", "timm_drop": 0.3, "image_size": 160}
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler on CPUs")
-def test_compiled_towers_train_the_same(config, inputs):
+def test_compiled_towers_train_the_same_with_dropout_and_in_parts(config, inputs):
     losses = []
     for compiled in (False, True):
-        params = RunParams.model_validate(config(steps=4, batch_size=6, accumulate=2, compile=compiled)["params"])
-        trainer = loop.Trainer(params, seed=0, inputs=inputs)
+        params = config(steps=4, batch_size=6, accumulate=2, compile=compiled)["params"]
+        params["model"] = {"tower": {**params["model"]["tower"], "vision_cfg": DROPPED}}
+        trainer = loop.Trainer(RunParams.model_validate(params), seed=0, inputs=inputs)
         losses.append([trainer.take_step()["loss"] for _ in range(4)])
     assert losses[0] == pytest.approx(losses[1], abs=1e-3)
     assert losses[0] != losses[1], "nothing was compiled"
+
+
+@pytest.mark.parametrize("kind", ["bf16", "fp16"])
+def test_every_term_is_fp32_under_autocast(config, inputs, kind):
+    params = config(autocast=kind)["params"]
+    params["objective"]["cs"] = {"weight": 1.0, "token_weight": 1.0, "sigma": 0.5}
+    trainer = loop.Trainer(RunParams.model_validate(params), seed=0, inputs=inputs)
+    features = trainer._encode(trainer._load())
+    _, terms = trainer._loss(features)
+    assert len(terms) == 4
+    assert {term.dtype for term in terms.values()} == {torch.float32}
+
+
+def test_a_gradient_of_the_objective_that_is_not_finite_is_found(config, inputs):
+    params = config()["params"]
+    params["objective"]["powerset"] = {"weight": 1.0, "loss": "cross-entropy"}
+    trainer = loop.Trainer(RunParams.model_validate(params), seed=0, inputs=inputs)
+    trainer.objective.score_scale.register_hook(lambda gradient: gradient * float("nan"))
+    with pytest.raises(VlalignError, match="the gradient of score_scale is nan at step 0"):
+        trainer.take_step()
+
+
+def test_only_matrices_decay_and_numbers_of_the_objective_learn_faster(config, inputs):
+    params = config()["params"]
+    vision = {"timm_model_name": "swin_tiny_patch4_window7_224", "timm_pool": "avg", "image_size": 224}
+    params["model"] = {"tower": {**params["model"]["tower"], "vision_cfg": vision}, "lock_text": True}
+    params["objective"]["powerset"] = {"weight": 1.0, "loss": "cross-entropy", "cost": "learnt"}
+    trainer = loop.Trainer(RunParams.model_validate(params), seed=0, inputs=inputs)
+    decayed, free, objective = trainer.optimizer.param_groups
+    names = {id(value): name for name, value in trainer.model.named_parameters()}
+    decayed_names = {names[id(value)] for value in decayed["params"]}
+    assert all(value.ndim >= 2 for value in decayed["params"])
+    assert not [name for name in decayed_names if "bias" in name or ("embed" in name and "proj" not in name)]
+    assert (decayed["weight_decay"], free["weight_decay"], objective["weight_decay"]) == (0.05, 0.0, 0.0)
+    assert {names[id(value)] for value in objective["params"]} == {"objective.score_scale", "objective.cost"}
+    assert objective["scale"] == 10 * free["scale"]
+    grouped = {id(value) for group in trainer.optimizer.param_groups for value in group["params"]}
+    assert grouped == {id(value) for value in trainer.model.parameters() if value.requires_grad}
+    assert not [name for name in decayed_names if ".text." in name], "the text tower is locked"
 
 
 @pytest.mark.parametrize("kind", ["bf16", "fp16"])

@@ -67,6 +67,81 @@ def test_a_resumed_run_equals_an_uninterrupted_one(
     assert [path.name for path in (tmp_path / "killed" / "checkpoints").iterdir()] == ["lock"]
 
 
+def test_a_resumed_run_drops_what_an_uninterrupted_one_drops(config, inputs, tmp_path, monkeypatch):
+    dropped = config()
+    vision = {"timm_model_name": "test_vit", "timm_pool": "avg", "timm_drop_path": 0.3, "image_size": 160}
+    dropped["params"]["model"] = {"tower": {**dropped["params"]["model"]["tower"], "vision_cfg": vision}}
+    whole = train_below(tmp_path / "whole", dropped, inputs)
+    undo = stop_before(monkeypatch, 5, killed)
+    with pytest.raises(KilledError):
+        train_below(tmp_path / "killed", dropped, inputs)
+    undo()
+    assert same(whole, train_below(tmp_path / "killed", dropped, inputs))
+
+
+def test_another_environment_is_warned_of(config, inputs, tmp_path, monkeypatch, caplog):
+    undo = stop_before(monkeypatch, 5, killed)
+    with pytest.raises(KilledError):
+        train_below(tmp_path, config(), inputs)
+    undo()
+    monkeypatch.setattr(torch, "__version__", "9.9")
+    train_below(tmp_path, config(), inputs)
+    assert "continues with torch 9.9, before: 2." in caplog.text
+    assert "equal up to rounding only" in caplog.text
+
+
+def test_a_complete_run_is_not_trained_again(config, inputs, tmp_path, caplog, monkeypatch):
+    caplog.set_level("INFO")
+    whole = train_below(tmp_path, config(), inputs)
+    stop_before(monkeypatch, 0, killed)
+    assert same(whole, train_below(tmp_path, config(), inputs))
+    assert "is complete; delete it to train it again" in caplog.text
+    (tmp_path / "run" / "history.csv").unlink()
+    with pytest.raises(KilledError):
+        train_below(tmp_path, config(), inputs)
+
+
+def test_weights_of_a_file_that_changed_are_other_weights(config, inputs, tmp_path, monkeypatch):
+    weights = tmp_path / "start.safetensors"
+    for seed in (1, 2):
+        train_below(tmp_path / f"first-{seed}", config(), inputs, seed=seed)
+    started = config()
+    started["params"]["model"]["pretrained"] = str(weights)
+    weights.write_bytes((tmp_path / "first-1" / "run" / "model.safetensors").read_bytes())
+    undo = stop_before(monkeypatch, 5, killed)
+    with pytest.raises(KilledError):
+        train_below(tmp_path, started, inputs)
+    undo()
+    weights.write_bytes((tmp_path / "first-2" / "run" / "model.safetensors").read_bytes())
+    with pytest.raises(VlalignError, match=r"inputs\.pretrained was \w+, is \w+"):
+        train_below(tmp_path, started, inputs)
+
+
+def test_an_output_that_cannot_be_written_loses_no_step(config, inputs, tmp_path, monkeypatch, caplog):
+    caplog.set_level("INFO")
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("vlalign.training.pretrain.save", full)
+    with pytest.raises(VlalignError, match="run cannot be written .*No space left on device.* from the last step"):
+        train_below(tmp_path, config(), inputs)
+    monkeypatch.undo()
+    train_below(tmp_path, config(), inputs)
+    assert "continuing test seed 0 at step 8" in caplog.text
+
+
+def test_without_git_there_is_no_commit(config, inputs, tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    train_below(tmp_path, config(), inputs)
+    assert json.loads((tmp_path / "run" / "run.json").read_text())["git_commit"] is None
+
+
+def test_a_config_that_is_none_is_named(inputs, tmp_path):
+    with pytest.raises(VlalignError, match="--config needs `run`, its name, and `params`"):
+        train_below(tmp_path, {}, inputs)
+
+
 def test_loading_ahead_changes_nothing(config, inputs, tmp_path, monkeypatch, caplog):
     caplog.set_level("INFO")
     whole = train_below(tmp_path / "whole", config(), inputs)

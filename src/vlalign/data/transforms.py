@@ -16,27 +16,39 @@ from vlalign.models import DualEncoder
 MASK_BATCH = 64
 
 
-def fit(picture: Image.Image, size: int) -> Tensor:
-    """uint8 3 H W: the shorter side resized to `size`, the middle square kept, to the bit as open_clip evaluates."""
+def fit(picture: Image.Image, size: int, *, interpolation: str = "bicubic", resize_mode: str = "shortest") -> Tensor:
+    """uint8 3 H W: the shorter side resized to `size` and the middle square kept, or both sides resized (`squash`), to
+    the bit as open_clip evaluates.
+    """
     if picture.size != (size, size):
-        picture = V.resize(picture, [size], interpolation=V.InterpolationMode.BICUBIC)
+        picture = V.resize(picture, _target(size, resize_mode), interpolation=V.InterpolationMode(interpolation))
         picture = V.center_crop(picture, [size, size])
     return V.pil_to_tensor(picture)
 
 
-def fit_masks(masks_RHW: Tensor, size: int) -> Tensor:
+def fit_masks(masks_RHW: Tensor, size: int, *, resize_mode: str = "shortest") -> Tensor:
     """Masks moved exactly as `fit` moves their picture."""
     if masks_RHW.shape[1:] != (size, size):
-        resized = V.resize(masks_RHW, [size], interpolation=V.InterpolationMode.NEAREST)
+        resized = V.resize(masks_RHW, _target(size, resize_mode), interpolation=V.InterpolationMode.NEAREST)
         masks_RHW = V.center_crop(resized, [size, size])
     return masks_RHW
+
+
+def _target(size: int, resize_mode: str) -> list[int]:
+    return [size, size] if resize_mode == "squash" else [size]
+
+
+def fit_for(encoder: DualEncoder, picture: Image.Image) -> Tensor:
+    """`fit`, as this encoder wants its pictures."""
+    how = {name: encoder.preprocess[name] for name in ("interpolation", "resize_mode")}
+    return fit(picture, encoder.image_size, **how)
 
 
 def preprocess(encoder: DualEncoder) -> Callable[[Sequence[Image.Image]], Tensor]:
     """The function that turns pictures into the normalised batch I 3 H W of this encoder."""
 
     def batch(pictures: Sequence[Image.Image]) -> Tensor:
-        return normalise(torch.stack([fit(picture, encoder.image_size) for picture in pictures]), encoder)
+        return normalise(torch.stack([fit_for(encoder, picture) for picture in pictures]), encoder)
 
     return batch
 
@@ -44,7 +56,7 @@ def preprocess(encoder: DualEncoder) -> Callable[[Sequence[Image.Image]], Tensor
 def normalise(images_I3HW: Tensor, encoder: DualEncoder) -> Tensor:
     """uint8 pictures to the encoder's floats, with its mean and standard deviation."""
     like = encoder.logit_scale
-    mean, std = (like.new_tensor(value).view(3, 1, 1) for value in (encoder.image_mean, encoder.image_std))
+    mean, std = (like.new_tensor(encoder.preprocess[name]).view(3, 1, 1) for name in ("mean", "std"))
     return (images_I3HW.to(like.dtype) / 255 - mean) / std
 
 
@@ -62,14 +74,15 @@ def pool_masks(stacks: Iterable[np.ndarray], encoder: DualEncoder) -> tuple[Tens
     present: list[Tensor] = []
     # Together: small results between large temporaries, image by image, leave the heap in holes (1 GiB was measured).
     for batch in batched(stacks, MASK_BATCH):
-        fitted_RHW = torch.cat([_fitted(masks_RHW, encoder.image_size) for masks_RHW in batch])
+        fitted_RHW = torch.cat([_fitted(masks_RHW, encoder) for masks_RHW in batch])
         counts = [len(masks_RHW) for masks_RHW in batch]
         coverages += coverage(fitted_RHW, encoder.grid).split(counts)
         present += fitted_RHW.flatten(1).any(1).split(counts)
     return pad_sequence(coverages, batch_first=True), pad_sequence(present, batch_first=True)
 
 
-def _fitted(masks_RHW: np.ndarray, size: int) -> Tensor:
+def _fitted(masks_RHW: np.ndarray, encoder: DualEncoder) -> Tensor:
+    size = encoder.image_size
     if len(masks_RHW) == 0:
         return torch.zeros(0, size, size, dtype=torch.bool)
-    return fit_masks(torch.from_numpy(masks_RHW), size)
+    return fit_masks(torch.from_numpy(masks_RHW), size, resize_mode=encoder.preprocess["resize_mode"])

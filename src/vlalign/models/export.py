@@ -7,14 +7,18 @@ import torch
 import torch.nn.functional as F
 from huggingface_hub import CommitOperationAdd, HfApi
 from open_clip.constants import HF_SAFE_WEIGHTS_NAME
+from open_clip.hf_model import HFTextEncoder
 from open_clip.tokenizer import HFTokenizer
 from safetensors.torch import save_file
 
 from vlalign.errors import VlalignError
 from vlalign.files import atomic_write, read_json, write_json
+from vlalign.models.text import read_text
 from vlalign.models.towers import DualEncoder, create
+from vlalign.models.vision import read_image
 
 WEIGHTS, CONFIG, CARD, TOKENIZER = "model.safetensors", "open_clip_config.json", "README.md", "tokenizer_config.json"
+TEXT = "config.json"
 # Probes for which open_clip and vlalign must agree.
 PROBES = ["a photo of a dog", "two red cats above a green house"]
 TOLERANCE = 1e-6
@@ -32,9 +36,12 @@ def save(encoder: DualEncoder, directory: str | Path) -> None:
     if isinstance(encoder.tokenizer, HFTokenizer):
         # open_clip looks for it nowhere else.
         encoder.tokenizer.save_pretrained(str(directory))
+    if isinstance(encoder.clip.text, HFTextEncoder):
+        # The architecture, for `load` on machines that do not have the folder or hub it came from.
+        encoder.clip.text.config.save_pretrained(directory)
     ours = {"pooling": encoder.pooling, "same_in_open_clip": same_in_open_clip(encoder)}
     write_json(
-        directory / CONFIG, {"model_cfg": _offline(encoder), "preprocess_cfg": encoder.preprocess(), "vlalign": ours}
+        directory / CONFIG, {"model_cfg": _offline(encoder), "preprocess_cfg": encoder.preprocess, "vlalign": ours}
     )
 
 
@@ -56,13 +63,14 @@ def same_in_open_clip(encoder: DualEncoder) -> dict[str, bool]:
     pictures = torch.randn(2, 3, size, size, generator=torch.Generator().manual_seed(0)).to(device)
     tokens = encoder.tokenizer(PROBES).to(device)
     ours = {"image": encoder.encode_image(pictures)[0], "text": encoder.encode_text(tokens)[0]}
-    theirs = {"image": encoder.read_image(pictures)[0], "text": encoder.read_text(tokens)[0]}
+    theirs = {"image": read_image(encoder.clip.visual, pictures)[0], "text": read_text(encoder.clip.text, tokens)[0]}
     encoder.train(training)
     return {name: torch.allclose(ours[name], F.normalize(theirs[name], dim=-1), atol=TOLERANCE) for name in ours}
 
 
 def load(directory: str | Path, *, pooling: str | None = None) -> DualEncoder:
-    """The encoder of a folder in evaluation mode: of a run, or any other that open_clip's `local-dir:` schema reads.
+    """The encoder of a folder in evaluation mode: of a run, or another with safetensors that open_clip's `local-dir:`
+    schema reads.
 
     Args:
         directory: holds `open_clip_config.json` and weights.
@@ -73,15 +81,15 @@ def load(directory: str | Path, *, pooling: str | None = None) -> DualEncoder:
     """
     directory = Path(directory)
     config = read_json(directory / CONFIG)
-    weights = next((directory / name for name in (WEIGHTS, HF_SAFE_WEIGHTS_NAME) if (directory / name).is_file()), None)
+    weights = next((directory / name for name in (HF_SAFE_WEIGHTS_NAME, WEIGHTS) if (directory / name).is_file()), None)
     if weights is None:
-        raise VlalignError(f"{directory / WEIGHTS} does not exist; train the run first")
-    if (directory / TOKENIZER).is_file() and config["model_cfg"]["text_cfg"].get("hf_model_name"):
-        config["model_cfg"]["text_cfg"]["hf_tokenizer_name"] = str(directory)
+        raise VlalignError(f"{directory / WEIGHTS} does not exist; train the run first, or convert to safetensors")
+    text = config["model_cfg"]["text_cfg"]
+    for name, file in (("hf_tokenizer_name", TOKENIZER), ("hf_model_name", TEXT)):
+        if text.get(name) and (directory / file).is_file():
+            text[name] = str(directory)
     encoder = create(config["model_cfg"], pooling=pooling or config.get("vlalign", {}).get("pooling", "default"))
-    preprocess = config.get("preprocess_cfg", {})
-    if "mean" in preprocess:
-        encoder.set_normalisation(preprocess["mean"], preprocess["std"])
+    encoder.set_preprocessing(config.get("preprocess_cfg", {}))
     open_clip.load_checkpoint(encoder.clip, str(weights), weights_only=True)
     return encoder.eval()
 

@@ -5,7 +5,7 @@ PowerCLIP needs projected patch and word tokens and averages both.
 """
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,8 +15,8 @@ from open_clip.constants import OPENAI_DATASET_MEAN, OPENAI_DATASET_STD
 from torch import Tensor, nn
 
 from vlalign.errors import VlalignError
-from vlalign.models.text import Tokenizer, make_tokenizer, text_tower
-from vlalign.models.vision import image_tower, patch_grid
+from vlalign.models.text import Tokenizer, check_text_tower, make_tokenizer, read_text, real_tokens
+from vlalign.models.vision import check_image_tower, patch_grid, read_image
 from vlalign.params import ModelParams
 
 
@@ -63,23 +63,32 @@ class DualEncoder(nn.Module):
                 "the text tower of this model is no module of its own: make it with force_custom_text=True"
             )
         self.clip, self.tokenizer, self.config, self.pooling = clip, tokenizer, config or {}, pooling
-        self.read_image, self.read_text = image_tower(clip.visual), text_tower(clip.text, tokenizer)
+        check_image_tower(clip.visual)
+        check_text_tower(clip.text)
         size = clip.visual.image_size
         self.image_size: int = size[0] if isinstance(size, tuple) else size
-        self.grid = patch_grid(clip.visual, self.read_image, (self.image_size, self.image_size))
+        self.grid = patch_grid(clip.visual, (self.image_size, self.image_size))
         self.context_length: int = tokenizer.context_length
-        mean, std = (getattr(clip.visual, name, None) for name in ("image_mean", "image_std"))
-        self.set_normalisation(mean or OPENAI_DATASET_MEAN, std or OPENAI_DATASET_STD)
+        self.set_preprocessing(getattr(clip.visual, "preprocess_cfg", {}))
 
-    def set_normalisation(self, mean: Sequence[float], std: Sequence[float]) -> None:
-        """Of the three channels of pictures in [0, 1]; open_clip's own functions find it where they look for it."""
-        self.image_mean, self.image_std = tuple(mean), tuple(std)
-        open_clip.model.set_model_preprocess_cfg(self.clip, self.preprocess())
+    def set_preprocessing(self, config: Mapping[str, Any]) -> None:
+        """How pictures are made ready, in open_clip's words; what `config` leaves out is as CLIP's.
 
-    def preprocess(self) -> dict[str, Any]:
-        """How pictures are made ready, in open_clip's words; see `data.transforms.fit`."""
-        named = {"interpolation": "bicubic", "resize_mode": "shortest", "size": self.image_size}
-        return {"mean": list(self.image_mean), "std": list(self.image_std), **named}
+        Raises VlalignError for a way of resizing that has no equal here.
+        """
+        self.preprocess: dict[str, Any] = {
+            "mean": list(config.get("mean") or OPENAI_DATASET_MEAN),
+            "std": list(config.get("std") or OPENAI_DATASET_STD),
+            "interpolation": config.get("interpolation") or "bicubic",
+            "resize_mode": config.get("resize_mode") or "shortest",
+            "size": self.image_size,
+        }
+        known = {"interpolation": ("bicubic", "bilinear"), "resize_mode": ("shortest", "squash")}
+        for key, values in known.items():
+            if self.preprocess[key] not in values:
+                raise VlalignError(f"preprocess_cfg.{key} is '{self.preprocess[key]}'; known are {', '.join(values)}")
+        # Where open_clip's own functions look for it.
+        open_clip.model.set_model_preprocess_cfg(self.clip, self.preprocess)
 
     @property
     def logit_scale(self) -> Tensor:
@@ -88,14 +97,15 @@ class DualEncoder(nn.Module):
 
     def encode_image(self, images_I3HW: Tensor) -> ImageFeatures:
         """Features of normalised pictures."""
-        pooled_ID, patches_IVD = self.read_image(images_I3HW)
+        pooled_ID, patches_IVD = read_image(self.clip.visual, images_I3HW)
         if self.pooling == "average":
             pooled_ID = patches_IVD.mean(1)
         return ImageFeatures(F.normalize(pooled_ID, dim=-1), patches_IVD)
 
     def encode_text(self, tokens_CL: Tensor) -> TextFeatures:
         """Features of token ids of `context_length` columns."""
-        pooled_CD, tokens_CLD, mask_CL = self.read_text(tokens_CL)
+        pooled_CD, tokens_CLD = read_text(self.clip.text, tokens_CL)
+        mask_CL = real_tokens(self.tokenizer, tokens_CL)
         if self.pooling == "average":
             weight = mask_CL[..., None].to(tokens_CLD.dtype)
             pooled_CD = (tokens_CLD * weight).sum(1) / weight.sum(1)
@@ -138,13 +148,12 @@ def create(config: dict[str, Any], *, pooling: str) -> DualEncoder:
 
 def _explicit(config: dict[str, Any], pooling: str) -> dict[str, Any]:
     """The config with what is meant by it: where open_clip has average pooling it says so, and then its own loader
-    gives our embeddings; captions are cleaned as CLIP's.
+    gives our embeddings.
     """
     config = copy.deepcopy(config)
     vision, text = config["vision_cfg"], config["text_cfg"]
     if text.get("hf_model_name") or text.get("hf_tokenizer_name"):
         text.setdefault("hf_tokenizer_name", text.get("hf_model_name"))
-        text["tokenizer_kwargs"] = {"clean": "lower", **(text.get("tokenizer_kwargs") or {})}
     if pooling == "average":
         transformer = not vision.get("timm_model_name") and not isinstance(vision.get("layers"), list | tuple)
         if transformer and not vision.get("attentional_pool"):
@@ -165,10 +174,13 @@ def build(params: ModelParams) -> DualEncoder:
     if encoder.clip.logit_bias is not None:
         # Of the sigmoid loss alone: a constant changes no softmax.
         encoder.clip.logit_bias.requires_grad_(False)
-    if params.lock_image:
-        encoder.clip.lock_image_tower(unlocked_groups=params.unlocked_image_groups, freeze_bn_stats=True)
-    if params.lock_text:
-        encoder.clip.lock_text_tower(unlocked_layers=params.unlocked_text_layers)
+    try:
+        if params.lock_image:
+            encoder.clip.lock_image_tower(unlocked_groups=params.unlocked_image_groups, freeze_bn_stats=True)
+        if params.lock_text:
+            encoder.clip.lock_text_tower(unlocked_layers=params.unlocked_text_layers)
+    except (AssertionError, AttributeError, RuntimeError) as error:
+        raise VlalignError(f"model.lock_*: open_clip cannot lock a part of this tower ({error}); lock all") from error
     return encoder
 
 
@@ -176,8 +188,13 @@ def _load_pretrained(encoder: DualEncoder, tower: str | dict[str, Any], pretrain
     path: str | Path = pretrained
     known = open_clip.get_pretrained_cfg(tower, pretrained) if isinstance(tower, str) else {}
     if known:
+        if known.get("quick_gelu", False) != encoder.config.get("quick_gelu", False):
+            raise VlalignError(
+                f"model.pretrained: the weights '{pretrained}' of {tower} are for towers with quick_gelu "
+                f"{known.get('quick_gelu', False)}; the tower {tower}-quickgelu has it, where open_clip knows one"
+            )
         path = open_clip.download_pretrained(known)
-        encoder.set_normalisation(known.get("mean", encoder.image_mean), known.get("std", encoder.image_std))
+        encoder.set_preprocessing(known)
     elif not Path(pretrained).is_file():
         tags = open_clip.list_pretrained_tags_by_model(tower) if isinstance(tower, str) else []
         raise VlalignError(
@@ -186,5 +203,5 @@ def _load_pretrained(encoder: DualEncoder, tower: str | dict[str, Any], pretrain
         )
     try:
         open_clip.load_checkpoint(encoder.clip, str(path), weights_only=True)
-    except (KeyError, RuntimeError) as error:
-        raise VlalignError(f"model.pretrained: {path} does not fit the tower ({error})") from error
+    except Exception as error:  # files that are damaged or of another kind fail in many ways
+        raise VlalignError(f"model.pretrained: {path} does not fit the tower ({error!r})") from error

@@ -8,7 +8,6 @@ Suffixes: I images, V patches, H rows, W columns, D embedding, C channels of the
 """
 
 import math
-from collections.abc import Callable
 
 import torch
 from open_clip.modified_resnet import AttentionPool2d, ModifiedResNet
@@ -18,35 +17,34 @@ from torch import Tensor, nn
 
 from vlalign.errors import VlalignError
 
-# Pictures I 3 H W -> what the tower pools I D, patch tokens I V D.
-ImageTower = Callable[[Tensor], tuple[Tensor, Tensor]]
 
-
-def image_tower(visual: nn.Module) -> ImageTower:
-    """How a tower is read; raises VlalignError for one that has no patches to read."""
+def check_image_tower(visual: nn.Module) -> None:
+    """Raises VlalignError for a tower whose patches `read_image` cannot find."""
+    if not isinstance(visual, VisionTransformer | ModifiedResNet | TimmModel):
+        raise VlalignError(f"model.tower: image towers of kind {type(visual).__name__} are not read here")
     if isinstance(visual, VisionTransformer):
         if not isinstance(visual.patch_dropout, nn.Identity):
             raise VlalignError("model.tower: vision_cfg.patch_dropout must be 0, since regions need every patch")
-        if visual.attn_pool is None:
-            visual.output_tokens = True
-            return lambda images: _transformer(visual, images)
-        if visual.attn_pool_contrastive is None:
-            return lambda images: _attentional(visual, images)
-        raise VlalignError("model.tower: vision_cfg.attentional_pool may be true, but not parallel or cascade")
+        if visual.attn_pool is not None and visual.attn_pool_contrastive is not None:
+            raise VlalignError("model.tower: vision_cfg.attentional_pool may be true, but not parallel or cascade")
+
+
+def read_image(visual: nn.Module, images_I3HW: Tensor) -> tuple[Tensor, Tensor]:
+    """What the tower pools, I D, and its patch tokens, I V D."""
+    if isinstance(visual, VisionTransformer):
+        return _transformer(visual, images_I3HW)
     if isinstance(visual, ModifiedResNet):
-        return lambda images: _resnet(visual, images)
-    if isinstance(visual, TimmModel):
-        return lambda images: _timm(visual, images)
-    raise VlalignError(f"model.tower: image towers of kind {type(visual).__name__} are not read here")
+        return _resnet(visual, images_I3HW)
+    return _timm(visual, images_I3HW)
 
 
-def patch_grid(visual: nn.Module, tower: ImageTower, size: tuple[int, int]) -> tuple[int, int]:
+def patch_grid(visual: nn.Module, size: tuple[int, int]) -> tuple[int, int]:
     """Rows and columns of the patches; raises VlalignError when the tower cannot read pictures of this size."""
     training = visual.training
     visual.eval()
     try:
         with torch.no_grad():
-            _, patches_IVD = tower(torch.zeros(1, 3, *size))
+            _, patches_IVD = read_image(visual, torch.zeros(1, 3, *size))
     except (RuntimeError, AssertionError) as error:
         raise VlalignError(
             f"model.tower: the image tower cannot read pictures of {size[0]} x {size[1]} pixels, or pool one patch of "
@@ -69,18 +67,14 @@ def project(tokens: Tensor, projection: Tensor | nn.Module | None) -> Tensor:
 
 
 def _transformer(visual: VisionTransformer, images: Tensor) -> tuple[Tensor, Tensor]:
-    pooled_ID, tokens_IVC = visual(images)
-    if visual.final_ln_after_pool:
-        tokens_IVC = visual.ln_post(tokens_IVC)
-    return pooled_ID, project(tokens_IVC, visual.proj)
-
-
-def _attentional(visual: VisionTransformer, images: Tensor) -> tuple[Tensor, Tensor]:
     x_IVC = visual.transformer(visual._embeds(images))
-    pooled_IC, _ = visual._pool(x_IVC)
+    pooled_IC, patches_IVC = visual._pool(x_IVC)
     # The first token is the class token.
-    alone_IVC = visual.ln_post(_attended_alone(visual.attn_pool, x_IVC[:, 1:]))
-    return project(pooled_IC, visual.proj), project(alone_IVC, visual.proj)
+    if visual.attn_pool is not None:
+        patches_IVC = visual.ln_post(_attended_alone(visual.attn_pool, x_IVC[:, 1:]))
+    elif visual.final_ln_after_pool:
+        patches_IVC = visual.ln_post(x_IVC[:, 1:])
+    return project(pooled_IC, visual.proj), project(patches_IVC, visual.proj)
 
 
 def _attended_alone(pool: AttentionalPooler, x_IVC: Tensor) -> Tensor:

@@ -14,7 +14,7 @@ from vlalign.annotate.phrases import ParsedCaption, read_phrases
 from vlalign.annotate.regions import ImageRegions, read_regions
 from vlalign.annotate.tokens import token_mapper
 from vlalign.data.shards import Sample, decode_image, read_split
-from vlalign.data.transforms import fit, pool_masks
+from vlalign.data.transforms import fit_for, pool_masks
 from vlalign.errors import VlalignError
 from vlalign.models import DualEncoder
 from vlalign.params import PhraseChoice, RegionChoice
@@ -88,13 +88,12 @@ class PairedSet:
         phrase_choice: PhraseChoice | None = None,
         region_choice: RegionChoice | None = None,
     ) -> None:
-        self.encoder = encoder
         samples = [sample for sample in read_split(split) if sample.captions]
         if not samples:
             raise VlalignError(f"{split} holds no image with a caption; check the dataset's manifest.json")
         self.images = torch.empty(len(samples), 3, encoder.image_size, encoder.image_size, dtype=torch.uint8)
         for image, sample in zip(self.images, samples, strict=True):
-            image.copy_(fit(decode_image(sample.image), encoder.image_size))
+            image.copy_(fit_for(encoder, decode_image(sample.image)))
         counts = torch.tensor([len(sample.captions) for sample in samples])
         self.captions_of, self.first_caption = counts, counts.cumsum(0) - counts
         self.phrases, self.regions = None, None
@@ -155,7 +154,7 @@ def _count_empty(rows: str, parts: str, empty: Tensor, split: str | Path) -> Non
 
 def generator(*key: object) -> torch.Generator:
     """A random generator that depends on `key` alone."""
-    words = np.random.SeedSequence([int.from_bytes(str(part).encode(), "little") % 2**64 for part in key])
+    words = np.random.SeedSequence([int.from_bytes(str(part).encode(), "little") for part in key])
     return torch.Generator().manual_seed(int(words.generate_state(1, np.uint64)[0]) >> 1)
 
 

@@ -4,26 +4,28 @@ jobs.
     lock                              held while a process trains the run
     step-00000300.pt                  the newest ones, to resume from; gone when the run is complete
     kept/<identity>/step-00000200.pt  those that the policy keeps for good, and best.pt
+    damaged-step-00000300.pt          one that could not be read, and was newer than one that could
     failed-step-00000217.pt           what a run held when a term or its gradient was not finite
 
 Every file holds tensors and plain values only, and is complete or absent.
 """
 
 import contextlib
-import errno
 import fcntl
 import logging
 import os
 import shutil
+import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import torch
 
 from vlalign.errors import VlalignError
 from vlalign.files import atomic_write, remove_temporary
 from vlalign.params import RuntimeParams, digest
+from vlalign.training.processes import Processes
 
 logger = logging.getLogger(__name__)
 
@@ -46,21 +48,21 @@ class Checkpoints:
         self.kept = self.directory / "kept" / digest(identity)
 
     @contextlib.contextmanager
-    def lock(self) -> Iterator[bool]:
-        """Wait until no other process trains this run, since a child can outlive a killed Snakemake; yields whether
-        there was one.
+    def lock(self, team: Processes) -> Iterator[None]:
+        """Wait until nobody else trains this run, since a child can outlive a killed Snakemake. The first process of
+        the team holds the lock; the others wait with it.
         """
         self.directory.mkdir(parents=True, exist_ok=True)
         with open(self.directory / "lock", "w") as stream:
-            try:
-                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                waited = False
-            except BlockingIOError:
-                logger.warning("another process trains this run (lock in %s); waiting for it", self.directory)
-                fcntl.flock(stream, fcntl.LOCK_EX)
-                waited = True
-            remove_temporary(self.directory)
-            yield waited
+            told = False
+            while team.largest(team.is_first and not _is_locked(stream)):
+                if team.is_first and not told:
+                    logger.warning("another process trains this run (lock in %s); waiting for it", self.directory)
+                    told = True
+                time.sleep(1)
+            if team.is_first:
+                remove_temporary(self.directory)
+            yield
 
     def save(self, state: Mapping[str, Any], *, best: bool = False) -> None:
         """Write the checkpoint of `state["step"]`, then drop those that the policy does not keep.
@@ -70,13 +72,14 @@ class Checkpoints:
         step = state["step"]
         path = self.directory / NAME.format(step)
         self._write(path, {**state, "identity": dict(self.identity)})
-        if self.policy.keep_every and step % self.policy.keep_every == 0:
-            self._keep(path, path.name)
-        if best:
-            self._keep(path, "best.pt")
-        # One that is newer was damaged, or the run would have continued from it.
+        kept = [path.name] if self.policy.keep_every and step % self.policy.keep_every == 0 else []
+        for name in [*kept, *(["best.pt"] if best else [])]:
+            self._keep(path, name)
         older = [other for other in self._paths() if _step(other) <= step]
-        for other in set(self._paths()) - set(older[: self.policy.keep_last]):
+        for other in set(self._paths()) - set(older):
+            # Or the run would have continued from it.
+            other.replace(other.with_name(f"damaged-{other.name}"))
+        for other in older[self.policy.keep_last :]:
             other.unlink()
 
     def load(self) -> dict[str, Any] | None:
@@ -88,6 +91,8 @@ class Checkpoints:
             try:
                 state = torch.load(path, map_location="cpu", weights_only=True)
                 theirs = state["identity"]
+            except (OSError, MemoryError):
+                raise  # the file may be whole
             except Exception as error:  # a file that was cut or overwritten fails in many ways
                 logger.warning("%s cannot be read (%s); going back to the one before", path, _first_line(error))
                 continue
@@ -123,37 +128,51 @@ class Checkpoints:
                 stream.flush()
                 os.fsync(stream.fileno())
         except (OSError, RuntimeError) as error:  # torch's own writer turns the former into the latter
-            raise VlalignError(
-                f"{path} cannot be written ({_cause(error)}); free or grow the disk and run the same command again: "
-                "it continues from the checkpoint before"
-            ) from error
+            raise _unwritable(path, error) from error
 
     def _keep(self, path: Path, name: str) -> None:
         """Under a second name, without a copy where the file system can do that."""
-        self.kept.mkdir(parents=True, exist_ok=True)
-        with atomic_write(self.kept / name) as temporary:
-            temporary.unlink()
-            try:
-                os.link(path, temporary)
-            except OSError as error:
-                if error.errno not in (errno.EPERM, errno.EOPNOTSUPP, errno.EXDEV, errno.EMLINK):
-                    raise
-                shutil.copyfile(path, temporary)
+        try:
+            with atomic_write(self.kept / name) as temporary:
+                temporary.unlink()
+                try:
+                    os.link(path, temporary)
+                except OSError:
+                    shutil.copyfile(path, temporary)
+        except OSError as error:
+            raise _unwritable(self.kept / name, error) from error
+
+
+def _is_locked(stream: TextIO) -> bool:
+    """Whether this process has the lock now."""
+    try:
+        fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _unwritable(path: Path, error: BaseException) -> VlalignError:
+    return VlalignError(
+        f"{path} cannot be written ({_cause(error)}); free or grow the disk and run the same command again: it "
+        "continues from the checkpoint before"
+    )
 
 
 def _step(path: Path) -> int:
     return int(path.stem.removeprefix("step-"))
 
 
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]
+def _first_line(error: BaseException) -> str:
+    """Its first sentence: torch goes on with advice that is not for users of this program."""
+    return (str(error).splitlines() or [""])[0].split(". ")[0] or type(error).__name__
 
 
 def _cause(error: BaseException) -> str:
     """The message of the operating system, where an error was raised while one of its own was handled."""
     while not isinstance(error, OSError) and error.__context__ is not None:
         error = error.__context__
-    return error.strerror or str(error) if isinstance(error, OSError) else _first_line(Exception(str(error)))
+    return error.strerror or str(error) if isinstance(error, OSError) else _first_line(error)
 
 
 def differences(theirs: Identity, ours: Identity) -> list[str]:

@@ -6,7 +6,7 @@ from pathlib import Path
 from vlalign.data.shards import fingerprint
 from vlalign.errors import VlalignError
 from vlalign.models import DualEncoder
-from vlalign.params import RunParams
+from vlalign.params import ModelParams, RunParams
 from vlalign.training.batches import PairedSet
 
 
@@ -19,10 +19,16 @@ class Inputs:
     regions: Path | None = None
     validation: Path | None = None
 
-    def hashes(self) -> dict[str, str]:
-        """SHA-256 of the manifests that the weights depend on."""
+    def hashes(self, model: ModelParams) -> dict[str, str]:
+        """SHA-256 of the files that the weights depend on: manifests, and pretrained weights where they are a file."""
         folders = {"split": self.split, "phrases": self.phrases, "regions": self.regions}
-        return {name: fingerprint(path / "manifest.json")["sha256"] for name, path in folders.items() if path}
+        files = {name: path / "manifest.json" for name, path in folders.items() if path}
+        if model.pretrained and Path(model.pretrained).is_file():
+            files["pretrained"] = Path(model.pretrained)
+        missing = [str(path) for path in files.values() if not path.is_file()]
+        if missing:
+            raise VlalignError(f"{missing[0]} does not exist; make the data first")
+        return {name: fingerprint(path)["sha256"] for name, path in files.items()}
 
     def training_set(self, encoder: DualEncoder, params: RunParams) -> PairedSet:
         """The training split with what the objective needs of it.

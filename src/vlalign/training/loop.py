@@ -23,7 +23,7 @@ from vlalign.training.inputs import Inputs
 from vlalign.training.loading import Steps, load
 from vlalign.training.objective import Features, Objective
 from vlalign.training.optim import learning_rate, optimizer
-from vlalign.training.processes import Processes
+from vlalign.training.processes import Processes, is_one_of_several
 from vlalign.training.stopping import StoppedError, StopSignals
 from vlalign.training.validation import validate
 
@@ -82,13 +82,15 @@ class Trainer:
         if params.train.grad_checkpointing:
             self.encoder.clip.set_grad_checkpointing()
         if params.train.compile:
+            # Two passes over a part must draw the same numbers, which compiled code of its own does not.
+            torch._inductor.config.fallback_random = True
             self.encoder.compile()
-        self._check_parts(params)
         self.parallel = self.team.parallel(self.model)
         self.optimizer = optimizer(self.encoder, self.objective, params.train)
         self.scaler = torch.GradScaler(self.team.device.type, enabled=params.train.autocast == "fp16")
         self.data = inputs.training_set(self.encoder, params)
         self.validation = inputs.validation_set(self.encoder) if self.runtime.validate_every else None
+        self._check_parts(params)
         self._batches: Iterator[Batch] | None = None
 
     def _check_parts(self, params: RunParams) -> None:
@@ -99,11 +101,14 @@ class Trainer:
                 f"train.batch_size is {params.train.batch_size}, but {self.team.count} processes with train.accumulate "
                 f"{params.train.accumulate} need {parts} pairs at least"
             )
-        if parts > 1 and has_batch_norm(self.encoder):
+        if (parts > 1 or params.train.grad_checkpointing) and has_batch_norm(self.encoder):
             raise VlalignError(
-                "model.tower has batch normalisation, whose statistics are those of a part of the batch here: set "
-                "train.accumulate to 1 and train with one process, lock the tower, or choose one without it"
+                "model.tower has batch normalisation, whose statistics would be those of a part of the batch, or "
+                "counted twice: train with one process, train.accumulate 1 and without train.grad_checkpointing, lock the "
+                "tower, or choose one without it"
             )
+        if self.validation and len(self.validation) < self.team.count:
+            raise VlalignError(f"the validation split has fewer images than there are processes ({self.team.count})")
 
     def state(self) -> dict[str, Any]:
         """All that the next step depends on: order, captions, subsets, dropout and learning rate are functions of
@@ -151,7 +156,7 @@ class Trainer:
         self._resume(state, checkpoints.directory, title)
         first, steps = self.team.is_first, self.params.train.steps
         trackers = start_trackers(self.runtime.trackers, tracking, self.history) if first else []
-        with StopSignals() as signals, progress_bar() as bar:
+        with StopSignals(patient=is_one_of_several()) as signals, progress_bar() as bar:
             task = bar.add_task(title, total=steps, completed=self.step, terms="", visible=first)
             while self.step < steps:
                 row = self._next_row(checkpoints, trackers)
@@ -191,7 +196,10 @@ class Trainer:
         best = False
         if self.validation and self._is_due(self.runtime.validate_every):
             before = [_recall(old) for old in self.history if "val_loss" in old]
-            row |= validate(self.encoder, self.validation, team=self.team, batch_size=self.params.train.batch_size)
+            # As many pairs at once as training has in memory.
+            part = max(1, self.params.train.batch_size // (self.params.train.accumulate * self.team.count))
+            with self._autocast():
+                row |= validate(self.encoder, self.validation, team=self.team, batch_size=part)
             best = self.runtime.keep_best and _recall(row) > max(before, default=-1.0)
         if "val_loss" in row or self._is_logged():
             self.history.append(row)
@@ -244,9 +252,12 @@ class Trainer:
         return next(self._batches)
 
     def _encode(self, part: Batch) -> Features:
-        kind = self.params.train.autocast
-        with torch.autocast(self.team.device.type, dtype=AUTOCAST.get(kind), enabled=kind in AUTOCAST):
+        with self._autocast():
             return self.parallel(part)
+
+    def _autocast(self) -> torch.autocast:
+        kind = self.params.train.autocast
+        return torch.autocast(self.team.device.type, dtype=AUTOCAST.get(kind), enabled=kind in AUTOCAST)
 
     def _loss(self, features: Features) -> tuple[Tensor, dict[str, Tensor]]:
         total, terms = self.objective(features, **self._drawn(self.step))
@@ -261,6 +272,9 @@ class Trainer:
         # An overflow at a large scale of the loss is no mistake: the step is skipped and the scale halved.
         if not self.scaler.is_enabled() or self.scaler.get_scale() < MIN_LOSS_SCALE:
             self._check_finite("the norm of the gradient", norm)
+            for name, parameter in self.objective.named_parameters():
+                if parameter.grad is not None:
+                    self._check_finite(f"the gradient of {name}", parameter.grad)
         self.scaler.step(self.optimizer)
         self.scaler.update()
         with torch.no_grad():
@@ -287,9 +301,9 @@ class Trainer:
         return self.step == 1 or self._is_due(self.runtime.log_every)
 
     def _is_saved(self) -> bool:
-        """A finished run needs no checkpoint to resume from, but may keep one."""
+        """After the last step too: what is written then may fail."""
         kept = self.runtime.keep_every is not None and self.step % self.runtime.keep_every == 0
-        return kept or (self.step % self.runtime.checkpoint_every == 0 and self.step < self.params.train.steps)
+        return kept or self._is_due(self.runtime.checkpoint_every)
 
 
 def _recall(row: Row) -> float:

@@ -65,7 +65,7 @@ class Objective(nn.Module):
     def features(self, image: ImageFeatures, text: TextFeatures, logit_scale: Tensor, batch: Batch) -> Features:
         """What every pair contributes by itself: nothing in it depends on other pairs of the batch."""
         params = self.params
-        found = Features(image.embedding_ID, text.embedding_CD, logit_scale)
+        found = Features(precise(image.embedding_ID), precise(text.embedding_CD), logit_scale)
         if params.powerset.weight:
             regions, phrases = pool(image, text, batch, params.powerset.phrases)
             found = found._replace(

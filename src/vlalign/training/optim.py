@@ -7,10 +7,10 @@ from torch import nn
 
 from vlalign.params import TrainParams
 
-# A temperature is one number on a logarithmic scale: at the rate of the weights it would hardly move in a short run.
+# The objective's own parameters are single numbers: at the rate of the weights they would hardly move in a short run.
 TEMPERATURE_RATE = 10.0
 # In the names of open_clip's, timm's and Hugging Face's parameters.
-EMBEDDINGS = ("embedding", "pos_embed", "cls_token", "reg_token")
+EMBEDDINGS = ("embedding", "pos_embed", "bias_table", "cls_token", "cls_emb", "reg_token", "query", "latent")
 
 
 def optimizer(towers: nn.Module, objective: nn.Module, params: TrainParams) -> torch.optim.AdamW:

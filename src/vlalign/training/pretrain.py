@@ -1,6 +1,5 @@
 """One run from its params to its folder: what `vlalign pretrain` does."""
 
-import contextlib
 import logging
 import platform
 import subprocess
@@ -10,6 +9,9 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError
+
+from vlalign.errors import VlalignError
 from vlalign.files import read_json, remove_temporary, write_json, write_text
 from vlalign.models import save
 from vlalign.models.towers import tower_config
@@ -45,15 +47,16 @@ def pretrain(
         StoppedError: after SIGTERM or SIGINT, when the state is saved.
     """
     runtime = runtime or RuntimeParams()
+    if not {"run", "params"} <= set(config):
+        raise VlalignError("--config needs `run`, its name, and `params` with model, train and objective")
     params = RunParams.model_validate(config["params"])
     tower = tower_config(params.model.tower)
-    identity = {"params": config["params"], "tower": tower, "seed": seed, "inputs": inputs.hashes()}
-    summary = {**config, "seed": seed, "params_hash": digest(identity)}
+    identity = {"params": config["params"], "tower": tower, "seed": seed, "inputs": inputs.hashes(params.model)}
+    summary = {**config, "seed": seed, "params_hash": digest(identity), **provenance()}
     checkpoints = Checkpoints(places.checkpoints, identity=identity, policy=runtime)
-    with processes() as team, checkpoints.lock() if team.is_first else contextlib.nullcontext(False) as waited:
-        # Here the others wait until the first one holds the lock.
-        if team.largest(waited and _is_complete(places.output, summary)):
-            logger.info("the process before has completed %s", places.output)
+    with processes() as team, checkpoints.lock(team):
+        if team.largest(_is_complete(places.output, summary)):
+            logger.info("%s is complete; delete it to train it again", places.output)
             return
         state = checkpoints.load()
         trainer = Trainer(params, seed=seed, inputs=inputs, team=team, runtime=runtime)
@@ -66,16 +69,24 @@ def pretrain(
 
 def _is_complete(output: Path, summary: Mapping[str, Any]) -> bool:
     """Whether the folder is that of this run; run.json is its last file."""
-    path = output / "run.json"
-    return path.is_file() and read_json(path)["params_hash"] == summary["params_hash"]
+    names = ("model.safetensors", "open_clip_config.json", "history.csv", "run.json")
+    if not all((output / name).is_file() for name in names):
+        return False
+    return read_json(output / "run.json").get("params_hash") == summary["params_hash"]
 
 
 def _write(trainer: Trainer, output: Path, summary: Mapping[str, Any]) -> None:
-    output.mkdir(parents=True, exist_ok=True)
-    remove_temporary(output)
-    save(trainer.encoder, output)
-    write_text(output / "history.csv", history_csv(trainer.history))
-    write_json(output / "run.json", {**summary, **provenance()})
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+        remove_temporary(output)
+        save(trainer.encoder, output)
+        write_text(output / "history.csv", history_csv(trainer.history))
+        write_json(output / "run.json", summary)
+    except (OSError, SafetensorError) as error:
+        raise VlalignError(
+            f"{output} cannot be written ({error}); free or grow the disk and run the same command again: it continues "
+            "from the last step"
+        ) from error
 
 
 def provenance() -> dict[str, Any]:
@@ -88,7 +99,13 @@ def provenance() -> dict[str, Any]:
 
 
 def git_commit() -> str | None:
-    """The commit of the folder that the code lies in, if it is a checkout."""
-    command = ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"]
-    result = subprocess.run(command, capture_output=True, text=True, check=False)
-    return result.stdout.strip() or None if result.returncode == 0 else None
+    """The commit of the code, if git knows it: an environment may lie inside another project's checkout."""
+    here = Path(__file__)
+    git = ("git", "-C", str(here.parent))
+    try:
+        known = subprocess.run([*git, "ls-files", "--error-unmatch", here.name], capture_output=True, check=False)
+        if known.returncode != 0:
+            return None
+        return subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return None

@@ -54,7 +54,7 @@ class Processes:
         """The largest of the processes' numbers, so that all of them do the same."""
         if self.group is None:
             return number
-        found = torch.tensor(number, device=self.device)
+        found = torch.tensor(int(number), device=self.device)
         dist.all_reduce(found, dist.ReduceOp.MAX, self.group)
         return int(found)
 

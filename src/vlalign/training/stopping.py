@@ -19,10 +19,16 @@ class StoppedError(VlalignError):
 
 
 class StopSignals:
-    """While it is entered, the first signal is remembered in `received`; the second acts as it always does."""
+    """While it is entered, the first signal is remembered in `received`; the second acts as it always does.
 
-    def __init__(self) -> None:
+    Args:
+        patient: remember them all. A scheduler that signals a whole job sends one to torchrun and one to its processes,
+            to which torchrun sends another; it ends them itself if they take too long.
+    """
+
+    def __init__(self, *, patient: bool = False) -> None:
         self.received: int | None = None
+        self.patient = patient
         self._before: dict[int, signal._HANDLER] = {}
 
     def __enter__(self) -> Self:
@@ -36,7 +42,8 @@ class StopSignals:
 
     def _remember(self, number: int, frame: FrameType | None) -> None:
         self.received = number
-        self._restore()
+        if not self.patient:
+            self._restore()
 
     def _restore(self) -> None:
         for number, handler in self._before.items():
