@@ -88,17 +88,33 @@ def test_learning_rate_rises_then_falls():
 DROPPED = {"timm_model_name": "test_vit", "timm_pool": "avg", "timm_drop": 0.3, "image_size": 160}
 
 
+compiler = pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler on CPUs")
+
+
 @pytest.mark.slow
-@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler on CPUs")
-def test_compiled_towers_train_the_same_with_dropout_and_in_parts(config, inputs):
+@compiler
+def test_compiled_towers_train_the_same(config, inputs):
     losses = []
     for compiled in (False, True):
-        params = config(steps=4, batch_size=6, accumulate=2, compile=compiled)["params"]
-        params["model"] = {"tower": {**params["model"]["tower"], "vision_cfg": DROPPED}}
-        trainer = loop.Trainer(RunParams.model_validate(params), seed=0, inputs=inputs)
+        params = RunParams.model_validate(config(steps=4, batch_size=6, accumulate=2, compile=compiled)["params"])
+        trainer = loop.Trainer(params, seed=0, inputs=inputs)
         losses.append([trainer.take_step()["loss"] for _ in range(4)])
     assert losses[0] == pytest.approx(losses[1], abs=1e-3)
     assert losses[0] != losses[1], "nothing was compiled"
+
+
+@pytest.mark.slow
+@compiler
+def test_compiled_towers_drop_the_same_in_both_passes(config, inputs, monkeypatch):
+    params = config(steps=4, batch_size=6, accumulate=2, compile=True)["params"]
+    params["model"] = {"tower": {**params["model"]["tower"], "vision_cfg": DROPPED}}
+    trainer = loop.Trainer(RunParams.model_validate(params), seed=0, inputs=inputs)
+    encode, encoded = trainer._encode, []
+    monkeypatch.setattr(trainer, "_encode", lambda part: encoded.append(encode(part)) or encoded[-1])
+    trainer.take_step()
+    first, second = ([features.image_ID.detach() for features in encoded[start : start + 2]] for start in (0, 2))
+    assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
+    assert not torch.equal(first[0], first[1])
 
 
 @pytest.mark.parametrize("kind", ["bf16", "fp16"])

@@ -7,7 +7,7 @@ import time
 
 import pytest
 import torch
-from training_runs import history, same, train_below
+from training_runs import history, run_below, same, train_below
 
 from vlalign.errors import VlalignError
 from vlalign.models import load
@@ -85,7 +85,7 @@ def test_another_environment_is_warned_of(config, inputs, tmp_path, monkeypatch,
         train_below(tmp_path, config(), inputs)
     undo()
     monkeypatch.setattr(torch, "__version__", "9.9")
-    train_below(tmp_path, config(), inputs)
+    run_below(tmp_path, config(), inputs)
     assert "continues with torch 9.9, before: 2." in caplog.text
     assert "equal up to rounding only" in caplog.text
 
@@ -124,7 +124,7 @@ def test_an_output_that_cannot_be_written_loses_no_step(config, inputs, tmp_path
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("vlalign.training.pretrain.save", full)
-    with pytest.raises(VlalignError, match="run cannot be written .*No space left on device.* from the last step"):
+    with pytest.raises(VlalignError, match=r"run cannot be written .*No space left on device.* from the last step"):
         train_below(tmp_path, config(), inputs)
     monkeypatch.undo()
     train_below(tmp_path, config(), inputs)

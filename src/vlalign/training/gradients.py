@@ -44,8 +44,9 @@ def accumulate(
     states, encoded = [], []
     for part in parts:
         states.append(RandomState())
-        with torch.no_grad():
-            encoded.append(encode(part))
+        # With a graph that is dropped at once: compiled code without one would draw other random numbers.
+        with unsynchronised():
+            encoded.append(detach(encode(part)))
     leaves = joined(encoded)
     total, terms = loss(leaves)
     scaled(total).backward()

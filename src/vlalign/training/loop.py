@@ -82,8 +82,6 @@ class Trainer:
         if params.train.grad_checkpointing:
             self.encoder.clip.set_grad_checkpointing()
         if params.train.compile:
-            # Two passes over a part must draw the same numbers, which compiled code of its own does not.
-            torch._inductor.config.fallback_random = True
             self.encoder.compile()
         self.parallel = self.team.parallel(self.model)
         self.optimizer = optimizer(self.encoder, self.objective, params.train)
@@ -104,8 +102,8 @@ class Trainer:
         if (parts > 1 or params.train.grad_checkpointing) and has_batch_norm(self.encoder):
             raise VlalignError(
                 "model.tower has batch normalisation, whose statistics would be those of a part of the batch, or "
-                "counted twice: train with one process, train.accumulate 1 and without train.grad_checkpointing, lock the "
-                "tower, or choose one without it"
+                "counted twice: train with one process, train.accumulate 1 and without train.grad_checkpointing, lock "
+                "the tower, or choose one without it"
             )
         if self.validation and len(self.validation) < self.team.count:
             raise VlalignError(f"the validation split has fewer images than there are processes ({self.team.count})")
