@@ -1,9 +1,9 @@
-"""A plain open_clip training loop; the lines marked + add the powerset and the Cauchy-Schwarz loss.
+"""A training loop of open_clip's parts on annotated shards; the lines marked + add the powerset and the CS loss.
 
 python examples/open_clip_loop.py data/scenes/train data/annotations   # after `make all`
 """
 
-import sys
+import argparse
 
 import open_clip
 import torch
@@ -14,8 +14,12 @@ from vlalign.objectives import centre, cs_divergence, pool_phrases, pool_regions
 from vlalign.params import PhraseChoice, RegionChoice  # +
 from vlalign.training.batches import PairedSet
 
-split, annotations = sys.argv[1:3]
-steps, batch_size = (int(argument) for argument in sys.argv[3:5] or (100, 64))
+parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+parser.add_argument("split")
+parser.add_argument("annotations")
+parser.add_argument("--steps", type=int, default=100)
+parser.add_argument("--batch-size", type=int, default=64)
+options = parser.parse_args()
 
 torch.manual_seed(0)
 open_clip.add_model_config("config/towers/tiny.json")
@@ -25,16 +29,16 @@ encoder = DualEncoder(clip, open_clip.get_tokenizer("tiny"), pooling="average")
 contrastive = open_clip.ClipLoss()
 optimizer = torch.optim.AdamW(clip.parameters(), lr=1e-3, weight_decay=0.05)
 data = PairedSet(
-    split,
+    options.split,
     encoder,
-    phrases=f"{annotations}/phrases/train",  # +
-    regions=f"{annotations}/regions/train",  # +
+    phrases=f"{options.annotations}/phrases/train",  # +
+    regions=f"{options.annotations}/regions/train",  # +
     phrase_choice=PhraseChoice(),  # +
     region_choice=RegionChoice(count=6),  # +
 )
 
-for step in range(steps):
-    batch = data.batch(seed=0, step=step, size=batch_size)
+for step in range(options.steps):
+    batch = data.batch(seed=0, step=step, size=options.batch_size)
     image, text = encoder(normalise(batch.images, encoder), batch.tokens)
     loss = contrastive(image.embedding_ID, text.embedding_CD, clip.logit_scale.exp())
 
@@ -51,5 +55,5 @@ for step in range(steps):
     optimizer.zero_grad()
     loss.backward()
     optimizer.step()
-    if step % 10 == 0 or step == steps - 1:
+    if step % 10 == 0 or step == options.steps - 1:
         print(f"step {step}: loss {loss:.3f}, powerset {powerset:.3f}, divergence {divergence:.3f}", flush=True)

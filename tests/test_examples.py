@@ -22,7 +22,16 @@ def data(tmp_path_factory):
 
 
 def run(script, data, steps):
-    command = [sys.executable, script, data / "split", data / "annotations", str(steps), "16"]
+    command = [
+        sys.executable,
+        script,
+        data / "split",
+        data / "annotations",
+        "--steps",
+        str(steps),
+        "--batch-size",
+        "16",
+    ]
     result = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stderr
     return [[float(number) for number in re.findall(r"-?\d+\.\d+", line)] for line in result.stdout.splitlines()]

@@ -125,13 +125,17 @@ def pretrain(
     regions: Annotated[Path | None, typer.Option(help="Annotation folder of the split's regions.")] = None,
     validation: Annotated[Path | None, typer.Option(help="Folder of the validation split's shards.")] = None,
     runtime: Annotated[str, typer.Option(help="The `runtime` part of params.yaml, as JSON.")] = "{}",
-    tracking: Annotated[Path | None, typer.Option(help="Folder for the files of trackers.")] = None,
+    tracking: Annotated[
+        Path | None, typer.Option(help="Folder of this run's trackers, whose files there are replaced.")
+    ] = None,
     processes: Annotated[
         int, typer.Option(min=1, help="Processes on this machine that share every batch, one for each GPU.")
     ] = 1,
     threads: Annotated[int, typer.Option(min=1, help="CPU threads, which the processes share.")] = 1,
 ) -> None:
     """Train one run with one seed; a run that was killed continues from its last checkpoint.
+
+    --config holds `run`, its name, and `params` with model, train and objective, as the workflow gives them.
 
     On several machines, start it with `torchrun ... -m vlalign pretrain` on each.
     """

@@ -53,11 +53,15 @@ def test_a_stopped_run_has_saved_its_last_step_and_continues(inputs, tmp_path, p
     assert rows == sorted({1, *range(10, STEPS + 1, 10)})
 
 
-def test_ctrl_c_reaches_the_loaders_too_and_does_no_harm(inputs, tmp_path):
+@pytest.mark.parametrize(
+    ("processes", "number"), [(1, signal.SIGINT), (2, signal.SIGTERM)], ids=["Ctrl-C, loaders", "scheduler, torchrun"]
+)
+def test_a_signal_to_every_process_of_the_job_does_no_harm(inputs, tmp_path, processes, number):
+    """torchrun sends its processes another one, and loaders get one too."""
     running = subprocess.Popen(
-        command(inputs, tmp_path, 1, workers=2), stderr=subprocess.PIPE, text=True, start_new_session=True
+        command(inputs, tmp_path, processes, workers=1), stderr=subprocess.PIPE, text=True, start_new_session=True
     )
-    told = stop(running, tmp_path, lambda process: os.killpg(process.pid, signal.SIGINT))
-    assert running.returncode == 128 + signal.SIGINT
-    assert "is saved at step" in told
-    assert "Traceback" not in told
+    told = stop(running, tmp_path, lambda process: os.killpg(process.pid, number))
+    assert running.returncode == (128 + number if processes == 1 else 1)
+    assert told.count("is saved at step") == 1
+    assert "Traceback" not in told.split("is saved at step")[0]

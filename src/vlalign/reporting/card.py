@@ -125,7 +125,10 @@ def _results(folder: Path) -> str:
             rows.append(f"| {metric.label} | {number(found[metric.path], digits=metric.digits)} | {guessed} |")
     if len(rows) == 2:
         raise VlalignError(f"{folder} holds no metrics; evaluate the run first")
-    return "\n".join(rows)
+    return (
+        "\n".join(rows)
+        + "\n\nIn percent, but for the modality gap, which is the distance between the means of both kinds."
+    )
 
 
 def _flatten(value: Any, prefix: str, found: dict[str, float]) -> None:
