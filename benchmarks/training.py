@@ -3,7 +3,8 @@
 `step` runs `open_clip_train.main` and `vlalign pretrain` in turn and compares pairs per second over the steps after
 the first ten: with everything that a step does, and without the wait for data. open_clip reads and decodes its shards
 again in every epoch, and crops at random; vlalign decodes once, before the first step. That is part of the seconds of
-the whole run, as are the imports of both. `loader` compares pictures per second of one core.
+the whole run, as are the imports of both. open_clip's clock includes its logging, vlalign's
+leaves out the progress bar. `loader` compares pictures per second of one core.
 
     python benchmarks/training.py                  # about ten minutes
     python benchmarks/training.py loader
