@@ -64,6 +64,13 @@ def _config(text: str) -> dict[str, Any]:
         raise VlalignError(f"--config is not JSON: {error}") from None
 
 
+def _runtime(text: str) -> parameters.RuntimeParams:
+    try:
+        return parameters.RuntimeParams.model_validate(_config(text))
+    except ValidationError as error:
+        raise VlalignError(f"--runtime is not valid:\n{parameters.describe(error)}") from None
+
+
 @app.command()
 def dataset(config: Config, output: Output) -> None:
     """Make the embedded dataset: shards, zero-shot set, hard negatives, contact sheet."""
@@ -145,6 +152,9 @@ def pretrain(
     from vlalign.training.pretrain import Places, pretrain
     from vlalign.training.processes import is_one_of_several, neighbours, start
 
+    watched = _runtime(runtime)
+    if watched.trackers and tracking is None:
+        raise VlalignError("--runtime names trackers: give the folder that they shall write to (--tracking)")
     if processes > 1 and not is_one_of_several():
         start(processes, sys.argv[1:])
     torch.set_num_threads(max(1, threads // neighbours()))
@@ -153,7 +163,7 @@ def pretrain(
         seed=seed,
         inputs=Inputs(split, phrases, regions, validation),
         places=Places(output, checkpoints, tracking),
-        runtime=parameters.RuntimeParams.model_validate(_config(runtime)),
+        runtime=watched,
     )
 
 
@@ -287,14 +297,16 @@ def push(
 
     Log in with `hf auth login` first.
     """
-    from huggingface_hub.errors import HfHubHTTPError, LocalTokenNotFoundError
-
     from vlalign.models.export import push
 
     try:
         print(push(run, repository, private=private))
-    except (HfHubHTTPError, LocalTokenNotFoundError, OSError) as error:
-        raise VlalignError(f"{repository} cannot be written ({error}); `hf auth login` logs in") from None
+    except VlalignError:
+        raise
+    except Exception as error:  # of the hub, of its HTTP client, or of the network
+        raise VlalignError(
+            f"{repository} on the hub cannot be written ({error}); is there a connection, and did `hf auth login`?"
+        ) from None
 
 
 @app.command()

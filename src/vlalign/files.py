@@ -35,6 +35,15 @@ def remove_temporary(directory: Path) -> None:
         path.unlink(missing_ok=True)
 
 
+def check_writable(directory: Path) -> None:
+    """Raises VlalignError naming what is in the way of files in this folder, which need not exist yet."""
+    existing = next(path for path in (directory, *directory.absolute().parents) if path.exists())
+    if not existing.is_dir():
+        raise VlalignError(f"{directory} cannot be made, since {existing} is no folder; give another path")
+    if not os.access(existing, os.W_OK | os.X_OK):
+        raise VlalignError(f"{existing} cannot be written to; change its permissions or give another path")
+
+
 def write_text(path: str | Path, text: str) -> None:
     """Write `text` in UTF-8."""
     with atomic_write(path) as temporary:

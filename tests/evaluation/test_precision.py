@@ -1,6 +1,7 @@
 import csv
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import torch
 import torch.nn.functional as F
@@ -13,6 +14,7 @@ from vlalign.evaluation.precision import measure, synthetic
 from vlalign.objectives import centre, powerset_loss
 from vlalign.params import PrecisionParams
 from vlalign.reporting.aggregators import COLUMNS
+from vlalign.reporting.figures import draw_precision
 from vlalign.training.inputs import Inputs
 from vlalign.training.pretrain import Places, pretrain
 
@@ -113,3 +115,17 @@ def test_the_command_prints_a_table_or_writes_a_file(tmp_path: Path, monkeypatch
     assert {(row["features"], row["regions"]) for row in rows} == {
         (features, count) for features in FEATURES for count in ("2", "10")
     }
+
+
+def test_where_every_exact_score_is_zero_there_is_no_relative_error(tmp_path):
+    similarities = -torch.ones(3, 2, 2), torch.ones(3, 2, dtype=torch.bool), torch.ones(3, 2, dtype=torch.bool)
+    rows = list(measure(*similarities, PrecisionParams(regions=(2,), pairs=3)))
+    t2r = [row for row in rows if row["direction"] == "t2r"]
+    assert t2r
+    assert {row["error_relative"] for row in t2r} == {""}
+    assert all(row["error_relative"] != "" for row in rows if row["direction"] == "r2t")
+    table = pd.DataFrame([{"features": "trained", "regions": 2, **row} for row in rows])
+    table.to_csv(tmp_path / "precision.csv", index=False)
+    for direction in ("r2t", "t2r"):
+        draw_precision(tmp_path / "precision.csv", tmp_path / f"{direction}.svg", direction=direction)
+        assert (tmp_path / f"{direction}.svg").stat().st_size > 0

@@ -89,3 +89,16 @@ def test_a_way_of_resizing_that_has_no_equal_is_refused(folder, tmp_path):
     (tmp_path / "run" / "open_clip_config.json").write_text(json.dumps(config))
     with pytest.raises(VlalignError, match=r"preprocess_cfg\.resize_mode is 'longest'; known are shortest, squash"):
         vlalign.load(tmp_path / "run")
+
+
+def test_what_is_no_model_is_named(folder, tmp_path):
+    with pytest.raises(VlalignError, match=r"is no folder of a model: it has no open_clip_config\.json"):
+        vlalign.load(tmp_path)
+    (tmp_path / "open_clip_config.json").write_text("{}")
+    (tmp_path / "model.safetensors").write_bytes(b"")
+    with pytest.raises(VlalignError, match="has no `model_cfg`"):
+        vlalign.load(tmp_path)
+    (tmp_path / "open_clip_config.json").write_text((folder / "open_clip_config.json").read_text())
+    with pytest.raises(VlalignError, match=r"model\.safetensors cannot be loaded"):
+        vlalign.load(tmp_path)
+    assert vlalign.load(f"local-dir:{folder}").pooling == "average"

@@ -72,8 +72,8 @@ def test_a_damaged_one_gives_way_to_one_that_is_whole(tmp_path):
     save(kept, 100)
     (tmp_path / "step-00000200.pt").write_bytes(b"damage")
     assert kept.load()["step"] == 100
-    save(kept, 150)
-    assert names(tmp_path) == ["damaged-step-00000200.pt", "step-00000100.pt", "step-00000150.pt"]
+    save(kept, 250)
+    assert names(tmp_path) == ["damaged-step-00000200.pt", "step-00000100.pt", "step-00000250.pt"]
 
 
 @pytest.mark.parametrize("error", [OSError(116, "Stale file handle"), MemoryError()])

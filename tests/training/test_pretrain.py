@@ -137,6 +137,24 @@ def test_without_git_there_is_no_commit(config, inputs, tmp_path, monkeypatch):
     assert json.loads((tmp_path / "run" / "run.json").read_text())["git_commit"] is None
 
 
+@pytest.mark.parametrize("place", ["run", "checkpoints"])
+def test_a_place_that_cannot_be_written_is_found_before_training(config, inputs, tmp_path, monkeypatch, place):
+    stop_before(monkeypatch, 0, killed)
+    (tmp_path / place).write_text("in the way")
+    with pytest.raises(VlalignError, match=rf"cannot be made, since .*{place} is no folder"):
+        train_below(tmp_path, config(), inputs)
+
+
+def test_the_best_needs_a_validation_split(config, inputs, tmp_path):
+    with pytest.raises(VlalignError, match=r"keep_best: .* give --validation"):
+        train_below(tmp_path, config(), Inputs(inputs.split, inputs.phrases, inputs.regions), keep_best=True)
+
+
+def test_a_key_that_the_config_does_not_have_is_named(config, inputs, tmp_path):
+    with pytest.raises(VlalignError, match="`train` is no key of it"):
+        train_below(tmp_path, config() | {"train": {"steps": 5}}, inputs)
+
+
 def test_a_config_that_is_none_is_named(inputs, tmp_path):
     with pytest.raises(VlalignError, match="--config needs `run`, its name, and `params`"):
         train_below(tmp_path, {}, inputs)

@@ -129,6 +129,9 @@ def measure(
         reference = exact.of(direction)
         scale = reference.abs().mean()
         base = {"aggregator": aggregator, "direction": direction, "tau": "", "zeta": "", "samples": ""}
+        if scale == 0:
+            # No similarity is above the cost: nothing that an error could be a share of.
+            return {**base, "error_relative": "", "bias_relative": "", "bound_relative": "", **setting}
         error = (value - reference) / scale
         limit = "" if bound is None else (bound.mean() / scale).item()
         errors = {"error_relative": error.abs().mean().item(), "bias_relative": error.mean().item()}

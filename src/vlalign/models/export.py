@@ -9,6 +9,7 @@ from huggingface_hub import CommitOperationAdd, HfApi
 from open_clip.constants import HF_SAFE_WEIGHTS_NAME
 from open_clip.hf_model import HFTextEncoder
 from open_clip.tokenizer import HFTokenizer
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 
 from vlalign.errors import VlalignError
@@ -79,8 +80,14 @@ def load(directory: str | Path, *, pooling: str | None = None) -> DualEncoder:
     Raises:
         VlalignError: when the folder holds no config, no weights, or towers that cannot be read.
     """
-    directory = Path(directory)
+    directory = Path(str(directory).removeprefix("local-dir:"))
+    if not (directory / CONFIG).is_file():
+        raise VlalignError(
+            f"{directory} is no folder of a model: it has no {CONFIG}; a run's is results/runs/.../seed-0"
+        )
     config = read_json(directory / CONFIG)
+    if "model_cfg" not in config:
+        raise VlalignError(f"{directory / CONFIG} has no `model_cfg`, so it is no config of open_clip")
     weights = next((directory / name for name in (HF_SAFE_WEIGHTS_NAME, WEIGHTS) if (directory / name).is_file()), None)
     if weights is None:
         raise VlalignError(f"{directory / WEIGHTS} does not exist; train the run first, or convert to safetensors")
@@ -90,7 +97,10 @@ def load(directory: str | Path, *, pooling: str | None = None) -> DualEncoder:
             text[name] = str(directory)
     encoder = create(config["model_cfg"], pooling=pooling or config.get("vlalign", {}).get("pooling", "default"))
     encoder.set_preprocessing(config.get("preprocess_cfg", {}))
-    open_clip.load_checkpoint(encoder.clip, str(weights), weights_only=True)
+    try:
+        open_clip.load_checkpoint(encoder.clip, str(weights), weights_only=True)
+    except (SafetensorError, RuntimeError) as error:
+        raise VlalignError(f"{weights} cannot be loaded into the towers of {CONFIG} ({error})") from error
     return encoder.eval()
 
 

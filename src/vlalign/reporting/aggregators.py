@@ -43,7 +43,8 @@ def draw_precision(precision: str | Path, output: str | Path, *, direction: Lite
         raise VlalignError(f"{precision} lacks the columns {', '.join(sorted(missing))}; delete it and measure again")
     table = table.assign(label=[_label(*pair) for pair in zip(table["aggregator"], table["samples"], strict=True)])
     colours = {label: PALETTE[index % len(PALETTE)] for index, label in enumerate(dict.fromkeys(table["label"]))}
-    table = table[table["direction"] == direction]
+    # An error is empty where the exact scores are all 0.
+    table = table[(table["direction"] == direction) & table["error_relative"].notna()]
     if table.empty:
         return placeholder(output, f"{Path(precision).name} has no rows for {direction}")
     features = list(dict.fromkeys(table["features"]))

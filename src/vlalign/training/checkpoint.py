@@ -46,6 +46,7 @@ class Checkpoints:
     def __init__(self, directory: str | Path, *, identity: Identity, policy: RuntimeParams | None = None) -> None:
         self.directory, self.identity, self.policy = Path(directory), identity, policy or RuntimeParams()
         self.kept = self.directory / "kept" / digest(identity)
+        self._damaged: set[Path] = set()
 
     @contextlib.contextmanager
     def lock(self, team: Processes) -> Iterator[None]:
@@ -75,11 +76,10 @@ class Checkpoints:
         kept = [path.name] if self.policy.keep_every and step % self.policy.keep_every == 0 else []
         for name in [*kept, *(["best.pt"] if best else [])]:
             self._keep(path, name)
-        older = [other for other in self._paths() if _step(other) <= step]
-        for other in set(self._paths()) - set(older):
-            # Or the run would have continued from it.
+        for other in self._damaged - {path}:
             other.replace(other.with_name(f"damaged-{other.name}"))
-        for other in older[self.policy.keep_last :]:
+        self._damaged.clear()
+        for other in self._paths()[self.policy.keep_last :]:
             other.unlink()
 
     def load(self) -> dict[str, Any] | None:
@@ -95,6 +95,7 @@ class Checkpoints:
                 raise  # the file may be whole
             except Exception as error:  # a file that was cut or overwritten fails in many ways
                 logger.warning("%s cannot be read (%s); going back to the one before", path, _first_line(error))
+                self._damaged.add(path)
                 continue
             found = differences(theirs, self.identity)
             if found:

@@ -105,6 +105,8 @@ class Trainer:
                 "counted twice: train with one process, train.accumulate 1 and without train.grad_checkpointing, lock "
                 "the tower, or choose one without it"
             )
+        if self.runtime.keep_best and self.validation is None:
+            raise VlalignError("runtime.keep_best: the best checkpoint is found by validation; give --validation")
         if self.validation and len(self.validation) < self.team.count:
             raise VlalignError(f"the validation split has fewer images than there are processes ({self.team.count})")
 

@@ -12,7 +12,7 @@ from typing import Any
 from safetensors import SafetensorError
 
 from vlalign.errors import VlalignError
-from vlalign.files import read_json, remove_temporary, write_json, write_text
+from vlalign.files import check_writable, read_json, remove_temporary, write_json, write_text
 from vlalign.models import save
 from vlalign.models.towers import tower_config
 from vlalign.params import RunParams, RuntimeParams, digest
@@ -47,8 +47,12 @@ def pretrain(
         StoppedError: after SIGTERM or SIGINT, when the state is saved.
     """
     runtime = runtime or RuntimeParams()
-    if not {"run", "params"} <= set(config):
-        raise VlalignError("--config needs `run`, its name, and `params` with model, train and objective")
+    unknown = set(config) - {"run", "arm", "ablation", "params"}
+    if unknown or not {"run", "params"} <= set(config):
+        wrong = f"`{sorted(unknown)[0]}` is no key of it" if unknown else "one is missing"
+        raise VlalignError(f"--config needs `run`, its name, and `params` with model, train and objective; {wrong}")
+    for path in (places.output, places.checkpoints):
+        check_writable(path)
     params = RunParams.model_validate(config["params"])
     tower = tower_config(params.model.tower)
     identity = {"params": config["params"], "tower": tower, "seed": seed, "inputs": inputs.hashes(params.model)}
@@ -84,8 +88,8 @@ def _write(trainer: Trainer, output: Path, summary: Mapping[str, Any]) -> None:
         write_json(output / "run.json", summary)
     except (OSError, SafetensorError) as error:
         raise VlalignError(
-            f"{output} cannot be written ({error}); free or grow the disk and run the same command again: it continues "
-            "from the last step"
+            f"{output} cannot be written ({error}); mend that and run the same command again: it continues from the "
+            "last step"
         ) from error
 
 

@@ -45,9 +45,8 @@ class Processes:
         if self.group is None:
             return model
         devices = [self.device.index] if self.device.type == "cuda" else None
-        # The only buffers are constants: what has running statistics is refused.
         return DistributedDataParallel(
-            model, device_ids=devices, process_group=self.group, broadcast_buffers=False, gradient_as_bucket_view=True
+            model, device_ids=devices, process_group=self.group, gradient_as_bucket_view=True
         )
 
     def largest(self, number: int) -> int:
