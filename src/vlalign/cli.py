@@ -36,10 +36,12 @@ def main() -> None:
     """Run a command; mistakes that the user can mend end with one message and exit code 1."""
     # Of the processes that torchrun starts, the first one talks; the others, when something is wrong with them alone.
     first = os.environ.get("RANK", "0") == "0"
+    # A log file is searched: its lines are not folded.
+    handler = RichHandler(console=console, show_path=False, show_time=False) if console.is_terminal else None
     logging.basicConfig(
         level=logging.INFO if first else logging.ERROR,
-        format="%(message)s",
-        handlers=[RichHandler(console=console, show_path=False, show_time=False)],
+        format="%(message)s" if handler else "%(levelname)-8s %(message)s",
+        handlers=[handler] if handler else None,
     )
     try:
         app()
