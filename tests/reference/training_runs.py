@@ -15,6 +15,20 @@ TOWER = json.loads((Path(__file__).parents[2] / "config" / "towers" / "test.json
 RUNTIME = {"checkpoint_every": 3, "log_every": 2, "validate_every": 5}
 
 
+# An objective with every term, and what is learnt or drawn in it.
+EVERY_TERM = {
+    "powerset": {
+        "weight": 1.0,
+        "loss": "cross-entropy",
+        "aggregator": "sampled",
+        "centre": True,
+        "cost": "learnt",
+        "tau": 0.1,
+    },
+    "cs": {"weight": 0.5, "sigma": [0.5, 1.0], "token_weight": 0.5},
+}
+
+
 def run_config(**train):
     """A run with every term of the objective, as the workflow hands it over."""
     params = {

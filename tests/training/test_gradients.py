@@ -4,6 +4,7 @@ import functools
 
 import pytest
 import torch
+from training_runs import EVERY_TERM
 
 from vlalign import models
 from vlalign.data.transforms import normalise
@@ -11,18 +12,6 @@ from vlalign.params import ObjectiveParams
 from vlalign.training.batches import PairedSet
 from vlalign.training.gradients import RandomState, accumulate
 from vlalign.training.objective import Objective
-
-TERMS = {
-    "powerset": {
-        "weight": 1.0,
-        "loss": "cross-entropy",
-        "aggregator": "sampled",
-        "centre": True,
-        "cost": "learnt",
-        "tau": 0.1,
-    },
-    "cs": {"weight": 0.5, "sigma": [0.5, 1.0], "token_weight": 0.5},
-}
 
 
 @pytest.fixture
@@ -32,7 +21,7 @@ def trained(config, inputs):
     def make():
         torch.manual_seed(0)
         encoder = models.create(config()["params"]["model"]["tower"], pooling="average").double().train()
-        objective = Objective(ObjectiveParams.model_validate(TERMS)).double()
+        objective = Objective(ObjectiveParams.model_validate(EVERY_TERM)).double()
         powerset = objective.params.powerset
         data = PairedSet(
             inputs.split,

@@ -6,22 +6,12 @@ import socket
 import pytest
 import torch
 import torch.multiprocessing as mp
+from training_runs import EVERY_TERM
 
 from vlalign.params import RunParams
 from vlalign.training.loop import Trainer
 from vlalign.training.processes import Processes, processes
 
-OBJECTIVE = {
-    "powerset": {
-        "weight": 1.0,
-        "loss": "cross-entropy",
-        "aggregator": "sampled",
-        "centre": True,
-        "cost": "learnt",
-        "tau": 0.1,
-    },
-    "cs": {"weight": 0.5, "sigma": [0.5, 1.0], "token_weight": 0.5},
-}
 STEPS = 20
 
 
@@ -47,13 +37,14 @@ def params(config):
     # 11 pairs do not divide by 2 or 4. The gradient of an attention's key bias is zero but for rounding, which AdamW
     # with the default epsilon would make as large as a step of the learning rate.
     params = config(steps=STEPS, batch_size=11, epsilon=1e-4)["params"]
-    return {**params, "objective": OBJECTIVE}
+    return {**params, "objective": EVERY_TERM}
 
 
 @pytest.mark.parametrize(("exact", "tolerance"), [(False, 1e-6), (True, 1e-12)], ids=["fp32", "fp64"])
-@pytest.mark.parametrize("count", [2, 4])
-def test_processes_together_equal_one(params, inputs, tmp_path, count, exact, tolerance):
+@pytest.mark.parametrize(("count", "parts"), [(2, 1), (4, 1), (2, 2)])
+def test_processes_together_equal_one(params, inputs, tmp_path, count, parts, exact, tolerance):
     wanted, weights = train(params, inputs, Processes(), exact=exact)
+    params = {**params, "train": {**params["train"], "accumulate": parts}}
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]

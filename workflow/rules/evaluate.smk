@@ -6,7 +6,7 @@ rule evaluate:
         f"data/scenes/composition/{PARAMS.evaluation.split}/manifest.json",
         expand("data/annotations/{kind}/{split}/manifest.json", kind=["phrases", "regions"], split=HELD_OUT),
         code("evaluation/*", *ENCODING, without=["evaluation/illustrate", "evaluation/precision"]),
-        code("reporting/card", "reporting/cells", "reporting/headline"),
+        code("reporting/card", "reporting/cells", "reporting/headline", "reporting/metrics", "reporting/stats"),
         model="results/runs/{run}/seed-{seed}/model.safetensors",
         tower="results/runs/{run}/seed-{seed}/open_clip_config.json",
     output:

@@ -19,9 +19,13 @@ SHOWN = {name: RUNS[name].seeds[0] for name in PARAMS.runs.arms if name != PARAM
 COMPARED = list(dict.fromkeys(name for name in (PARAMS.report.baseline, SUBJECT) if name in SHOWN))
 
 
+# What reads the metrics of runs.
+COLLECTING = [f"reporting/{name}" for name in ("cells", "headline", "metrics", "results", "stats")]
+
+
 rule collect:
     input:
-        code("reporting/cells", "reporting/collect", "reporting/headline", "reporting/results", "reporting/stats"),
+        code("reporting/collect", *COLLECTING),
         metrics=[metric_files(run, seed) for run, seed in SELECTED],
         runs=[f"{run_folder(run, seed)}/run.json" for run, seed in SELECTED],
     output:
@@ -36,7 +40,7 @@ rule collect:
 
 rule focus:
     input:
-        code("reporting/cells", "reporting/collect", "reporting/headline", "reporting/results", "reporting/stats"),
+        code("reporting/collect", *COLLECTING),
         metrics="results/metrics.json",
         run=f"{run_folder(PARAMS.focus, RUNS[PARAMS.focus].seeds[0])}/run.json",
         history=f"{run_folder(PARAMS.focus, RUNS[PARAMS.focus].seeds[0])}/history.csv",

@@ -1,5 +1,6 @@
 """Encoders as folders that open_clip reads too."""
 
+import copy
 from pathlib import Path
 
 import open_clip
@@ -48,7 +49,7 @@ def save(encoder: DualEncoder, directory: str | Path) -> None:
 
 def _offline(encoder: DualEncoder) -> dict:
     """Its config without other people's weights, which ours replace."""
-    config = {name: dict(value) if isinstance(value, dict) else value for name, value in encoder.config.items()}
+    config = copy.deepcopy(encoder.config)
     for part, key in (("vision_cfg", "timm_model_pretrained"), ("text_cfg", "hf_model_pretrained")):
         if key in config[part] or (key.startswith("hf") and config[part].get("hf_model_name")):
             config[part][key] = False

@@ -137,7 +137,7 @@ def create(config: dict[str, Any], *, pooling: str) -> DualEncoder:
     config = _explicit(config, pooling)
     arguments = {key: value for key, value in config.items() if key != "custom_text"}
     try:
-        clip = open_clip.CustomTextCLIP(**copy.deepcopy(arguments))
+        clip = open_clip.CustomTextCLIP(**arguments)
     except (AssertionError, KeyError, OSError, RuntimeError, TypeError, ValueError) as error:
         raise VlalignError(f"model.tower: open_clip cannot make these towers ({error!r})") from error
     text = config["text_cfg"]
@@ -188,10 +188,12 @@ def _load_pretrained(encoder: DualEncoder, tower: str | dict[str, Any], pretrain
     path: str | Path = pretrained
     known = open_clip.get_pretrained_cfg(tower, pretrained) if isinstance(tower, str) else {}
     if known:
-        if known.get("quick_gelu", False) != encoder.config.get("quick_gelu", False):
+        quick = known.get("quick_gelu", False)
+        if quick != encoder.config.get("quick_gelu", False):
+            other = f"{tower}-quickgelu" if quick else str(tower).removesuffix("-quickgelu")
             raise VlalignError(
-                f"model.pretrained: the weights '{pretrained}' of {tower} are for towers with quick_gelu "
-                f"{known.get('quick_gelu', False)}; the tower {tower}-quickgelu has it, where open_clip knows one"
+                f"model.pretrained: the weights '{pretrained}' of {tower} are for towers with quick_gelu {quick}; the "
+                f"tower {other} has it, where open_clip knows one"
             )
         path = open_clip.download_pretrained(known)
         encoder.set_preprocessing(known)

@@ -48,7 +48,7 @@ def patch_grid(visual: nn.Module, size: tuple[int, int]) -> tuple[int, int]:
     except (RuntimeError, AssertionError) as error:
         raise VlalignError(
             f"model.tower: the image tower cannot read pictures of {size[0]} x {size[1]} pixels, or pool one patch of "
-            f"them ({str(error).splitlines()[0]}); change vision_cfg.image_size or its pooling"
+            f"them ({error!r}); change vision_cfg.image_size or its pooling"
         ) from None
     finally:
         visual.train(training)

@@ -12,6 +12,7 @@ from vlalign.files import read_json, write_text
 from vlalign.params import ObjectiveParams, TrainParams
 from vlalign.reporting.cells import number
 from vlalign.reporting.headline import HEADLINE
+from vlalign.reporting.metrics import read_metrics
 
 POWERCLIP = """@article{powerclip,
   title = {PowerCLIP: Powerset Alignment for Contrastive Pre-Training},
@@ -35,7 +36,7 @@ def model_card(run: str | Path) -> dict[str, Any]:
     run = Path(run)
     record, config = read_json(run / "run.json"), read_json(run / "open_clip_config.json")
     params, same = record["params"], config["vlalign"]["same_in_open_clip"]
-    # run.json leaves out what is at its default or off.
+    # run.json leaves out the params of terms that are off.
     objective = ObjectiveParams.model_validate(params["objective"])
     train = TrainParams.model_validate(params["train"])
     versions = record["versions"]
@@ -56,7 +57,7 @@ def model_card(run: str | Path) -> dict[str, Any]:
             "Commit": record["git_commit"] or "not a checkout",
         },
         "usage": _usage(same),
-        "comparison": _results(run / "metrics"),
+        "comparison": _results(run),
         "citation": [POWERCLIP, CS_ALIGNER],
     }
 
@@ -112,11 +113,9 @@ model, _, preprocess = open_clip.create_model_and_transforms("local-dir:<this fo
 {remark}"""
 
 
-def _results(folder: Path) -> str:
+def _results(run: Path) -> str:
     """A table of the headline metrics that were measured, with what guessing scores."""
-    found: dict[str, float] = {}
-    for file in sorted(folder.glob("*.json")):
-        _flatten(read_json(file), file.stem, found)
+    found = dict(read_metrics(run))
     rows = ["| Metric | This run | Chance |", "|---|---|---|"]
     for metric in HEADLINE:
         if metric.path in found:
@@ -124,16 +123,8 @@ def _results(folder: Path) -> str:
             guessed = "" if chance is None else number(chance, digits=metric.digits)
             rows.append(f"| {metric.label} | {number(found[metric.path], digits=metric.digits)} | {guessed} |")
     if len(rows) == 2:
-        raise VlalignError(f"{folder} holds no metrics; evaluate the run first")
+        raise VlalignError(f"{run} holds no metrics; evaluate the run first")
     return (
         "\n".join(rows)
         + "\n\nIn percent, but for the modality gap, which is the distance between the means of both kinds."
     )
-
-
-def _flatten(value: Any, prefix: str, found: dict[str, float]) -> None:
-    if isinstance(value, dict):
-        for key, inner in value.items():
-            _flatten(inner, f"{prefix}.{key}", found)
-    elif isinstance(value, int | float):
-        found[prefix] = float(value)

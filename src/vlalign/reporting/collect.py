@@ -1,13 +1,13 @@
 """Gather the metric files of all runs into one dictionary, over seeds."""
 
-import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from vlalign.errors import VlalignError
 from vlalign.files import read_json, write_json, write_text
 from vlalign.reporting.headline import HEADLINE
+from vlalign.reporting.metrics import read_metrics
 from vlalign.reporting.results import Collected, read_run
 from vlalign.reporting.stats import spread
 
@@ -27,7 +27,7 @@ def collect(run_dirs: Sequence[str | Path]) -> Collected:
             raise VlalignError(f"{directory} and {first} are both seed {run.seed} of {run.name}; name one of them only")
         seen[run.name, run.seed] = directory
         metrics = values.setdefault(run.name, {})
-        for path, value in _read_metrics(directory):
+        for path, value in read_metrics(directory):
             metrics.setdefault(path, {})[str(run.seed)] = value
     return {run: {path: _summary(seeds) for path, seeds in metrics.items()} for run, metrics in values.items()}
 
@@ -69,18 +69,3 @@ def focus_files(metrics: str | Path, run_dir: str | Path, output: str | Path) ->
 def _summary(seeds: dict[str, float]) -> dict[str, Any]:
     result = spread(seeds.values())
     return {"mean": result.mean, "sd": result.sd, "n": result.n, "values": seeds}
-
-
-def _read_metrics(directory: Path) -> Iterator[tuple[str, float]]:
-    for file in sorted((directory / "metrics").glob("*.json")):
-        yield from _flatten(read_json(file), prefix=file.stem, file=file)
-
-
-def _flatten(value: Any, *, prefix: str, file: Path) -> Iterator[tuple[str, float]]:
-    if isinstance(value, dict):
-        for key, inner in value.items():
-            yield from _flatten(inner, prefix=f"{prefix}.{key}", file=file)
-    elif isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise VlalignError(f"{file}: {prefix} is {value!r}, not a finite number; delete the file and evaluate again")
-    else:
-        yield prefix, float(value)

@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -120,8 +121,7 @@ class PairedSet:
         image. share: the part of its rows that is wanted; all of them if left out.
         """
         epoch, position = divmod(step, self.steps_per_epoch(size))
-        order = torch.randperm(len(self), generator=generator(seed, "order", epoch))
-        images = order[position * size : (position + 1) * size]
+        images = epoch_order(len(self), seed, epoch)[position * size : (position + 1) * size]
         draw = torch.rand(size, generator=generator(seed, "caption", step))
         captions = self.first_caption[images] + (draw * self.captions_of[images]).long()
         return self.select(images, captions) if share is None else self.select(share(images), share(captions))
@@ -150,6 +150,12 @@ def _count_empty(rows: str, parts: str, empty: Tensor, split: str | Path) -> Non
         logger.warning(
             "%d of %d %s have no %s of %s; the powerset loss leaves them out", count, len(empty), rows, parts, key
         )
+
+
+@lru_cache(maxsize=1)
+def epoch_order(count: int, seed: int, epoch: int) -> Tensor:
+    """A permutation of so many images; drawing it takes as long as the data are large, so it is kept for the epoch."""
+    return torch.randperm(count, generator=generator(seed, "order", epoch))
 
 
 def generator(*key: object) -> torch.Generator:

@@ -4,7 +4,7 @@ jobs.
     lock                              held while a process trains the run
     step-00000300.pt                  the newest ones, to resume from; gone when the run is complete
     kept/<identity>/step-00000200.pt  those that the policy keeps for good, and best.pt
-    damaged-step-00000300.pt          one that could not be read, and was newer than one that could
+    damaged-step-00000300.pt          one that could not be read
     failed-step-00000217.pt           what a run held when a term or its gradient was not finite
 
 Every file holds tensors and plain values only, and is complete or absent.

@@ -1,9 +1,9 @@
 """Gradient of a loss over all pairs of a batch, with the activations of a part of it at a time.
 
 Contrastive losses do not add up over parts of a batch. Two passes give the gradient of the whole exactly (Gao et al.,
-"Scaling deep contrastive learning batch size under memory limited setup", 2021): features of every part without a
-graph; the loss on all features, and its gradient with regard to them; then every part again with a graph, in which that
-gradient is propagated. Dropout and drop path draw the same in both passes.
+"Scaling deep contrastive learning batch size under memory limited setup", 2021): features of every part, no graph of
+one being kept; the loss on all features, and its gradient with regard to them; then every part again, through whose
+graph that gradient is propagated. Dropout and drop path draw the same in both passes.
 """
 
 import contextlib
@@ -63,8 +63,8 @@ def joined(parts: Sequence[Features]) -> Features:
     return Features._make(None if values[0] is None else _leaf(values) for values in zip(*parts, strict=True))
 
 
-def _leaf(values: Sequence[Tensor]) -> Tensor:
-    whole = torch.cat(list(values)) if values[0].ndim else values[0].detach().clone()
+def _leaf(values: tuple[Tensor, ...]) -> Tensor:
+    whole = torch.cat(values) if values[0].ndim else values[0].clone()
     return whole.requires_grad_() if whole.is_floating_point() else whole
 
 
@@ -104,12 +104,8 @@ class RandomState:
     @contextlib.contextmanager
     def restored(self) -> Iterator[None]:
         """Within it random numbers are drawn as they were from then on; after it the generators are where they were."""
-        after = RandomState()
-        self._set()
-        yield
-        after._set()
-
-    def _set(self) -> None:
-        torch.set_rng_state(self.cpu)
-        if self.devices:
-            torch.cuda.set_rng_state_all(self.devices)
+        with torch.random.fork_rng(devices=range(len(self.devices))):
+            torch.set_rng_state(self.cpu)
+            if self.devices:
+                torch.cuda.set_rng_state_all(self.devices)
+            yield

@@ -2,7 +2,6 @@
 
 import csv
 import io
-import logging
 import resource
 import shutil
 from collections.abc import Callable, Sequence
@@ -14,8 +13,6 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from vlalign.console import console
 from vlalign.errors import VlalignError
-
-logger = logging.getLogger(__name__)
 
 Row = dict[str, float]
 

@@ -92,7 +92,9 @@ class Trainer:
         self._batches: Iterator[Batch] | None = None
 
     def _check_parts(self, params: RunParams) -> None:
-        """Every process and every part of its share needs a pair, and features that are functions of a pair."""
+        """Every process and every part of its share needs a pair, and features that are functions of a pair; the best
+        checkpoint needs a measure.
+        """
         parts = params.train.accumulate * self.team.count
         if params.train.batch_size < parts:
             raise VlalignError(
@@ -197,7 +199,7 @@ class Trainer:
         if self.validation and self._is_due(self.runtime.validate_every):
             before = [_recall(old) for old in self.history if "val_loss" in old]
             # As many pairs at once as training has in memory.
-            part = max(1, self.params.train.batch_size // (self.params.train.accumulate * self.team.count))
+            part = self.params.train.batch_size // (self.params.train.accumulate * self.team.count)
             with self._autocast():
                 row |= validate(self.encoder, self.validation, team=self.team, batch_size=part)
             best = self.runtime.keep_best and _recall(row) > max(before, default=-1.0)

@@ -13,8 +13,8 @@ from safetensors import SafetensorError
 
 from vlalign.errors import VlalignError
 from vlalign.files import check_writable, read_json, remove_temporary, write_json, write_text
-from vlalign.models import save
-from vlalign.models.towers import tower_config
+from vlalign.models import save, tower_config
+from vlalign.models.export import CONFIG, WEIGHTS
 from vlalign.params import RunParams, RuntimeParams, digest
 from vlalign.training.checkpoint import Checkpoints
 from vlalign.training.history import history_csv
@@ -73,8 +73,7 @@ def pretrain(
 
 def _is_complete(output: Path, summary: Mapping[str, Any]) -> bool:
     """Whether the folder is that of this run; run.json is its last file."""
-    names = ("model.safetensors", "open_clip_config.json", "history.csv", "run.json")
-    if not all((output / name).is_file() for name in names):
+    if not all((output / name).is_file() for name in (WEIGHTS, CONFIG, "history.csv", "run.json")):
         return False
     return read_json(output / "run.json").get("params_hash") == summary["params_hash"]
 

@@ -15,8 +15,8 @@ from torch.nn.parallel import DistributedDataParallel
 
 from vlalign.objectives.distributed import Group
 
-# torchrun tells each process which one it is.
-RANK, COUNT, LOCAL_RANK = "RANK", "WORLD_SIZE", "LOCAL_RANK"
+# How torchrun tells each process which one it is.
+COUNT, LOCAL_RANK = "WORLD_SIZE", "LOCAL_RANK"
 # Longer than the slowest step of which rank 0 alone does a part, such as a checkpoint on a network disk.
 PATIENCE = timedelta(minutes=30)
 CPU = torch.device("cpu")

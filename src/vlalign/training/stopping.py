@@ -51,7 +51,7 @@ class StopSignals:
         self._before = {}
 
 
-def ignore_signals(_: int = 0) -> None:
+def ignore_signals(_: int) -> None:
     """For processes that only serve another: it decides when they end."""
     for number in SIGNALS:
         signal.signal(number, signal.SIG_IGN)

@@ -20,7 +20,7 @@ def validate(encoder: DualEncoder, data: PairedSet, *, team: Processes, batch_si
     """InfoNCE and R@1 (percent) among all pairs of an image and its first caption; every process does its share."""
     encoder.eval()
     own = team.share(torch.arange(len(data)))
-    encoded = [_encode(encoder, data, rows.to(torch.long), team.device) for rows in own.split(batch_size)]
+    encoded = [_encode(encoder, data, rows, team.device) for rows in own.split(batch_size)]
     images_ID, texts_ID = (gather_plainly(torch.cat(parts), team.group) for parts in zip(*encoded, strict=True))
     encoder.train()
     scale = encoder.logit_scale.exp()
