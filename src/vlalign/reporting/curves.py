@@ -38,6 +38,9 @@ TERMS = {
     "grad_norm": "Gradient norm",
 }
 
+# Points of a curve that are shown one by one.
+FEW = 12
+
 
 def draw_training(results: Results, output: str | Path, *, terms: Sequence[str] = tuple(TERMS)) -> None:
     """Draw logged terms against the step: seeds thin, their smoothed mean thick. Ablations are left out.
@@ -68,14 +71,16 @@ def _draw_term(axes: Axes, term: str, *, histories: dict[str, list[pd.DataFrame]
         mean = _smooth(pd.concat(seeds, axis=1).dropna().mean(axis=1))
         for seed in seeds:
             axes.plot(seed.index, seed, color=colours[arm], linewidth=0.5, alpha=0.35)
-        axes.plot(mean.index, mean, color=colours[arm], linewidth=1.8)
+        # Where measurements are few, a line alone would hide how few.
+        marker = "o" if len(mean) <= FEW else ""
+        axes.plot(mean.index, mean, color=colours[arm], linewidth=1.8, marker=marker, markersize=3.5)
         everything += [value for seed in seeds for value in seed]
     if spans_decades(everything):
         axes.set_yscale("log")
         axes.minorticks_off()
-    axes.set(title=TERMS[term], xlabel="step")
+    last = max(history["step"].max() for many in histories.values() for history in many)
+    axes.set(title=TERMS[term], xlabel="step", xlim=(0, 1.02 * last))
     axes.grid(axis="y")
-    axes.margins(x=0)
 
 
 def _history(directory: Path) -> pd.DataFrame:
