@@ -1,0 +1,49 @@
+"""What is run: params.yaml as typed values.
+
+Unknown keys, wrong types and impossible combinations are errors that name the key. Numbers are coerced, since YAML
+reads `1e-3` as text. The workflow asks this package for the effective params of every run.
+"""
+
+from vlalign.params.annotate import AnnotateParams, ParserParams, RegionsParams
+from vlalign.params.base import describe, digest, merged, nested
+from vlalign.params.data import ScenesParams
+from vlalign.params.run import (
+    CSParams,
+    ModelParams,
+    ObjectiveParams,
+    PhraseChoice,
+    PowersetParams,
+    RegionChoice,
+    RunParams,
+    RuntimeParams,
+    TrainParams,
+)
+from vlalign.params.workflow import EvaluationParams, Params, PrecisionParams, ReportParams, Run, load, parse, schema
+
+__all__ = [
+    "AnnotateParams",
+    "CSParams",
+    "EvaluationParams",
+    "ModelParams",
+    "ObjectiveParams",
+    "Params",
+    "ParserParams",
+    "PhraseChoice",
+    "PowersetParams",
+    "PrecisionParams",
+    "RegionChoice",
+    "RegionsParams",
+    "ReportParams",
+    "Run",
+    "RunParams",
+    "RuntimeParams",
+    "ScenesParams",
+    "TrainParams",
+    "describe",
+    "digest",
+    "load",
+    "merged",
+    "nested",
+    "parse",
+    "schema",
+]

@@ -1,0 +1,55 @@
+"""What every part of the params shares: strict models, and plain values laid over each other."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+Name = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9._-]*[a-z0-9])?$")]
+Count = Annotated[int, Field(ge=1)]
+Positive = Annotated[float, Field(gt=0)]
+NonNegative = Annotated[float, Field(ge=0)]
+Share = Annotated[float, Field(ge=0, le=1)]
+Seed = Annotated[int, Field(ge=0)]
+
+
+class Strict(BaseModel):
+    """Base of every part: unknown keys are errors, values do not change after loading."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+def nested(path: str, value: Any) -> dict[str, Any]:
+    """`a.b`, 1 -> {"a": {"b": 1}}"""
+    for key in reversed(path.split(".")):
+        value = {key: value}
+    return value
+
+
+def merged(base: Mapping[str, Any], change: Mapping[str, Any]) -> dict[str, Any]:
+    """`base` with `change` laid over it, key by key."""
+    result = dict(base)
+    for key, value in change.items():
+        both = isinstance(value, Mapping) and isinstance(result.get(key), Mapping)
+        result[key] = merged(result[key], value) if both else value
+    return result
+
+
+def describe(error: ValidationError, *, prefix: str = "") -> str:
+    """One line per mistake: the key's path, what is wrong, and the value that was given."""
+    lines = []
+    for item in error.errors(include_url=False):
+        path = ".".join([prefix, *map(str, item["loc"])] if prefix else map(str, item["loc"]))
+        message = item["msg"].removeprefix("Value error, ")
+        if item["type"] == "extra_forbidden":
+            message = "unknown key"
+        shown = "" if isinstance(item["input"], dict) else f" (given: {item['input']!r})"
+        lines.append(f"{path}: {message}{shown}" if path else message)
+    return "\n".join(dict.fromkeys(lines))
+
+
+def digest(value: Any) -> str:
+    """Short SHA-256 of plain values, the same for equal params."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:16]

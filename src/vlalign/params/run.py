@@ -1,0 +1,206 @@
+"""What one run's weights depend on, beside data and seed, and how it is carried out."""
+
+import json
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from vlalign.params.base import Count, NonNegative, Positive, Share, Strict
+
+
+class ModelParams(Strict):
+    """The two towers."""
+
+    tower: str | dict[str, Any] = Field(
+        description="An open_clip model name, or a JSON file of an open_clip config, whose content is put in its place",
+    )
+    pooling: Literal["average", "default"] = Field(
+        default="average", description="average: mean of patch tokens and of real word tokens; default: the tower's own"
+    )
+    pretrained: str | None = Field(
+        default=None, description="Weights to start from: a tag of open_clip for this name, or a file"
+    )
+    lock_image: bool = Field(default=False, description="Do not train the image tower (LiT)")
+    lock_text: bool = Field(default=False, description="Do not train the text tower")
+    unlocked_image_groups: Annotated[int, Field(ge=0)] = Field(
+        default=0, description="Groups of layers at the end of a locked image tower that are trained all the same"
+    )
+    unlocked_text_layers: Annotated[int, Field(ge=0)] = Field(
+        default=0, description="Layers at the end of a locked text tower that are trained all the same"
+    )
+
+    @field_validator("tower", mode="before")
+    @classmethod
+    def _read_tower(cls, tower: Any) -> Any:
+        if not (isinstance(tower, str) and tower.endswith(".json")):
+            return tower
+        try:
+            return json.loads(Path(tower).read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            raise ValueError("this file does not exist; give an open_clip model name or a JSON file") from None
+        except json.JSONDecodeError as error:
+            raise ValueError(f"this file is not JSON: {error}") from None
+
+
+class TrainParams(Strict):
+    """Optimisation: AdamW with linear warm-up and cosine decay."""
+
+    steps: Count = 600
+    batch_size: Annotated[int, Field(ge=2)] = 128
+    learning_rate: Positive = 2e-3
+    warmup: Share = Field(default=0.05, description="Share of the steps with a rising learning rate")
+    weight_decay: NonNegative = 0.05
+    betas: tuple[Share, Share] = (0.9, 0.98)
+    epsilon: Positive = 1e-6
+    clip_norm: Positive = Field(default=1.0, description="Largest gradient norm")
+    accumulate: Count = Field(
+        default=1, description="Parts that a process encodes its pairs in, one at a time; the loss is that of all pairs"
+    )
+    autocast: Literal["none", "bf16", "fp16"] = Field(
+        default="none", description="Arithmetic of the towers; losses are fp32 in any case. fp16 scales the loss"
+    )
+    grad_checkpointing: bool = Field(
+        default=False, description="Compute the towers' activations again in the backward pass instead of keeping them"
+    )
+    compile: bool = Field(default=False, description="torch.compile the towers; needs a C++ compiler on CPUs")
+
+
+class RuntimeParams(Strict):
+    """How runs are carried out. Nothing here changes weights, so that a change of it trains nothing again."""
+
+    checkpoint_every: Count = Field(default=100, description="Steps between checkpoints")
+    keep_last: Count = Field(default=2, description="How many of them are kept to resume from")
+    keep_every: Count | None = Field(default=None, description="Keep the checkpoint of every so many steps for good")
+    keep_best: bool = Field(default=False, description="Keep the checkpoint that is best on the validation split")
+    validate_every: Count | None = Field(
+        default=100, description="Steps between measurements on the validation split; null: none"
+    )
+    log_every: Count = Field(default=10, description="Steps between rows of history.csv")
+    workers: Annotated[int, Field(ge=0)] = Field(
+        default=0, description="Processes that load batches ahead, for each process that trains; 0: it loads itself"
+    )
+    trackers: tuple[Literal["dvclive", "tensorboard"], ...] = Field(
+        default=(), description="Where the history is also written while a run trains, below logs/pretrain"
+    )
+
+    @model_validator(mode="after")
+    def _best_needs_validation(self) -> "RuntimeParams":
+        if self.keep_best and self.validate_every is None:
+            raise ValueError("keep_best: the best checkpoint is found by validation; set validate_every")
+        return self
+
+
+class RegionChoice(Strict):
+    """Which of an image's regions enter the powerset."""
+
+    kinds: tuple[Literal["mask", "box"], ...] = Field(default=("mask",), min_length=1, description="In this order")
+    count: Count = Field(default=6, description="At most this many, the first ones")
+
+
+class PhraseChoice(Strict):
+    """Which constituents of a caption are its phrases."""
+
+    unit: Literal["phrases", "words"] = Field(
+        default="phrases", description="words: every word by itself, without the parse (the paper's ablation)"
+    )
+    labels: tuple[str, ...] = Field(default=("NP", "PP", "VP", "S"), min_length=1)
+    min_words: Count = 2
+    count: Count = Field(default=12, description="At most this many: the shortest phrases, or the first words")
+    normalise: bool = Field(default=True, description="Unit phrases; false: sums of unit words, as published")
+
+
+class PowersetParams(Strict):
+    """The powerset loss (PowerCLIP)."""
+
+    weight: NonNegative = Field(default=0.0, description="λ of the total loss; 0 switches the term off")
+    aggregator: Literal["exact", "nla", "sampled", "calibrated", "mean", "max"] = Field(
+        default="nla", description="mean and max are controls without subsets; max is the single best region"
+    )
+    direction: Literal["both", "r2t", "t2r"] = Field(default="both", description="S, or one of its parts alone")
+    tau: Positive = Field(default=1e-3, description="Temperature of both non-linear aggregators, at the last step")
+    tau_start: Positive | None = Field(
+        default=None, description="Temperature at the first step; it moves to tau geometrically. tau if left out"
+    )
+    zeta: Share = Field(default=0.75, description="Weight of log cosh (of tanh, in the gradient) in NLA-T2; 0: none")
+    activation: Literal["softplus", "relu"] = Field(default="softplus", description="Of NLA-T1; relu: its limit τ = 0")
+    cost: NonNegative | Literal["batch", "learnt"] = Field(
+        default=0.0, description="b: what each chosen region costs; batch: the mean similarity of pairs; learnt: from 0"
+    )
+    empty_subset: bool = Field(default=True, description="Whether choosing no region at all counts, as published")
+    samples: Annotated[int, Field(ge=2, multiple_of=2)] = Field(
+        default=16, description="Subsets of `sampled` and `calibrated`"
+    )
+    loss: Literal["triplet", "cross-entropy"] = "triplet"
+    margin: NonNegative = 0.2
+    negatives: Literal["hardest", "semi-hard"] = "semi-hard"
+    temperature: Positive = Field(default=15.0, description="Initial scale of S under cross-entropy; learnt")
+    per_region: bool = Field(default=True, description="Divide S by the number of regions")
+    centre: bool = Field(default=False, description="Centre regions and phrases over the batch")
+    regions: RegionChoice = RegionChoice()
+    phrases: PhraseChoice = PhraseChoice()
+
+    @model_validator(mode="after")
+    def _exact_is_small(self) -> "PowersetParams":
+        if self.aggregator == "exact" and self.regions.count > 16:
+            raise ValueError("aggregator: exact enumerates 2^R subsets; regions.count must be at most 16")
+        return self
+
+
+class CSParams(Strict):
+    """The Cauchy-Schwarz divergence between both modalities' embeddings (CS-Aligner)."""
+
+    weight: NonNegative = Field(default=0.0, description="Weight of D_CS in the total loss; 0 switches the term off")
+    sigma: Positive | Literal["median"] | Annotated[tuple[Positive, ...], Field(min_length=1)] = Field(
+        default="median", description="Kernel width: fixed, the median heuristic, or several kernels"
+    )
+    unbiased: bool = Field(default=True, description="Leave the diagonal out of the within-modality means")
+    token_weight: NonNegative = Field(
+        default=0.0, description="Weight of D_CS between each pair's patch tokens and word tokens"
+    )
+
+
+class ObjectiveParams(Strict):
+    """total = InfoNCE + powerset.weight * its loss + cs.weight * D_CS + cs.token_weight * D_CS of tokens"""
+
+    contrastive: NonNegative = Field(default=1.0, description="Weight of InfoNCE")
+    powerset: PowersetParams = PowersetParams()
+    cs: CSParams = CSParams()
+
+
+class RunParams(Strict):
+    """All that one run's weights depend on, beside data and seed."""
+
+    model: ModelParams
+    train: TrainParams = TrainParams()
+    objective: ObjectiveParams = ObjectiveParams()
+
+
+# Params that mean nothing to an aggregator or a loss.
+SMOOTH = ("tau", "tau_start", "zeta", "activation")
+UNUSED = {
+    "mean": (*SMOOTH, "samples", "empty_subset"),
+    "max": (*SMOOTH, "samples", "empty_subset"),
+    "exact": (*SMOOTH, "samples"),
+    "sampled": SMOOTH,
+    "calibrated": ("zeta",),
+    "nla": ("samples",),
+    "triplet": ("temperature",),
+    "cross-entropy": ("margin", "negatives"),
+}
+
+
+def relevant(params: dict[str, Any]) -> dict[str, Any]:
+    """The params of a run without those of terms that are switched off, so that changing these trains nothing again."""
+    objective = {
+        name: _relevant_term(term) if isinstance(term, dict) else term for name, term in params["objective"].items()
+    }
+    return {**params, "objective": objective}
+
+
+def _relevant_term(term: dict[str, Any]) -> dict[str, Any]:
+    weights = {key: value for key, value in term.items() if key.endswith("weight")}
+    if not any(weights.values()):
+        return weights
+    unused = [name for key in ("aggregator", "loss") for name in UNUSED.get(term.get(key, ""), ())]
+    return {key: value for key, value in term.items() if key not in unused}

@@ -1,0 +1,111 @@
+"""Where the shards of a split come from."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from vlalign.params.base import Count, Share, Strict
+
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+Patterns = Annotated[tuple[str, ...], Field(min_length=1)]
+Columns = Annotated[tuple[str, ...], Field(min_length=1)]
+
+
+class HubSource(Strict):
+    """WebDataset shards in a dataset repository of the Hugging Face hub."""
+
+    source: Literal["hub"]
+    repository: str = Field(pattern=r"^[\w.-]+/[\w.-]+$", description="Owner and name, such as pixparse/cc12m-wds")
+    shards: Patterns = Field(description="Names with braces and wildcards, such as cc12m-train-{0000..2175}.tar")
+    revision: str = Field(default="main", description="Branch, tag or commit; a commit pins the data")
+    connections: Count = Field(default=4, description="Files that are fetched at once")
+
+
+class UrlFile(Strict):
+    """One file and what it must hold."""
+
+    url: str = Field(pattern=r"^(https?|file)://")
+    sha256: Sha256
+
+
+class UrlSource(Strict):
+    """WebDataset shards at plain addresses."""
+
+    source: Literal["urls"]
+    files: tuple[UrlFile, ...] = Field(min_length=1)
+    connections: Count = Field(default=4, description="Files that are fetched at once")
+
+
+class ShardsSource(Strict):
+    """WebDataset shards on this disk, read where they lie."""
+
+    source: Literal["shards"]
+    shards: Patterns = Field(description="Paths with braces and wildcards, such as /data/cc3m/{00000..00331}.tar")
+
+
+class Img2datasetSource(Strict):
+    """The output folder of img2dataset with output_format=webdataset, read where it lies."""
+
+    source: Literal["img2dataset"]
+    folder: str
+
+
+class PackedSource(Strict):
+    """Single files, which are packed into shards.
+
+    `part` is the share of the images that is taken, as an interval of [0, 1): every image has its place there, which
+    is a hash of its path.
+    """
+
+    part: tuple[Share, Share] = (0.0, 1.0)
+    shard_size: Count = Field(default=2000, description="Images of a shard")
+
+    @field_validator("part")
+    @classmethod
+    def _rises(cls, part: tuple[float, float]) -> tuple[float, float]:
+        if part[0] >= part[1]:
+            raise ValueError("part must rise, such as [0, 0.8]")
+        return part
+
+
+class TableSource(PackedSource):
+    """A CSV, TSV or Parquet table with a row for every caption or for every image."""
+
+    source: Literal["table"]
+    table: str = Field(description="Path of the table")
+    images: str | None = Field(default=None, description="Folder that paths in the table start from; the table's own")
+    image_column: str = "image"
+    caption_columns: Columns = Field(default=("caption",), description="Each holds a caption, or a list of them")
+    where: dict[str, str] = Field(default={}, description="Column: value of the rows that are taken")
+
+
+class FolderSource(PackedSource):
+    """A folder of images: its subfolders are the classes, or each image's captions lie beside it in a .txt file."""
+
+    source: Literal["folder"]
+    folder: str
+    labels: Literal["classes", "captions"] = "classes"
+
+
+class KarpathySource(PackedSource):
+    """COCO, Flickr30k or Flickr8k with Karpathy's splits: dataset_coco.json and its kin."""
+
+    source: Literal["karpathy"]
+    annotations: str = Field(description="Path of the JSON file")
+    images: str = Field(description="Folder of the pictures, or the one that holds val2014 and train2014")
+    splits: Annotated[tuple[Literal["train", "restval", "val", "test"], ...], Field(min_length=1)]
+
+
+class CocoSource(PackedSource):
+    """COCO's own captions_*.json with its folder of pictures."""
+
+    source: Literal["coco"]
+    annotations: str = Field(description="Path of captions_train2017.json or its kin")
+    images: str = Field(description="Folder of the pictures")
+
+
+Fetched = HubSource | UrlSource
+Local = ShardsSource | Img2datasetSource
+Packed = TableSource | FolderSource | KarpathySource | CocoSource
+Source = Annotated[Fetched | Local | Packed, Field(discriminator="source")]

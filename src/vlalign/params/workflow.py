@@ -1,0 +1,213 @@
+"""The whole of params.yaml: which runs there are, and what is measured and reported of them."""
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import Field, ValidationError, model_validator
+
+from vlalign.errors import VlalignError
+from vlalign.params.annotate import AnnotateParams
+from vlalign.params.base import Count, Name, Positive, Seed, Share, Strict, describe, merged, nested
+from vlalign.params.data import ScenesParams
+from vlalign.params.run import ModelParams, ObjectiveParams, RunParams, RuntimeParams, TrainParams, relevant
+
+
+class Arm(Strict):
+    """What an arm changes, and how many of the seeds of `runs` it is trained with."""
+
+    most_seeds: Count | None = Field(default=None, description="The first so many seeds of `runs`; all if left out")
+    model: dict[str, Any] = Field(default={})
+    train: dict[str, Any] = Field(default={})
+    objective: dict[str, Any] = Field(default={})
+
+    def changes(self) -> dict[str, Any]:
+        """Its part of a run's params."""
+        return self.model_dump(exclude={"most_seeds"})
+
+
+class Ablation(Strict):
+    """A grid over one param of an arm."""
+
+    name: Name
+    arm: Name
+    param: str = Field(description="Path of the param below an arm, such as objective.powerset.tau")
+    values: tuple[Any, ...] = Field(min_length=1)
+    seeds: Annotated[tuple[Seed, ...], Field(min_length=1)] | None = Field(
+        default=None, description="Those of `runs` if left out"
+    )
+    set: dict[str, Any] = Field(default={}, description="Further changes to every run of this grid")
+
+    def run_name(self, value: Any) -> str:
+        """`tau-0.001`: the grid's name and the value, as the run's folder and DVC experiment are called."""
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        text = f"{value:.12g}" if number else json.dumps(value, ensure_ascii=False)
+        return f"{self.name}-" + re.sub(r"[^\w.+-]+", "-", text).strip("-")
+
+
+class Selection(Strict):
+    """What `all` makes."""
+
+    arms: tuple[Name, ...] = Field(min_length=1)
+    seeds: tuple[Seed, ...] = Field(default=(0, 1, 2), min_length=1)
+    ablations: tuple[Name, ...] = ()
+
+    @model_validator(mode="after")
+    def _nothing_twice(self) -> "Selection":
+        for key in ("arms", "seeds", "ablations"):
+            values = getattr(self, key)
+            twice = [value for value in dict.fromkeys(values) if values.count(value) > 1]
+            if twice:
+                raise ValueError(f"{key}: {twice[0]!r} stands there more than once")
+        return self
+
+
+class EvaluationParams(Strict):
+    """What is measured, and on which split."""
+
+    split: Literal["validation", "test"] = "test"
+    benchmarks: tuple[Literal["retrieval", "zeroshot", "composition", "grounding", "modality", "transfer"], ...] = (
+        Field(default=("retrieval", "zeroshot", "composition", "grounding", "modality", "transfer"), min_length=1)
+    )
+    batch_size: Count = 250
+
+    @model_validator(mode="after")
+    def _transfer_needs_validation(self) -> "EvaluationParams":
+        if self.split == "validation" and "transfer" in self.benchmarks:
+            raise ValueError("benchmarks: transfer trains its classifier on validation; measure it on split: test")
+        return self
+
+
+class PrecisionParams(Strict):
+    """How far each aggregator is from the exact powerset."""
+
+    taus: tuple[Positive, ...] = Field(default=(1.0, 0.1, 0.01, 0.001), min_length=1)
+    zetas: tuple[Share, ...] = Field(default=(0.0, 0.1, 0.25, 0.5, 0.75, 1.0), min_length=1)
+    regions: tuple[Annotated[int, Field(ge=1, le=16)], ...] = Field(default=(4, 6, 8, 10, 12), min_length=1)
+    samples: tuple[Annotated[int, Field(ge=2, multiple_of=2)], ...] = Field(default=(8, 16, 64), min_length=1)
+    calibration_samples: Annotated[int, Field(ge=2, multiple_of=2)] = Field(
+        default=16, description="Subsets that calibrate ζ"
+    )
+    pairs: Count = Field(default=64, description="Image-caption pairs that are averaged over")
+    seed: int = 0
+
+
+class ReportParams(Strict):
+    """What the report compares with."""
+
+    baseline: Name = "clip"
+    control: Name = Field(default="linear", description="The arm without subsets")
+    precision: PrecisionParams = PrecisionParams()
+
+
+class Params(Strict):
+    """The whole of params.yaml."""
+
+    root: str = Field(default=".", description="Everything that the workflow writes lies below this folder")
+    focus: Name = Field(description="The run whose metrics become metrics.json")
+    runs: Selection
+    dataset: ScenesParams = ScenesParams()
+    annotate: AnnotateParams = AnnotateParams()
+    model: ModelParams
+    train: TrainParams = TrainParams()
+    objective: ObjectiveParams = ObjectiveParams()
+    runtime: RuntimeParams = RuntimeParams()
+    arms: dict[Name, Arm] = Field(description="Changes to model, train and objective, by arm")
+    ablations: tuple[Ablation, ...] = ()
+    evaluation: EvaluationParams = EvaluationParams()
+    report: ReportParams = ReportParams()
+
+    @model_validator(mode="after")
+    def _every_arm_is_valid(self) -> "Params":
+        for arm in self.arms:
+            self._run_params(arm)
+        return self
+
+    @model_validator(mode="after")
+    def _names_exist(self) -> "Params":
+        for key, wanted, known in self._references():
+            for name in wanted:
+                if name not in known:
+                    raise ValueError(f"{key}: '{name}' is not one of {', '.join(sorted(known)) or 'none'}")
+        return self
+
+    def _references(self) -> Iterator[tuple[str, tuple[str, ...], set[str]]]:
+        """(key, the names it gives, the names there are); the runs come last, since they need the arms to exist."""
+        yield "runs.arms", self.runs.arms, set(self.arms)
+        yield "runs.ablations", self.runs.ablations, {grid.name for grid in self.ablations}
+        for grid in self.ablations:
+            yield f"ablations.{grid.name}.arm", (grid.arm,), set(self.arms)
+        for key in ("baseline", "control"):
+            yield f"report.{key}", (getattr(self.report, key),), set(self.arms)
+        yield "focus", (self.focus,), set(self.all_runs)
+
+    @cached_property
+    def all_runs(self) -> dict[str, "Run"]:
+        """Every selected run by name: the arms, then the grids' values."""
+        found = {
+            name: Run(name, name, None, None, self.runs.seeds[: self.arms[name].most_seeds], self._run_params(name))
+            for name in self.runs.arms
+        }
+        for grid in (grid for grid in self.ablations if grid.name in self.runs.ablations):
+            for value in grid.values:
+                name = grid.run_name(value)
+                if name in found:
+                    raise ValueError(f"ablations.{grid.name}: the run '{name}' exists twice")
+                changes = (grid.set, nested(grid.param, value))
+                params = self._run_params(grid.arm, *changes, where=f"ablations.{grid.name}")
+                found[name] = Run(name, grid.arm, grid, value, grid.seeds or self.runs.seeds, params)
+        return found
+
+    def _run_params(self, arm: str, *changes: Mapping[str, Any], where: str = "") -> RunParams:
+        base = {key: getattr(self, key).model_dump() for key in ("model", "train", "objective")}
+        for change in (self.arms[arm].changes(), *changes):
+            base = merged(base, change)
+        try:
+            return RunParams.model_validate(base)
+        except ValidationError as error:
+            raise ValueError(describe(error, prefix=where or f"arms.{arm}")) from None
+
+
+class Run:
+    """A name with its effective params: an arm, or one value of a grid."""
+
+    def __init__(
+        self, name: str, arm: str, grid: Ablation | None, value: Any, seeds: tuple[int, ...], params: RunParams
+    ) -> None:
+        self.name, self.arm, self.grid, self.value, self.seeds, self.params = name, arm, grid, value, seeds, params
+
+    def config(self) -> dict[str, Any]:
+        """What `vlalign pretrain` is told, as plain JSON values."""
+        ablation = {"name": self.grid.name, "param": self.grid.param, "value": self.value} if self.grid else None
+        params = relevant(self.params.model_dump(mode="json"))
+        return {"run": self.name, "arm": self.arm, "ablation": ablation, "params": params}
+
+
+def parse(config: Mapping[str, Any], *, source: str = "params.yaml") -> Params:
+    """Typed params from plain values; raises VlalignError that names every key at fault."""
+    try:
+        return Params.model_validate(dict(config))
+    except ValidationError as error:
+        raise VlalignError(f"{source} is not valid:\n{describe(error)}") from None
+
+
+def load(*paths: str | Path) -> Params:
+    """Read params.yaml and the overlays after it; later files win key by key."""
+    config: dict[str, Any] = {}
+    for path in paths:
+        try:
+            config = merged(config, yaml.safe_load(Path(path).read_text(encoding="utf-8")) or {})
+        except FileNotFoundError:
+            raise VlalignError(f"{path} does not exist; give the path of a params file") from None
+        except (yaml.YAMLError, AttributeError) as error:
+            raise VlalignError(f"{path} is not a YAML mapping: {error}") from None
+    return parse(config, source=" + ".join(map(str, paths)))
+
+
+def schema() -> dict[str, Any]:
+    """JSON Schema of params.yaml; workflow/schemas/params.schema.json is this."""
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **Params.model_json_schema()}
