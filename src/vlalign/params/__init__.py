@@ -18,9 +18,20 @@ from vlalign.params.run import (
     RuntimeParams,
     TrainParams,
 )
-from vlalign.params.workflow import EvaluationParams, Params, PrecisionParams, ReportParams, Run, load, parse, schema
+from vlalign.params.workflow import (
+    Ablation,
+    EvaluationParams,
+    Params,
+    PrecisionParams,
+    ReportParams,
+    Run,
+    load,
+    parse,
+    schema,
+)
 
 __all__ = [
+    "Ablation",
     "AnnotateParams",
     "CSParams",
     "EvaluationParams",

@@ -1,9 +1,8 @@
 """Where the shards of a split come from."""
 
-from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, field_validator
 
 from vlalign.params.base import Count, Share, Strict
 
