@@ -29,7 +29,7 @@ from rich.console import Console
 from rich.table import Table
 
 from vlalign.data.scenes import split_samples
-from vlalign.data.shards import write_split
+from vlalign.data.splits import write_split
 from vlalign.models import create, tower_config
 from vlalign.params import ModelParams, ScenesParams
 from vlalign.training.batches import PairedSet

@@ -2,26 +2,29 @@ import json
 import subprocess
 import sys
 
+import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
 from vlalign.annotate import phrases
 from vlalign.annotate.parser import CaptionParser
 from vlalign.annotate.phrases import ParsedCaption, parse_split, read_phrases
-from vlalign.data.shards import Sample, read_manifest, write_split
+from vlalign.data.samples import Sample, encode_png
+from vlalign.data.splits import read_manifest, write_split
 from vlalign.errors import VlalignError
 
 CAPTIONS = {
     "a": ("A red  dog &amp; two cats", "a dog"),
     "b": ("a dog",),
-    "c": ("", "dog " * 30),
+    "c": ("&nbsp;", "dog " * 30),
     "d": (),
     "e": ("a green tree on a blue background.",),
 }
 
 
 def write(folder, captions, *, shard_size=2):
-    samples = [Sample(key, b"image", lines) for key, lines in captions.items()]
+    picture = encode_png(np.zeros((4, 4, 3), np.uint8))
+    samples = [Sample(key, picture, lines) for key, lines in captions.items()]
     write_split(folder, samples, shard_size=shard_size, source={"name": "test"})
     return folder
 

@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 
 from vlalign.annotate.regions import annotate_split, image_regions, random_box, read_regions
-from vlalign.data.shards import Sample, encode_png, write_split
+from vlalign.data.samples import Sample, encode_png
+from vlalign.data.splits import write_split
 from vlalign.errors import VlalignError
 from vlalign.files import read_json
 from vlalign.params import RegionsParams

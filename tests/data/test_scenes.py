@@ -7,7 +7,8 @@ from caption_words import named
 
 from vlalign.data import scenes
 from vlalign.data.layout import CLASSES, INVERSE
-from vlalign.data.shards import decode_image, decode_instances, read_split
+from vlalign.data.samples import decode_image, decode_instances
+from vlalign.data.splits import read_split
 from vlalign.files import read_json
 from vlalign.params import ScenesParams
 

@@ -1,140 +1,114 @@
-import json
+import tarfile
 
-import numpy as np
 import pytest
-import webdataset
 
-from vlalign.data.shards import (
-    Sample,
-    decode_image,
-    decode_instances,
-    encode_png,
-    read_manifest,
-    read_split,
-    write_split,
-)
+from vlalign.data.samples import Sample
+from vlalign.data.shards import BLOCK, groups, write_tar
 from vlalign.errors import VlalignError
-from vlalign.files import write_json
+
+SAMPLES = [Sample(f"k{index}", b"picture %d" % index, (f"caption {index}",), label=index) for index in range(5)]
 
 
-def picture(seed, size=(6, 9)):
-    return np.random.default_rng(seed).integers(0, 256, (*size, 3), np.uint8)
+@pytest.fixture
+def shard(tmp_path):
+    write_tar(tmp_path / "0.tar", SAMPLES)
+    return tmp_path / "0.tar"
 
 
-def samples(count=5):
-    for index in range(count):
-        labels = np.full((6, 9), index % 3, np.uint8)
-        yield Sample(
-            key=f"{index:05d}",
-            image=encode_png(picture(index)),
-            captions=(f"a dog {index}", "a café & a 犬"),
-            meta={"stratum": "even" if index % 2 == 0 else "odd", "phrases": []},
-            instances=encode_png(labels),
-        )
-    yield Sample(key="labelled", image=encode_png(picture(99)), label=3)
+def contents(path):
+    data = path.read_bytes()
+    return {
+        group.key: {suffix: data[offset : offset + size] for suffix, (offset, size) in group.files.items()}
+        for group in groups(path)
+    }
 
 
-def write(folder, **options):
-    write_split(folder, samples(), source={"name": "made up"}, **options)
-    return folder
+def test_groups_say_where_every_member_lies(shard):
+    assert contents(shard) == {sample.key: sample.members() for sample in SAMPLES}
 
 
-def test_samples_come_back_as_they_were(tmp_path):
-    assert list(read_split(write(tmp_path, shard_size=2))) == list(samples())
+def test_groups_lie_side_by_side(shard):
+    found = list(groups(shard))
+    assert [group.start for group in found] == [0, *(group.end for group in found[:-1])]
 
 
-def test_pictures_and_label_maps_come_back_exactly(tmp_path):
-    first = next(read_split(write(tmp_path)))
-    assert np.array_equal(np.asarray(decode_image(first.image)), picture(0))
-    assert np.array_equal(decode_instances(first.instances), np.zeros((6, 9), np.uint8))
-    assert first.stratum == "even"
+def add(path, name, content=b"x", **fields):
+    with tarfile.open(path, "a") as tar:
+        info = tarfile.TarInfo(name)
+        info.size = len(content)
+        for field, value in fields.items():
+            setattr(info, field, value)
+        if info.isfile():
+            path.with_name("content").write_bytes(content)
+            with open(path.with_name("content"), "rb") as stream:
+                tar.addfile(info, stream)
+        else:
+            tar.addfile(info)
 
 
-def test_shards_hold_at_most_shard_size_samples(tmp_path):
-    manifest = read_manifest(write(tmp_path, shard_size=4))
-    assert [(shard["name"], shard["samples"]) for shard in manifest["shards"]] == [("000000.tar", 4), ("000001.tar", 2)]
-    assert manifest["samples"] == 6
-    assert manifest["source"] == {"name": "made up"}
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["000000.tar", "000001.tar", "manifest.json"]
+def test_names_are_cut_as_webdataset_cuts_them(shard):
+    for name in ("a.b/c.left.PNG", "a.b/c.txt", "no_suffix", ".hidden", "._mac.png", "folder/.x.png", "./d.png"):
+        add(shard, name)
+    found = {group.key: set(group.files) for group in groups(shard)}
+    assert [key for key, files in found.items() if files][5:] == ["a.b/c", "./d"]
+    assert [key for key, files in found.items() if not files] == ["no_suffix", ".hidden", "._mac.png", "folder/.x.png"]
+    assert found["a.b/c"] == {"left.png", "txt"}
 
 
-def test_shards_can_be_named_as_clip_benchmark_wants_them(tmp_path):
-    write(tmp_path, shard_name="{}.tar")
-    assert (tmp_path / "0.tar").is_file()
+def test_what_is_no_file_belongs_to_no_sample(shard):
+    add(shard, "k9.png", type=tarfile.SYMTYPE, linkname="/etc/passwd")
+    add(shard, "k9.txt", type=tarfile.LNKTYPE, linkname="k0.png")
+    add(shard, "k9.d", type=tarfile.DIRTYPE)
+    assert [group.key for group in groups(shard) if group.files] == [sample.key for sample in SAMPLES]
 
 
-def test_equal_samples_give_equal_bytes(tmp_path):
-    for path in write(tmp_path / "a", shard_size=2).iterdir():
-        assert path.read_bytes() == (write(tmp_path / "b", shard_size=2) / path.name).read_bytes()
+@pytest.mark.parametrize("form", [tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])
+def test_long_names_begin_with_their_own_headers(tmp_path, form):
+    path, name = tmp_path / "0.tar", "n" * 300
+    with tarfile.open(path, "w", format=form) as tar:
+        for key in ("a", name, "b"):
+            tar.addfile(tarfile.TarInfo(f"{key}.txt"))
+    first, second, third = groups(path)
+    assert second.key == name
+    assert (first.end, second.end) == (second.start, third.start)
 
 
-def test_an_empty_split_has_a_manifest(tmp_path):
-    write_split(tmp_path, [], source={})
-    assert list(read_split(tmp_path)) == []
+@pytest.mark.parametrize("keep", [0, 100, BLOCK, BLOCK + 3, 3 * BLOCK])
+def test_a_shard_that_was_cut_is_named(shard, keep):
+    shard.write_bytes(shard.read_bytes()[:keep])
+    with pytest.raises(VlalignError, match=r"0\.tar is not a readable tar file"):
+        list(groups(shard))
 
 
-def test_webdataset_reads_the_shards(tmp_path):
-    write(tmp_path)
-    theirs = list(webdataset.WebDataset(str(tmp_path / "000000.tar"), shardshuffle=False))
-    for ours, other in zip(samples(), theirs, strict=True):
-        assert other["__key__"] == ours.key
-        assert {suffix: other[suffix] for suffix in ours.members()} == ours.members()
-    decoded = next(iter(webdataset.WebDataset(str(tmp_path / "000000.tar"), shardshuffle=False).decode("rgb8")))
-    assert np.array_equal(decoded["png"], picture(0))
-    assert decoded["json"]["stratum"] == "even"
-    assert decoded["txt"] == "a dog 0\na café & a 犬"
+def test_a_shard_that_was_cut_between_two_samples_is_named(shard):
+    cut = list(groups(shard))[2].end
+    shard.write_bytes(shard.read_bytes()[:cut])
+    with pytest.raises(VlalignError, match=f"it is cut off after {cut} bytes"):
+        list(groups(shard))
 
 
-@pytest.mark.parametrize("suffix", ["jpg", "webp"])
-def test_pictures_of_other_kinds_are_read(tmp_path, suffix):
-    with webdataset.TarWriter(str(tmp_path / "000000.tar")) as writer:
-        writer.write({"__key__": "0", suffix: b"picture", "txt": "a dog", "json": {"url": "somewhere"}})
-    size = (tmp_path / "000000.tar").stat().st_size
-    write_json(tmp_path / "manifest.json", {"shards": [{"name": "000000.tar", "bytes": size}]})
-    (sample,) = read_split(tmp_path)
-    assert (sample.image, sample.captions, sample.meta) == (b"picture", ("a dog",), {"url": "somewhere"})
+def test_a_damaged_header_is_no_end(shard):
+    place, data = list(groups(shard))[2].start, bytearray(shard.read_bytes())
+    data[place : place + BLOCK] = b"\xff" * BLOCK
+    shard.write_bytes(data)
+    with pytest.raises(VlalignError, match=f"something else than a sample behind byte {place}"):
+        list(groups(shard))
 
 
-def test_a_missing_manifest_is_named(tmp_path):
-    with pytest.raises(VlalignError, match=r"manifest\.json does not exist"):
-        list(read_split(tmp_path))
+def test_joined_files_are_no_shard(shard):
+    shard.write_bytes(shard.read_bytes() * 2)
+    with pytest.raises(VlalignError, match="something else than a sample"):
+        list(groups(shard))
+
+
+def test_compressed_shards_are_refused(shard):
+    path = shard.with_name("1.tar")
+    with tarfile.open(path, "w:gz") as tar:
+        tar.add(shard, "a.png")
+    with pytest.raises(VlalignError, match="without compression"):
+        list(groups(path))
 
 
 def test_a_missing_shard_is_named(tmp_path):
-    (write(tmp_path) / "000000.tar").unlink()
-    with pytest.raises(VlalignError, match=r"000000\.tar .*missing; delete"):
-        list(read_split(tmp_path))
-
-
-def test_a_shard_of_another_size_is_named(tmp_path):
-    with open(write(tmp_path) / "000000.tar", "ab") as stream:
-        stream.write(b"\0")
-    with pytest.raises(VlalignError, match=r"000000\.tar has \d+ bytes, its manifest says \d+"):
-        list(read_split(tmp_path))
-
-
-def truncate(folder, keep):
-    path = write(folder) / "000000.tar"
-    path.write_bytes(path.read_bytes()[:keep])
-
-
-@pytest.mark.parametrize("keep", [0, 100, 700, 1200])
-def test_a_truncated_shard_is_named(tmp_path, keep):
-    truncate(tmp_path, keep)
-    with pytest.raises(VlalignError, match=rf"000000\.tar has {keep} bytes, its manifest says"):
-        list(read_split(tmp_path))
-
-
-@pytest.mark.parametrize("keep", [0, 100, 700])
-def test_a_shard_that_was_truncated_before_its_manifest_was_written_is_named(tmp_path, keep):
-    truncate(tmp_path, keep)
-    manifest = json.loads((tmp_path / "manifest.json").read_text())
-    manifest["shards"][0]["bytes"] = keep
-    write_json(tmp_path / "manifest.json", manifest)
-    with pytest.raises(VlalignError, match=r"000000\.tar is not a readable tar file"):
-        list(read_split(tmp_path))
-
-
-def test_bytes_that_are_no_picture_are_an_error():
-    with pytest.raises(VlalignError, match="cannot be decoded"):
-        decode_image(b"GIF8")
+    with pytest.raises(VlalignError, match=r"absent\.tar does not exist"):
+        list(groups(tmp_path / "absent.tar"))

@@ -9,7 +9,8 @@ from evaluation_data import encoder, parsed, picture, squares
 
 from vlalign.annotate.regions import ImageRegions, Region
 from vlalign.annotate.tokens import TokenMapper
-from vlalign.data.shards import Sample, decode_image, write_split
+from vlalign.data.samples import Sample, decode_image
+from vlalign.data.splits import write_split
 from vlalign.data.transforms import preprocess
 from vlalign.errors import VlalignError
 from vlalign.evaluation.features import SplitFeatures, box_coverage, encode_split, encode_texts, object_coverage

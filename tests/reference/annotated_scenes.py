@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 from vlalign.annotate import phrases
 from vlalign.annotate.regions import annotate_split
 from vlalign.data.scenes import split_samples
-from vlalign.data.shards import read_split, write_split
+from vlalign.data.splits import read_split, write_split
 from vlalign.files import write_json
 from vlalign.params import RegionsParams, ScenesParams
 

@@ -10,7 +10,8 @@ from annotated_scenes import COUNT, PARAMS, constituents_of, phrase_rows, words_
 from vlalign import models
 from vlalign.annotate.parser import Constituent, Word
 from vlalign.annotate.phrases import ParsedCaption
-from vlalign.data.shards import Sample, decode_image, decode_instances, encode_png, read_split, write_split
+from vlalign.data.samples import Sample, decode_image, decode_instances, encode_png
+from vlalign.data.splits import read_split, write_split
 from vlalign.data.transforms import normalise, preprocess
 from vlalign.errors import VlalignError
 from vlalign.files import read_json, write_json

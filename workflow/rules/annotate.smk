@@ -32,7 +32,7 @@ rule phrases:
             "annotate/tokens",
             "annotate/words",
             "annotate/tables",
-            "data/shards",
+            *READING,
         ),
         split="data/scenes/{split}/manifest.json",
         parser="data/parser/manifest.json",
@@ -52,7 +52,7 @@ rule phrases:
 
 rule regions:
     input:
-        code("annotate/regions", "annotate/tables", "data/shards"),
+        code("annotate/regions", "annotate/tables", *READING),
         split="data/scenes/{split}/manifest.json",
     output:
         "data/annotations/regions/{split}/manifest.json",

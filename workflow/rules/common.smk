@@ -58,11 +58,14 @@ def as_json(value):
 # How runs are carried out; see `RuntimeParams`.
 RUNTIME = as_json(PARAMS.runtime)
 
+# What reads shards.
+READING = [f"data/{name}" for name in ("index", "samples", "shards", "skips", "splits")]
+
 # What turns a trained model and annotated data into features.
 ENCODING = [
     "models/*",
     "objectives/*",
-    "data/shards",
+    *READING,
     "data/transforms",
     "annotate/phrases",
     "annotate/tokens",

@@ -11,7 +11,7 @@ DATASET_FILES = [
 
 rule dataset:
     input:
-        code("data/scenes", "data/captions", "data/layout", "data/drawing", "data/shards"),
+        code("data/scenes", "data/captions", "data/layout", "data/drawing", "data/verify", *READING),
     output:
         DATASET_FILES[:-1],
         report(DATASET_FILES[-1], category="Dataset", caption="../report/contact_sheet.rst"),

@@ -18,7 +18,9 @@ from rich.progress import Progress
 from vlalign.annotate.parser import CaptionParser, Constituent, Parse, Word, read_model_manifest
 from vlalign.annotate.tables import structs
 from vlalign.annotate.tokens import clean_caption
-from vlalign.data.shards import fingerprint, read_manifest, read_shard
+from vlalign.data.index import samples_of
+from vlalign.data.shards import fingerprint
+from vlalign.data.splits import read_manifest
 from vlalign.errors import VlalignError
 from vlalign.files import atomic_write, read_json, write_json
 
@@ -111,7 +113,7 @@ def _made_from(path: Path, inputs: bytes) -> bool:
 
 def _read_captions(split_dir: Path, shard: dict[str, Any]) -> Iterator[tuple[str, int, str]]:
     """(key, caption index, clean caption) of a shard."""
-    for sample in read_shard(split_dir / shard["name"], expected_bytes=shard["bytes"]):
+    for sample in samples_of(split_dir, shard):
         for index, caption in enumerate(sample.captions or ("",)):
             yield sample.key, index, clean_caption(caption)
 

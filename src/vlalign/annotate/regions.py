@@ -16,7 +16,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from vlalign.annotate.tables import structs
-from vlalign.data.shards import Sample, decode_image, decode_instances, read_manifest, read_shard
+from vlalign.data.index import samples_of
+from vlalign.data.samples import Sample, decode_image, decode_instances
+from vlalign.data.splits import read_manifest
 from vlalign.errors import VlalignError
 from vlalign.files import atomic_write, write_json
 from vlalign.params import RegionsParams
@@ -72,7 +74,7 @@ def annotate_split(split: str | Path, output: str | Path, params: RegionsParams)
     counts: dict[str, int] = {}
     shards = []
     for shard in read_manifest(split)["shards"]:
-        rows = [image_regions(sample, params) for sample in read_shard(split / shard["name"])]
+        rows = [image_regions(sample, params) for sample in samples_of(split, shard)]
         for row in rows:
             for region in row.regions:
                 counts[region.kind] = counts.get(region.kind, 0) + 1

@@ -17,7 +17,9 @@ from torch import Tensor
 from vlalign.annotate.phrases import ParsedCaption
 from vlalign.annotate.regions import ImageRegions
 from vlalign.annotate.tokens import token_mapper
-from vlalign.data.shards import Sample, batched, decode_image, decode_instances, read_split
+from vlalign.data.samples import Sample, decode_image, decode_instances
+from vlalign.data.shards import batched
+from vlalign.data.splits import read_split
 from vlalign.data.transforms import pool_masks, preprocess
 from vlalign.errors import VlalignError
 from vlalign.evaluation.phrases import GoldPhrase, gold_phrases, parsed_captions, word_members

@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 import torch.nn.functional as F
 
-from vlalign.data.shards import decode_image, decode_instances, read_split
+from vlalign.data.samples import decode_image, decode_instances
+from vlalign.data.splits import read_split
 from vlalign.evaluation.features import DenseFeatures, SplitFeatures
 from vlalign.evaluation.workbench import Workbench
 from vlalign.models import load

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from vlalign.annotate.phrases import ParsedCaption
 from vlalign.annotate.tokens import clean_caption
-from vlalign.data.shards import Sample
+from vlalign.data.samples import Sample
 from vlalign.errors import VlalignError
 
 

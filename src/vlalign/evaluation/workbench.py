@@ -10,7 +10,7 @@ from torch import Tensor
 
 from vlalign.annotate.phrases import ParsedCaption, read_phrases
 from vlalign.annotate.regions import read_regions
-from vlalign.data.shards import read_split
+from vlalign.data.splits import read_split
 from vlalign.errors import VlalignError
 from vlalign.evaluation.composition import CompositionItem, read_category
 from vlalign.evaluation.features import (

@@ -6,7 +6,7 @@ reads `1e-3` as text. The workflow asks this package for the effective params of
 
 from vlalign.params.annotate import AnnotateParams, ParserParams, RegionsParams
 from vlalign.params.base import describe, digest, merged, nested
-from vlalign.params.data import ScenesParams
+from vlalign.params.data import ScenesParams, VerifyParams
 from vlalign.params.run import (
     CSParams,
     ModelParams,
@@ -50,6 +50,7 @@ __all__ = [
     "RuntimeParams",
     "ScenesParams",
     "TrainParams",
+    "VerifyParams",
     "describe",
     "digest",
     "load",

@@ -33,3 +33,12 @@ class ScenesParams(Strict):
         if missing:
             raise ValueError(f"images must give a size for every split; missing: {', '.join(sorted(missing))}")
         return self
+
+
+class VerifyParams(Strict):
+    """Which samples of a split can be used."""
+
+    max_bad_share: Share = Field(default=0.05, description="More bad samples than this share fail the step")
+    max_pixels: Count = Field(default=100_000_000, description="Larger images are skipped without being decoded")
+    min_side: Count = Field(default=4, description="Images with a shorter side, in pixels, are skipped")
+    max_characters: Count = Field(default=10_000, description="Longer captions are skipped")

@@ -14,7 +14,8 @@ from torch import Tensor
 from vlalign.annotate.phrases import ParsedCaption, read_phrases
 from vlalign.annotate.regions import ImageRegions, read_regions
 from vlalign.annotate.tokens import token_mapper
-from vlalign.data.shards import Sample, decode_image, read_split
+from vlalign.data.samples import Sample, decode_image
+from vlalign.data.splits import read_split
 from vlalign.data.transforms import fit_for, pool_masks
 from vlalign.errors import VlalignError
 from vlalign.models import DualEncoder

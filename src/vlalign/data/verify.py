@@ -1,0 +1,216 @@
+"""What of a shard can be used: every sample is opened once, and what is wrong is counted by cause and named."""
+
+import hashlib
+import os
+from collections import Counter
+from collections.abc import Collection
+from pathlib import Path, PurePosixPath
+from typing import Any, NamedTuple
+
+from PIL import Image, UnidentifiedImageError
+
+from vlalign.data.index import index_path, open_index, write_index
+from vlalign.data.samples import IMAGE_SUFFIXES, open_image, read_meta
+from vlalign.data.shards import Group, fingerprint, groups
+from vlalign.data.skips import Skips
+from vlalign.errors import VlalignError
+from vlalign.params import VerifyParams, digest
+
+# Raised whenever equal shards would give another index, so that indices of an older version are made again.
+VERSION = 1
+# EXIF orientations that stand a picture on its side.
+ORIENTATION, SIDEWAYS = 0x0112, range(5, 9)
+NEEDS = ("image", "captions", "label")
+
+
+class BadSampleError(Exception):
+    """Why a sample or a caption is left out."""
+
+
+class Picture(NamedTuple):
+    """What is kept of a decoded picture."""
+
+    height: int
+    width: int
+    mode: str
+
+
+def verify_shard(split: Path, shard: dict[str, Any], params: VerifyParams, *, needs: Collection[str]) -> None:
+    """Write the index of one shard with its good samples and the report on all of them.
+
+    Args:
+        split: folder of the split.
+        shard: `name`, and `path` if it lies elsewhere.
+        needs: which of "image", "captions" and "label" a sample must have.
+
+    Raises VlalignError when the tar file cannot be read to its end; a bad sample is counted.
+    """
+    path = split / shard.get("path", shard["name"])
+    target = index_path(split, shard["name"])
+    limits = digest([VERSION, params.model_dump(mode="json", exclude={"max_bad_share"}), sorted(needs)])
+    if _is_current(target, path, limits):
+        return
+    check = ShardCheck(params, needs)
+    try:
+        with open(path, "rb") as stream:
+            for group in groups(path):
+                check.add(group, stream)
+        write_index(target, check.rows, {**fingerprint(path), **check.report(), "limits": limits})
+    except OSError as error:
+        raise VlalignError(f"{path} cannot be verified ({error}); mend that, or make the shard again") from None
+
+
+def _is_current(index: Path, path: Path, limits: str) -> bool:
+    """Whether this is the index of the file as it is now; it is hashed only if it looks newer than its index."""
+    try:
+        report = open_index(index)[1]
+        same = report["limits"] == limits and report["bytes"] == path.stat().st_size
+        older = path.stat().st_mtime_ns <= index.stat().st_mtime_ns
+        return same and (older or fingerprint(path)["sha256"] == report["sha256"])
+    except (VlalignError, OSError):
+        return False
+
+
+class ShardCheck:
+    """Rows of the index and counts of what was found, sample by sample."""
+
+    def __init__(self, params: VerifyParams, needs: Collection[str]) -> None:
+        self.params, self.needs = params, needs
+        self.rows: list[dict[str, Any]] = []
+        self.skipped, self.captions_skipped, self.noted = Skips(), Skips(), Skips()
+        self.modes: Counter[str] = Counter()
+        self._keys: set[str] = set()
+
+    def report(self) -> dict[str, Any]:
+        """What the manifest says of this shard beside its file's size and hash."""
+        return {
+            "samples": len(self.rows),
+            "captions": sum(len(row["captions"]) for row in self.rows),
+            "skipped": self.skipped.as_dict(),
+            "captions_skipped": self.captions_skipped.as_dict(),
+            "noted": self.noted.as_dict(),
+            "modes": dict(self.modes),
+        }
+
+    def add(self, group: Group, stream: Any) -> None:
+        """Check a sample whose members are read from `stream`."""
+        if not group.files:
+            self.noted.add("file that belongs to no sample", _shown(group.key))
+            return
+        try:
+            self.rows.append(self._row(group, stream))
+        except BadSampleError as cause:
+            self.skipped.add(str(cause), _shown(group.key))
+
+    def _row(self, group: Group, stream: Any) -> dict[str, Any]:
+        self._check_key(group.key)
+        row = {"key": group.key, "start": group.start, "length": group.end - group.start, "offset": -1, "size": 0}
+        row["captions"] = self._captions(group, stream)
+        row["label"] = self._label(group, stream)
+        suffix = next((suffix for suffix in IMAGE_SUFFIXES if suffix in group.files), None)
+        if suffix is not None:
+            row["offset"], row["size"] = group.files[suffix]
+            content = _read(group, suffix, stream)
+            picture = self._picture(content)
+            row |= {"height": picture.height, "width": picture.width}
+            row["digest"] = int.from_bytes(hashlib.blake2b(content, digest_size=8).digest(), "little", signed=True)
+            self.modes[picture.mode] += 1
+        elif "image" in self.needs:
+            raise BadSampleError("no image")
+        self._note_json(group, stream)
+        return row
+
+    def _check_key(self, key: str) -> None:
+        path = PurePosixPath(key)
+        if path.is_absolute() or ".." in path.parts or not key.isprintable():
+            raise BadSampleError("unsafe name")
+        if key in self._keys:
+            raise BadSampleError("key that occurred before")
+        self._keys.add(key)
+
+    def _captions(self, group: Group, stream: Any) -> list[str]:
+        if "txt" not in group.files:
+            if "captions" in self.needs:
+                raise BadSampleError("no captions")
+            return []
+        try:
+            lines = _read(group, "txt", stream).decode().removesuffix("\n").split("\n")
+        except UnicodeDecodeError:
+            raise BadSampleError("captions that are not UTF-8") from None
+        causes = [self._refuse(line) for line in lines]
+        good = [line.strip() for line, cause in zip(lines, causes, strict=True) if cause is None]
+        if not good and "captions" in self.needs:
+            raise BadSampleError(next(cause for cause in causes if cause))
+        for number, cause in enumerate(causes):
+            if cause is not None:
+                self.captions_skipped.add(cause, f"{_shown(group.key)}#{number}")
+        return good
+
+    def _refuse(self, caption: str) -> str | None:
+        """Why a caption cannot be used."""
+        if not caption.strip():
+            return "empty caption"
+        if any(character < " " and character != "\t" for character in caption):
+            return "caption with control characters"
+        if len(caption) > self.params.max_characters:
+            return "caption that is too long"
+        return None if any(map(str.isalpha, caption)) else "caption without a letter"
+
+    def _label(self, group: Group, stream: Any) -> int | None:
+        if "cls" not in group.files:
+            if "label" in self.needs:
+                raise BadSampleError("no class")
+            return None
+        try:
+            label = int(_read(group, "cls", stream))
+        except ValueError:
+            label = -1
+        if not 0 <= label < 2**31:
+            raise BadSampleError("class that is no number from 0")
+        return label
+
+    def _picture(self, content: bytes) -> Picture:
+        """Decodes it, as small as its format allows."""
+        if not content:
+            raise BadSampleError("image of zero bytes")
+        try:
+            with open_image(content) as image:
+                width, height = image.size
+                self._check_size(width, height)
+                if image.getexif().get(ORIENTATION) in SIDEWAYS:
+                    width, height = height, width
+                mode = image.mode
+                image.draft("RGB", (width // 8 + 1, height // 8 + 1))
+                image.load()
+        except Image.DecompressionBombError:
+            raise BadSampleError("image of too many pixels") from None
+        except UnidentifiedImageError:
+            raise BadSampleError("image of no known format") from None
+        except BadSampleError:
+            raise
+        except Exception:  # Pillow's readers raise whatever damaged bytes make them stumble over
+            raise BadSampleError("image that cannot be decoded") from None
+        return Picture(height, width, mode)
+
+    def _check_size(self, width: int, height: int) -> None:
+        # Known from the header: nothing was decoded yet.
+        if width * height > self.params.max_pixels:
+            raise BadSampleError("image of too many pixels")
+        if min(width, height) < self.params.min_side:
+            raise BadSampleError("image that is too small")
+
+    def _note_json(self, group: Group, stream: Any) -> None:
+        """A sample is used without its JSON file if that is damaged."""
+        if "json" in group.files and read_meta(_read(group, "json", stream)) is None:
+            self.noted.add("JSON that cannot be read", _shown(group.key))
+
+
+def _read(group: Group, suffix: str, stream: Any) -> bytes:
+    offset, size = group.files[suffix]
+    stream.seek(offset, os.SEEK_SET)
+    return stream.read(size)
+
+
+def _shown(key: str) -> str:
+    """A name as it may stand in a manifest or on a terminal."""
+    return key[:200] if key.isprintable() else ascii(key[:200])
