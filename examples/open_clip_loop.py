@@ -1,6 +1,6 @@
 """A training loop of open_clip's parts on annotated shards; the lines marked + add the powerset and the CS loss.
 
-python examples/open_clip_loop.py data/scenes/train data/annotations   # after `make all`
+python examples/open_clip_loop.py data/scenes/train data/annotations/scenes   # after `make all`
 """
 
 import argparse

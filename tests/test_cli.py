@@ -60,6 +60,20 @@ def test_a_config_that_is_not_json_is_named(tmp_path):
     assert "--config is not JSON" in str(result.exception)
 
 
+PHRASES = ["phrases", "--split", "split", "--model", "parser", "--output", "out"]
+
+
+@pytest.mark.parametrize(("options", "part"), [([], None), (["--part", "1-of-4"], "1-of-4")])
+def test_phrases_pass_on_what_they_are_told(monkeypatch, options, part):
+    called = {}
+    monkeypatch.setattr("vlalign.annotate.phrases.parse_split", lambda *folders, **given: called.update(given))
+    config = '{"max_words": 7, "batch_size": 3, "long_captions": "cut", "device": "cpu", "max_skipped": 1}'
+    result = RUNNER.invoke(cli.app, [*PHRASES, "--config", config, *options])
+    assert result.exit_code == 0, result.output
+    expected = {"max_words": 7, "batch_size": 3, "long_captions": "cut", "device": "cpu", "max_skipped": 1.0}
+    assert called == {**expected, "part": part}
+
+
 def test_mistakes_are_one_message_without_a_traceback(tmp_path):
     for arguments, message in (
         (["validate", "absent.yaml"], "error: absent.yaml does not exist"),

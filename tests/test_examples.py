@@ -1,13 +1,21 @@
 import re
+import runpy
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import yaml
 from annotated_scenes import write_annotated
+from PIL import Image
+
+from vlalign.data.entries import entries
+from vlalign.data.skips import Skips
+from vlalign.params.sources import TableSource
 
 REPOSITORY = Path(__file__).parents[1]
 LOOP = REPOSITORY / "examples" / "open_clip_loop.py"
+PHOTOGRAPHS = REPOSITORY / "examples" / "photographs.py"
 
 
 @pytest.fixture(scope="module")
@@ -59,3 +67,31 @@ def test_without_the_marked_lines_a_plain_loop_remains(data, tmp_path):
     script.write_text("\n".join(plain).split("        print(")[0] + "        print(f'step {step}: {loss:.3f}')\n")
     losses = run(script, data, 21)
     assert losses[-1][0] < losses[0][0]
+
+
+def test_the_photographs_can_be_packed_and_each_has_its_own_captions(tmp_path):
+    command = [sys.executable, PHOTOGRAPHS, tmp_path / "photographs"]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
+    table = tmp_path / "photographs" / "captions.csv"
+    skips = Skips()
+    found = list(entries(TableSource(source="table", table=str(table)), skips))
+    captions = [caption for entry in found for caption in entry.captions]
+    assert f"{len(found)} photographs, {len(captions)} captions" in result.stdout
+    assert skips.total == 0
+    assert 40 <= len(found) <= 60
+    assert all(2 <= len(entry.captions) <= 3 for entry in found)
+    assert len(set(captions)) == len(captions)
+    pixels = {Image.open(entry.path).tobytes() for entry in found}
+    assert len(pixels) == len(found)
+
+
+def test_the_photographs_crops_lie_within_their_pictures():
+    described = yaml.safe_load(PHOTOGRAPHS.with_suffix(".yaml").read_text())
+    photograph = runpy.run_path(str(PHOTOGRAPHS))["photograph"]
+    for name, entry in described.items():
+        width, height = photograph(name).size
+        for part, crop in entry.get("crops", {}).items():
+            left, upper, right, lower = crop["box"]
+            assert 0 <= left < right <= width, (name, part)
+            assert 0 <= upper < lower <= height, (name, part)

@@ -58,8 +58,10 @@ def test_overlays_load(overlay):
         ("train.steps", "many", "train.steps"),
         ("train.steps", 1.5, "train.steps"),
         ("train.betas", [0.9], "train.betas"),
+        ("annotate.parser.long_captions", "drop", "annotate.parser.long_captions"),
+        ("annotate.parser.device", "gpu", "annotate.parser.device"),
         ("train", [1], "train"),
-        ("dataset.images", {"train": 3, "dev": 3}, "dataset.images"),
+        ("datasets.scenes.images", {"train": 3, "dev": 3}, "datasets.scenes.images"),
         ("model.tower", "config/towers/absent.json", "model.tower: this file does not exist"),
         ("model.tower", "params.json", "model.tower"),
         ("runs.arms", ["clip", "absent"], "runs.arms: 'absent'"),
@@ -69,7 +71,8 @@ def test_overlays_load(overlay):
         ("arms.clip", {"objective": {"powersets": {}}}, "arms.clip.objective.powersets: unknown key"),
         ("arms.powerclip", {"objective": {"powerset": {"tau": -1}}}, "arms.powerclip.objective.powerset.tau"),
         ("evaluation.split", "train", "evaluation.split"),
-        ("evaluation.split", "validation", "benchmarks: transfer"),
+        ("evaluation", {"split": "validation", "benchmarks": ["transfer"]}, "benchmarks: transfer cannot be measured"),
+        ("dataset", "absent", "dataset: 'absent'"),
     ],
 )
 def test_mistakes_name_the_key(path, value, named):
@@ -140,7 +143,7 @@ def test_runs_of_a_grid_are_named_by_their_values():
 def test_a_grid_lays_its_value_and_set_over_its_arm():
     runs = parse().all_runs
     ours, arm = runs["regions-4"].params.model_dump(), runs["powerclip"].params.model_dump()
-    assert ours["objective"]["powerset"]["regions"] == {"kinds": ("mask", "box"), "count": 4}
+    assert ours["objective"]["powerset"]["regions"] == {"kinds": ("mask", "box"), "count": 4, "order": "first"}
     assert ours["train"]["steps"] < arm["train"]["steps"]
     ours["objective"]["powerset"]["regions"] = arm["objective"]["powerset"]["regions"]
     ours["train"]["steps"] = arm["train"]["steps"]

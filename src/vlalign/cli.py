@@ -82,6 +82,40 @@ def dataset(config: Config, output: Output) -> None:
 
 
 @app.command()
+def shards(
+    config: Config,
+    output: Output,
+    base: Annotated[Path, typer.Option(help="Folder that relative paths of --config start from.")] = Path(),
+    key: Annotated[str, typer.Option(help="The source's key in params.yaml, for messages.")] = "source",
+) -> None:
+    """Bring the shards of a split: download them, pack single files, or list those that are there."""
+    from pydantic import TypeAdapter
+
+    from vlalign.data.sources import bring
+
+    source: parameters.Source = TypeAdapter(parameters.Source).validate_python(_config(config))
+    bring(source, output, base=base, key=key)
+
+
+Part = Annotated[
+    str | None, typer.Option(help="K-of-N: only the K-th of N parts of the shards, from 0, to be gathered.")
+]
+
+
+@app.command()
+def verify(
+    split: Annotated[Path, typer.Option(help="Folder of the split with its shards.json.")],
+    needs: Annotated[list[str], typer.Option(help="What samples must have: image, captions, label; repeat.")],
+    config: Config = "{}",
+    part: Part = None,
+) -> None:
+    """Check every sample of a split, count what is bad by its cause, and write indices and manifest."""
+    from vlalign.data.splits import verify_split
+
+    verify_split(split, parameters.VerifyParams.model_validate(_config(config)), needs=needs, part=part)
+
+
+@app.command()
 def parser(
     config: Config, output: Output, classes: Annotated[int, typer.Option(help="Classes of the grammar.")]
 ) -> None:
@@ -99,7 +133,11 @@ def parser(
 
 @app.command()
 def phrases(
-    config: Config, split: Split, model: Annotated[Path, typer.Option(help="Stanza model folder.")], output: Output
+    config: Config,
+    split: Split,
+    model: Annotated[Path, typer.Option(help="Stanza model folder.")],
+    output: Output,
+    part: Part = None,
 ) -> None:
     """Parse the captions of a split into phrases."""
     from vlalign.annotate.phrases import parse_split
@@ -112,15 +150,25 @@ def phrases(
         max_words=settings.max_words,
         batch_size=settings.batch_size,
         max_skipped=settings.max_skipped,
+        long_captions=settings.long_captions,
+        device=settings.device,
+        part=part,
     )
 
 
 @app.command()
-def regions(config: Config, split: Split, output: Output) -> None:
-    """Find the candidate regions of every image of a split."""
+def regions(
+    config: Config,
+    split: Split,
+    output: Output,
+    part: Part = None,
+    device: Annotated[str, typer.Option(help="Where a model segments; auto: a GPU if there is one.")] = "auto",
+) -> None:
+    """Find the regions of every image of a split."""
     from vlalign.annotate.regions import annotate_split
 
-    annotate_split(split, output, parameters.RegionsParams.model_validate(_config(config)))
+    settings = parameters.RegionsParams.model_validate(_config(config))
+    annotate_split(split, output, settings, part=part, device=device)
 
 
 @app.command()
@@ -133,6 +181,8 @@ def pretrain(
     phrases: Annotated[Path | None, typer.Option(help="Annotation folder of the split's phrases.")] = None,
     regions: Annotated[Path | None, typer.Option(help="Annotation folder of the split's regions.")] = None,
     validation: Annotated[Path | None, typer.Option(help="Folder of the validation split's shards.")] = None,
+    unpaired_images: Annotated[Path | None, typer.Option(help="Folder of images without captions.")] = None,
+    unpaired_captions: Annotated[Path | None, typer.Option(help="Folder of captions without images.")] = None,
     runtime: Annotated[str, typer.Option(help="The `runtime` part of params.yaml, as JSON.")] = "{}",
     tracking: Annotated[
         Path | None, typer.Option(help="Folder of this run's trackers, whose files there are replaced.")
@@ -163,7 +213,7 @@ def pretrain(
     pretrain(
         _config(config),
         seed=seed,
-        inputs=Inputs(split, phrases, regions, validation),
+        inputs=Inputs(split, phrases, regions, validation, unpaired_images, unpaired_captions),
         places=Places(output, checkpoints, tracking),
         runtime=watched,
     )
@@ -208,7 +258,7 @@ def precision(
     run: Annotated[Path, typer.Argument(help="Folder of a run, such as results/runs/powerclip/seed-0.")],
     config: Config = "{}",
     split: Split = Path("data/scenes/validation"),
-    annotations: Annotations = Path("data/annotations"),
+    annotations: Annotations = Path("data/annotations/scenes"),
     output: Annotated[Path | None, typer.Option(help="CSV file to write in place of a table on the terminal.")] = None,
 ) -> None:
     """Measure the aggregators against the exact powerset on random, clustered and the run's own features."""

@@ -1,17 +1,18 @@
 import random
-from dataclasses import replace
 
 import numpy as np
 import pytest
+from skimage import data as photographs
 
-from vlalign.annotate.regions import annotate_split, image_regions, random_box, read_regions
-from vlalign.data.samples import Sample, encode_png
+from vlalign.annotate import regions
+from vlalign.annotate.regions import RegionFile, annotate_split, image_regions, read_regions
+from vlalign.data.samples import Sample, decode_image, encode_png
 from vlalign.data.splits import write_split
 from vlalign.errors import VlalignError
 from vlalign.files import read_json
-from vlalign.params import RegionsParams
+from vlalign.params import NoSegments, RegionsParams
 
-PARAMS = RegionsParams(boxes=5, seed=0)
+PARAMS = RegionsParams()
 
 
 def labels(seed, size=(20, 30)):
@@ -31,86 +32,119 @@ def sample(index, *, instances=True):
 
 
 @pytest.fixture
-def annotated(tmp_path):
-    samples = [sample(0), sample(1), sample(2, instances=False)]
+def split(tmp_path):
+    samples = [sample(0), sample(1), Sample("cat", encode_png(photographs.chelsea()[::2, ::2]))]
     write_split(tmp_path / "split", samples, source={}, shard_size=2)
-    annotate_split(tmp_path / "split", tmp_path / "regions", PARAMS)
+    return tmp_path / "split"
+
+
+@pytest.fixture
+def annotated(split, tmp_path):
+    annotate_split(split, tmp_path / "regions", PARAMS)
     return tmp_path / "regions"
 
 
-def test_masks_come_back_as_they_were(annotated):
+def test_object_masks_come_back_as_they_were(annotated):
     found = read_regions(annotated)
-    assert list(found) == ["k0", "k1", "k2"]
+    assert list(found) == ["k0", "k1", "cat"]
     for index in (0, 1):
-        masks = found[f"k{index}"].masks(kinds=["mask"])
+        masks = found[f"k{index}"].masks()
         expected = [labels(index) == instance for instance in (1, 2, 4)]
         assert masks.dtype == bool
         assert np.array_equal(masks, expected), "one per visible object, in the order of the ids"
 
 
-def test_boxes_are_full_rectangles_inside_the_picture(annotated):
-    for image in read_regions(annotated).values():
-        boxes = [region for region in image.regions if region.kind == "box"]
-        for box, mask in zip(boxes, image.masks(kinds=["box"]), strict=True):
-            assert 0 <= box.left < box.right <= 30
-            assert 0 <= box.top < box.bottom <= 20
-            expected = np.zeros((20, 30), bool)
-            for row in range(box.top, box.bottom):
-                for column in range(box.left, box.right):
-                    expected[row, column] = True
-            assert np.array_equal(mask, expected)
+def test_images_without_object_masks_are_segmented(annotated):
+    found = read_regions(annotated)["cat"]
+    assert (found.height, found.width) == (85, 128)
+    assert 5 <= len(found.regions) <= 16
+    areas = found.masks().mean((1, 2))
+    assert list(areas) == sorted(areas, reverse=True)
 
 
-def test_kinds_come_in_the_order_asked_for_and_no_more_than_count(annotated):
-    image = read_regions(annotated)["k0"]
-    masks, boxes = image.masks(kinds=["mask"]), image.masks(kinds=["box"])
-    assert (len(masks), len(boxes)) == (3, 5)
-    assert np.array_equal(image.masks(kinds=["mask", "box"]), [*masks, *boxes])
-    assert np.array_equal(image.masks(kinds=["box", "mask"], count=6), [*boxes, masks[0]])
-    assert np.array_equal(image.masks(kinds=["mask", "box"], count=2), masks[:2])
+def test_no_segmenter_leaves_an_image_without_regions(split, tmp_path):
+    annotate_split(split, tmp_path / "regions", RegionsParams(segments=NoSegments()))
+    assert read_regions(tmp_path / "regions")["cat"].masks(4).shape == (0, 85, 128)
+    manifest = read_json(tmp_path / "regions" / "manifest.json")
+    assert (manifest["regions"], manifest["images_without_regions"]) == (6, 1)
 
 
-def test_an_image_without_objects_has_boxes_alone(annotated):
-    image = read_regions(annotated)["k2"]
-    assert image.masks(kinds=["mask"]).shape == (0, 20, 30)
-    assert len(image.masks(kinds=["mask", "box"])) == 5
+def test_the_first_masks_are_taken_or_others_are_drawn(annotated):
+    found = read_regions(annotated)["cat"]
+    every = found.masks()
+    assert np.array_equal(found.masks(3), every[:3])
+    drawn = [found.masks(3, random.Random(seed)) for seed in range(30)]
+    assert np.array_equal(drawn[0], found.masks(3, random.Random(0)))
+    for masks in drawn:
+        places = [next(i for i, whole in enumerate(every) if np.array_equal(whole, mask)) for mask in masks]
+        assert len(set(places)) == 3
+    seen = {int(np.packbits(mask).sum()) for masks in drawn for mask in masks}
+    assert len(seen) == len(every), "every mask has its turn"
+    assert len(found.masks(99, random.Random(0))) == len(every)
 
 
-def test_boxes_depend_on_seed_and_key_alone():
-    def boxes(of, params=PARAMS):
-        return [region for region in image_regions(of, params).regions if region.kind == "box"]
-
-    one = boxes(sample(0))
-    assert boxes(sample(0)) == one
-    assert boxes(replace(sample(1), key="k0")) == one
-    assert boxes(sample(0, instances=False)) == one
-    assert boxes(sample(0), RegionsParams(boxes=3, seed=0)) == one[:3], "fewer boxes are the first ones"
-    assert boxes(replace(sample(0), key="k1")) != one
-    assert boxes(sample(0), RegionsParams(boxes=5, seed=1)) != one
+def test_coarse_grids_keep_the_place_of_a_mask():
+    instances = np.zeros((300, 600), np.uint8)
+    instances[100:200, 150:450] = 1
+    whole = Sample("a", encode_png(np.zeros((300, 600, 3), np.uint8)), instances=encode_png(instances))
+    found = image_regions(whole, decode_image(whole.image), side=60)
+    assert (found.height, found.width) == (30, 60)
+    expected = np.zeros((30, 60), bool)
+    expected[10:20, 15:45] = True
+    assert np.array_equal(found.masks()[0], expected)
 
 
-@pytest.mark.parametrize("size", [(1, 1), (7, 300), (96, 96)])
-def test_no_box_is_empty(size):
-    rng = random.Random(0)
-    for _ in range(500):
-        box = random_box(rng, height=size[0], width=size[1])
-        assert 0 <= box.left < box.right <= size[1]
-        assert 0 <= box.top < box.bottom <= size[0]
+def test_a_file_finds_images_by_their_keys(annotated):
+    file = RegionFile(annotated / "000000.arrow")
+    assert len(file) == 2
+    assert file.find(1, "k1") == file.find(0, "k1") == file.find(7, "k1") == file[1]
+    assert file.find(0, "k2") is None
 
 
-def test_the_manifest_counts_the_regions_by_kind(annotated):
+def test_the_manifest_counts(annotated):
     manifest = read_json(annotated / "manifest.json")
-    assert manifest["regions"] == {"mask": 6, "box": 15}
     assert [shard["images"] for shard in manifest["shards"]] == [2, 1]
+    assert manifest["regions"] == sum(len(image.regions) for image in read_regions(annotated).values())
+    assert manifest["images_without_regions"] == 0
+    assert 0 < manifest["bytes"] < sum(path.stat().st_size for path in annotated.glob("*.arrow"))
 
 
-def test_the_same_split_gives_the_same_bytes(annotated, tmp_path):
-    annotate_split(tmp_path / "split", tmp_path / "again", PARAMS)
-    for path in annotated.iterdir():
-        assert path.read_bytes() == (tmp_path / "again" / path.name).read_bytes()
+def files(folder):
+    return {path.name: path.read_bytes() for path in folder.glob("*") if path.is_file()}
+
+
+def test_parts_and_a_gathering_call_give_what_one_call_gives(split, annotated, tmp_path):
+    for part in ("1-of-2", "0-of-2"):
+        annotate_split(split, tmp_path / "again", PARAMS, part=part)
+        assert read_json(tmp_path / "again" / "parts" / f"{part}.json") == {"shards": 1}
+    assert not (tmp_path / "again" / "manifest.json").exists()
+    annotate_split(split, tmp_path / "again", PARAMS)
+    assert files(annotated) == files(tmp_path / "again")
+
+
+def test_finished_shards_are_kept_and_changed_ones_made_again(split, annotated, monkeypatch):
+    made, write = [], regions.write_regions
+    monkeypatch.setattr(regions, "write_regions", lambda path, *a, **k: made.append(path.name) or write(path, *a, **k))
+    annotate_split(split, annotated, PARAMS)
+    assert made == []
+    (annotated / "000001.arrow").write_bytes(b"half a file")
+    annotate_split(split, annotated, PARAMS)
+    assert made == ["000001.arrow"]
+    annotate_split(split, annotated, RegionsParams(side=64))
+    assert made[1:] == ["000000.arrow", "000001.arrow"]
+    write_split(split, [sample(5)], source={})
+    annotate_split(split, annotated, RegionsParams(side=64))
+    assert made[3:] == ["000000.arrow"]
+    assert sorted(path.name for path in annotated.glob("*.arrow")) == ["000000.arrow"]
 
 
 def test_a_missing_file_is_named(annotated):
-    (annotated / "000001.parquet").unlink()
-    with pytest.raises(VlalignError, match=r"000001\.parquet .*missing; delete"):
+    (annotated / "000001.arrow").unlink()
+    with pytest.raises(VlalignError, match=r"000001\.arrow cannot be read .*; delete"):
         read_regions(annotated)
+
+
+@pytest.mark.parametrize("part", ["2-of-2", "x", "0-of-0", "-1-of-2"])
+def test_a_part_that_is_none_is_an_error(split, tmp_path, part):
+    with pytest.raises(VlalignError, match="K-of-N"):
+        annotate_split(split, tmp_path / "regions", PARAMS, part=part)

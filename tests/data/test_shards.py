@@ -3,7 +3,7 @@ import tarfile
 import pytest
 
 from vlalign.data.samples import Sample
-from vlalign.data.shards import BLOCK, groups, write_tar
+from vlalign.data.shards import BLOCK, groups, write_shard
 from vlalign.errors import VlalignError
 
 SAMPLES = [Sample(f"k{index}", b"picture %d" % index, (f"caption {index}",), label=index) for index in range(5)]
@@ -11,7 +11,7 @@ SAMPLES = [Sample(f"k{index}", b"picture %d" % index, (f"caption {index}",), lab
 
 @pytest.fixture
 def shard(tmp_path):
-    write_tar(tmp_path / "0.tar", SAMPLES)
+    write_shard(tmp_path / "0.tar", SAMPLES)
     return tmp_path / "0.tar"
 
 

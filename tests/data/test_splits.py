@@ -6,7 +6,7 @@ import webdataset
 from PIL import Image
 
 from vlalign.data.samples import Sample, decode_image, decode_instances, encode_png
-from vlalign.data.shards import write_tar
+from vlalign.data.shards import write_shard
 from vlalign.data.splits import Split, read_manifest, read_split, verify_shards, write_manifest, write_split
 from vlalign.errors import VlalignError
 from vlalign.params import VerifyParams
@@ -101,7 +101,7 @@ def test_pictures_of_other_kinds_are_read(tmp_path, suffix):
 def verify(folder, *, params=LIMITS, needs=("image", "captions")):
     shards = [{"name": "000000.tar"}]
     verify_shards(folder, shards, params, needs=needs)
-    write_manifest(folder, shards, source={}, params=params)
+    write_manifest(folder, shards, source={}, params=params, needs=needs)
 
 
 def test_any_sample_is_one_read_away(tmp_path):
@@ -120,7 +120,7 @@ def test_shards_are_read_where_they_lie(tmp_path):
     write(tmp_path / "elsewhere")
     shards = [{"name": "000000.tar", "path": str(tmp_path / "elsewhere" / "000000.tar")}]
     verify_shards(tmp_path / "here", shards, VerifyParams(), needs=("image",))
-    write_manifest(tmp_path / "here", shards, source={}, params=VerifyParams())
+    write_manifest(tmp_path / "here", shards, source={}, params=VerifyParams(), needs=("image",))
     assert list(read_split(tmp_path / "here")) == list(samples())
     assert not list((tmp_path / "here").glob("*.tar"))
 
@@ -135,7 +135,7 @@ def test_repeated_images_are_counted_over_all_shards_and_kept(tmp_path):
 
 def test_too_large_a_share_of_bad_samples_fails_and_names_them(tmp_path):
     bad = Sample("broken", b"no picture", ("a dog",))
-    write_tar(tmp_path / "000000.tar", [*samples(), bad])
+    write_shard(tmp_path / "000000.tar", [*samples(), bad])
     verify(tmp_path, params=VerifyParams(max_bad_share=0.15), needs=("image",))
     assert read_manifest(tmp_path)["skipped"] == {"image of no known format": {"count": 1, "first": ["broken"]}}
     with pytest.raises(VlalignError, match=r"1 of 7 samples of .* \(1 image of no known format, first broken\)"):

@@ -11,7 +11,7 @@ from PIL import Image
 
 from vlalign.data.index import index_path, open_index
 from vlalign.data.samples import Sample, decode_image
-from vlalign.data.shards import write_tar
+from vlalign.data.shards import write_shard
 from vlalign.data.splits import Split, read_manifest, write_manifest
 from vlalign.data.verify import verify_shard
 from vlalign.errors import VlalignError
@@ -107,7 +107,7 @@ def fuzz(tmp_path_factory):
         tar.addfile(tarfile.TarInfo("LICENSE"))
     shards = [{"name": "0.tar"}]
     verify_shard(folder, shards[0], VerifyParams(), needs=("image", "captions"))
-    write_manifest(folder, shards, source={}, params=VerifyParams(max_bad_share=1))
+    write_manifest(folder, shards, source={}, params=VerifyParams(max_bad_share=1), needs=("image", "captions"))
     return folder, causes
 
 
@@ -172,7 +172,7 @@ def test_a_split_says_what_its_samples_need(tmp_path, needs, kept):
         Sample("p", PNG, ("a cat",)),
         Sample("l", PNG, label=3),
     ]
-    write_tar(tmp_path / "0.tar", samples)
+    write_shard(tmp_path / "0.tar", samples)
     verify_shard(tmp_path, {"name": "0.tar"}, VerifyParams(), needs=needs)
     rows, report = open_index(index_path(tmp_path, "0.tar"))
     assert rows.column("key").to_pylist() == kept
@@ -188,7 +188,7 @@ def test_a_class_is_a_number_from_0(tmp_path, label):
 
 
 def test_a_verified_shard_is_not_verified_again(tmp_path):
-    write_tar(tmp_path / "0.tar", good(3))
+    write_shard(tmp_path / "0.tar", good(3))
     shard, index = {"name": "0.tar"}, index_path(tmp_path, "0.tar")
     verify_shard(tmp_path, shard, VerifyParams(), needs=("image",))
     before = index.stat().st_ino
@@ -200,12 +200,12 @@ def test_a_verified_shard_is_not_verified_again(tmp_path):
 
 @pytest.mark.parametrize("change", ["content", "limits", "needs", "damage"])
 def test_a_shard_is_verified_again_when_it_must_be(tmp_path, change):
-    write_tar(tmp_path / "0.tar", good(3))
+    write_shard(tmp_path / "0.tar", good(3))
     shard, index = {"name": "0.tar"}, index_path(tmp_path, "0.tar")
     verify_shard(tmp_path, shard, VerifyParams(), needs=("image",))
     before = index.stat().st_ino
     if change == "content":
-        write_tar(tmp_path / "0.tar", good(3, label=1))
+        write_shard(tmp_path / "0.tar", good(3, label=1))
     if change == "damage":
         index.write_bytes(index.read_bytes()[:100])
     limits = VerifyParams(min_side=10) if change == "limits" else VerifyParams()
@@ -217,14 +217,14 @@ def test_a_shard_is_verified_again_when_it_must_be(tmp_path, change):
 def test_sizes_are_those_of_the_picture_as_it_is_shown(tmp_path):
     exif = Image.Exif()
     exif[0x0112] = 8
-    write_tar(tmp_path / "0.tar", [Sample("a", image_bytes("JPEG", size=(40, 20), exif=exif), suffix="jpg")])
+    write_shard(tmp_path / "0.tar", [Sample("a", image_bytes("JPEG", size=(40, 20), exif=exif), suffix="jpg")])
     verify_shard(tmp_path, {"name": "0.tar"}, VerifyParams(), needs=("image",))
     rows, _ = open_index(index_path(tmp_path, "0.tar"))
     assert (rows.column("width")[0].as_py(), rows.column("height")[0].as_py()) == (20, 40)
 
 
 def test_a_shard_that_ends_early_is_an_error(tmp_path):
-    write_tar(tmp_path / "0.tar", good(3))
+    write_shard(tmp_path / "0.tar", good(3))
     data = (tmp_path / "0.tar").read_bytes()
     (tmp_path / "0.tar").write_bytes(data[: len(data) // 2])
     with pytest.raises(VlalignError, match=r"0\.tar is not a readable tar file"):

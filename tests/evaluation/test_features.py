@@ -7,13 +7,12 @@ import torch
 import torch.nn.functional as F
 from evaluation_data import encoder, parsed, picture, squares
 
-from vlalign.annotate.regions import ImageRegions, Region
 from vlalign.annotate.tokens import TokenMapper
 from vlalign.data.samples import Sample, decode_image
 from vlalign.data.splits import write_split
 from vlalign.data.transforms import preprocess
 from vlalign.errors import VlalignError
-from vlalign.evaluation.features import SplitFeatures, box_coverage, encode_split, encode_texts, object_coverage
+from vlalign.evaluation.features import SplitFeatures, encode_split, encode_texts, object_coverage
 from vlalign.evaluation.similarity import feature_centres, phrase_scores
 
 SAMPLES = list(squares(6))
@@ -90,17 +89,16 @@ def test_similarities_agree_with_loops(split: Path, annotation: dict) -> None:
         assert raw.referents_NR[n].tolist() == [r + 1 in phrase.instances for r in range(2)]
 
 
-def test_boxes_are_joined_by_key_and_score_like_regions(split: Path, annotation: dict) -> None:
-    model = encoder()
-    features = encode_split(model, split, annotation=annotation)
+def test_boxes_score_like_regions(split: Path, annotation: dict) -> None:
+    features = encode_split(encoder(), split, annotation=annotation)
     assert features.dense is not None
-    left = Region("box", 0, 0, 16, 16)
-    regions = {sample.key: ImageRegions(sample.key, 32, 32, (left,)) for sample in reversed(SAMPLES[1:])}
-    cover, mask = box_coverage(features.keys, regions, model)
-    assert mask.tolist() == [[False]] + [[True]] * 5
+    cover, mask = features.dense.coverage_IRV[:, :1], features.dense.objects_IR[:, :1].clone()
+    mask[0] = False
     scores = phrase_scores(features.dense, boxes=(cover, mask))
-    torch.testing.assert_close(scores.boxes_NB[3:, 0], scores.regions_NR[3:, 0])
-    assert scores.box_mask_NB[:3].sum() == 0
+    rows = torch.tensor([phrase.image > 0 for phrase in features.dense.phrases])
+    torch.testing.assert_close(scores.boxes_NB[rows, 0], scores.regions_NR[rows, 0])
+    assert scores.box_mask_NB[rows].all()
+    assert not scores.box_mask_NB[~rows].any()
 
 
 def test_label_maps_are_fitted_like_their_pictures() -> None:

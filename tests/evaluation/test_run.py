@@ -7,7 +7,6 @@ from evaluation_data import encoder, parsed, squares, write_composition, write_z
 
 from vlalign import models
 from vlalign.annotate.phrases import ParsedCaption
-from vlalign.annotate.regions import annotate_split
 from vlalign.data.samples import Sample
 from vlalign.data.splits import write_split
 from vlalign.errors import VlalignError
@@ -16,7 +15,6 @@ from vlalign.evaluation.ranking import AbsentError
 from vlalign.evaluation.run import BENCHMARKS, evaluate
 from vlalign.evaluation.workbench import Workbench
 from vlalign.files import read_json, write_json, write_text
-from vlalign.params import RegionsParams
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +35,7 @@ def data(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def annotations(data: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Regions on disk; phrases straight from the captions, since the parser is another part's business."""
+    """Phrases straight from the captions, since the parser is another part's business."""
 
     def read(directory: Path) -> dict[str, list[ParsedCaption]]:
         return {sample.key: parsed(sample) for sample in squares(12)}
@@ -46,7 +44,6 @@ def annotations(data: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     directory = data.parent / "annotations"
     for split in ("validation", "test"):
         write_json(directory / "phrases" / split / "manifest.json", {})
-        annotate_split(data / split, directory / "regions" / split, RegionsParams(boxes=3))
     return directory
 
 
@@ -62,7 +59,7 @@ def test_every_benchmark_writes_what_it_returns(run_dir: Path, data: Path, annot
     kinds = {"one", "conjunction", "multiple", "all", "one_with_boxes", "pointing"}
     assert set(scores["grounding"]["centred"]) == kinds | {"threshold", "even", "odd"}
     assert set(scores["grounding"]["raw"]["odd"]) == kinds
-    assert scores["grounding"]["raw"]["one_with_boxes"]["chance"] == pytest.approx(20)
+    assert scores["grounding"]["raw"]["one_with_boxes"]["chance"] == pytest.approx(100 / (2 + workbench.BOXES))
     assert scores["grounding"]["raw"]["pointing"]["phrases"] == 36
     assert scores["modality"]["probe_chance"] == 50
     assert scores["transfer"]["classifier_on_images"] == 100
@@ -137,10 +134,10 @@ def test_split_without_captions_or_labels_is_absent(data: Path) -> None:
         Workbench(encoder(), data).labelled("test")
 
 
-def test_missing_region_annotation_drops_the_boxes_only(
-    run_dir: Path, data: Path, annotations: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    (annotations / "regions" / "test" / "manifest.json").unlink()
-    scores = evaluate(run_dir, data=data, annotations=annotations, output_dir=tmp_path, benchmarks=("grounding",))
-    assert "one_with_boxes" not in scores["grounding"]["raw"]
-    assert "no region annotation" in caplog.text
+def test_boxes_depend_on_the_keys_of_images_alone(data: Path) -> None:
+    one, other = Workbench(encoder(seed=0), data), Workbench(encoder(seed=1), data)
+    coverage, mask = one.boxes("test")
+    assert coverage.shape == (12, workbench.BOXES, 16)
+    assert mask.all()
+    assert torch.equal(coverage, other.boxes("test")[0])
+    assert len({row.sum().item() for row in coverage}) == 12, "each image has its own"

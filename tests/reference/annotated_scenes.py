@@ -2,51 +2,53 @@
 
 import re
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
-from vlalign.annotate import phrases
+from vlalign.annotate.phrase_files import PackedParse, write_phrase_file
+from vlalign.annotate.phrases import Constituent, Word
 from vlalign.annotate.regions import annotate_split
+from vlalign.annotate.trees import Parse
 from vlalign.data.scenes import split_samples
 from vlalign.data.splits import read_split, write_split
 from vlalign.files import write_json
 from vlalign.params import RegionsParams, ScenesParams
 
-COUNT = 14
+COUNT, PER_SHARD = 14, 5
 PARAMS = ScenesParams(image_size=32, captions=3, classes=8)
 
 
 def words_of(caption):
-    return [
-        {"start": match.start(), "end": match.end(), "text": match.group(), "tag": "NN"}
-        for match in re.finditer(r"\S+", caption)
-    ]
+    return tuple(Word(*match.span(), match.group(), "NN") for match in re.finditer(r"\S+", caption))
 
 
 def constituents_of(sample, number, words):
-    starts, ends = [word["start"] for word in words], [word["end"] for word in words]
+    starts, ends = [word.start for word in words], [word.end for word in words]
     for phrase in sample.meta["phrases"]:
         if phrase["caption"] == number:
-            first, last = starts.index(phrase["start"]), ends.index(phrase["end"]) + 1
-            yield {"label": "NP", "first": first, "last": last, "start": phrase["start"], "end": phrase["end"]}
+            yield Constituent("NP", starts.index(phrase["start"]), ends.index(phrase["end"]) + 1)
 
 
-def phrase_rows(sample):
+def parsed(sample):
+    """The sample's captions with the parses that they should have."""
     for number, caption in enumerate(sample.captions):
         words = words_of(caption)
-        parts = list(constituents_of(sample, number, words))
-        row = {"key": sample.key, "caption_index": number, "caption": caption, "skipped": None}
-        yield {**row, "words": words, "constituents": parts}
+        yield caption, Parse(words, tuple(constituents_of(sample, number, words)))
 
 
-def write_phrases(folder, rows):
-    folder.mkdir(parents=True, exist_ok=True)
-    pq.write_table(pa.Table.from_pylist(list(rows), schema=phrases.SCHEMA), folder / "000000.parquet")
-    write_json(folder / "manifest.json", {"shards": [{"name": "000000.parquet"}]})
+def write_phrases(folder, samples):
+    """samples: key -> (caption, parse) pairs."""
+    rows = [(key, [(caption, PackedParse.of(parse)) for caption, parse in pairs]) for key, pairs in samples.items()]
+    shards = [{"name": f"{number:06d}.arrow"} for number in range(-(-len(rows) // PER_SHARD))]
+    for number, shard in enumerate(shards):
+        write_phrase_file(folder / shard["name"], rows[number * PER_SHARD : (number + 1) * PER_SHARD], metadata={})
+    write_json(folder / "manifest.json", {"shards": shards})
+
+
+def write_pairs(folder, samples):
+    """A split of images with captions."""
+    write_split(folder, samples, source={}, shard_size=PER_SHARD, needs=("image", "captions"))
 
 
 def write_annotated(folder, *, images=COUNT):
     """`split`, `phrases` and `regions` below `folder`."""
-    write_split(folder / "split", split_samples("train", images, PARAMS), source={}, shard_size=5)
-    write_phrases(folder / "phrases", (row for sample in read_split(folder / "split") for row in phrase_rows(sample)))
-    annotate_split(folder / "split", folder / "regions", RegionsParams(boxes=4))
+    write_pairs(folder / "split", split_samples("train", images, PARAMS))
+    write_phrases(folder / "phrases", {sample.key: list(parsed(sample)) for sample in read_split(folder / "split")})
+    annotate_split(folder / "split", folder / "regions", RegionsParams())

@@ -5,18 +5,30 @@ import shutil
 import numpy as np
 import pytest
 import torch
-from annotated_scenes import COUNT, PARAMS, constituents_of, phrase_rows, words_of, write_annotated, write_phrases
+from annotated_scenes import (
+    COUNT,
+    PARAMS,
+    constituents_of,
+    parsed,
+    words_of,
+    write_annotated,
+    write_pairs,
+    write_phrases,
+)
 
 from vlalign import models
-from vlalign.annotate.parser import Constituent, Word
-from vlalign.annotate.phrases import ParsedCaption
+from vlalign.annotate.phrases import Constituent, ParsedCaption, Word
+from vlalign.annotate.regions import write_regions
+from vlalign.annotate.trees import Parse
 from vlalign.data.samples import Sample, decode_image, decode_instances, encode_png
 from vlalign.data.splits import read_split, write_split
 from vlalign.data.transforms import normalise, preprocess
 from vlalign.errors import VlalignError
 from vlalign.files import read_json, write_json
 from vlalign.params import PhraseChoice, RegionChoice
-from vlalign.training.batches import PairedSet, choose_phrases, generator
+from vlalign.training.batches import PairedSet
+from vlalign.training.captions import choose_phrases
+from vlalign.training.order import generator
 
 PHRASES, REGIONS = PhraseChoice(labels=("NP",), count=4), RegionChoice(kinds=("mask", "box"), count=5)
 
@@ -53,12 +65,15 @@ def data(folder, encoder):
 @pytest.fixture
 def drawn(data, monkeypatch):
     """seed, step -> the indices of a batch of four."""
-    monkeypatch.setattr(data, "select", lambda images, captions: (images.tolist(), captions.tolist()))
-    return lambda seed, step: data.batch(seed=seed, step=step, size=4)
+    seen = []
+    select = data.select
+    monkeypatch.setattr(data, "select", lambda i, c, *, when: seen.append((i.tolist(), c.tolist())) or select(i, c))
+    return lambda seed, step: data.batch(seed=seed, step=step, size=4) and seen.pop()
 
 
 def same(one, other):
-    return all(torch.equal(value, vars(other)[name]) for name, value in vars(one).items())
+    ours, theirs = one.columns(), other.columns()
+    return ours.keys() == theirs.keys() and all(torch.equal(value, theirs[name]) for name, value in ours.items())
 
 
 def test_a_batch_is_a_function_of_seed_and_step(data, folder, encoder):
@@ -83,18 +98,18 @@ def test_an_epoch_visits_every_image_at_most_once_and_drops_the_rest(drawn):
 
 
 def test_an_epoch_of_a_size_that_divides_visits_every_image_once(data, monkeypatch):
-    monkeypatch.setattr(data, "select", lambda images, captions: images.tolist())
-    images = [image for step in range(2) for image in data.batch(seed=0, step=step, size=COUNT // 2)]
-    assert sorted(images) == list(range(COUNT))
+    seen, select = [], data.select
+    monkeypatch.setattr(data, "select", lambda i, c, *, when: seen.extend(i.tolist()) or select(i, c))
+    for step in range(2):
+        data.batch(seed=0, step=step, size=COUNT // 2)
+    assert sorted(seen) == list(range(COUNT))
 
 
 def test_captions_are_those_of_their_images_and_all_are_drawn(drawn):
     seen = set()
     for step in range(60):
-        for image, caption in zip(*drawn(0, step), strict=True):
-            assert caption // PARAMS.captions == image
-            seen.add(caption)
-    assert seen == set(range(COUNT * PARAMS.captions))
+        seen.update(zip(*drawn(0, step), strict=True))
+    assert seen == {(image, caption) for image in range(COUNT) for caption in range(PARAMS.captions)}
 
 
 def test_a_batch_that_is_larger_than_the_split_names_the_key(data):
@@ -105,14 +120,14 @@ def test_a_batch_that_is_larger_than_the_split_names_the_key(data):
 def test_tensors_equal_those_made_from_the_samples_one_by_one(data, folder, encoder):
     samples = list(read_split(folder / "split"))
     rows = torch.arange(COUNT)
-    batch = data.select(rows, data.first_caption[rows] + 1)
+    batch = data.select(rows, 1)
     assert torch.equal(
         normalise(batch.images, encoder), preprocess(encoder)([decode_image(sample.image) for sample in samples])
     )
     assert torch.equal(batch.tokens, encoder.tokenizer([sample.captions[1] for sample in samples]))
     for row, sample in enumerate(samples):
         words = words_of(sample.captions[1])
-        spans = {(part["first"], part["last"]) for part in constituents_of(sample, 1, words)}
+        spans = {(part.first, part.last) for part in constituents_of(sample, 1, words)}
         expected = sorted((span for span in spans if span[1] - span[0] >= 2), key=lambda s: (s[1] - s[0], s))
         found = [tuple(members.nonzero()[:, 0].tolist()) for members in batch.members[row] if members.any()]
         assert found == [tuple(range(*span)) for span in expected[: PHRASES.count]]
@@ -124,14 +139,14 @@ def naive_owners(tokens, words, encoder):
     """Each token's word: captions of the dataset split at spaces, so word by word is how they are tokenized."""
     owners = [-1]
     for index, word in enumerate(words):
-        owners += [index] * len(encoder.tokenizer.encode(word["text"]))
+        owners += [index] * len(encoder.tokenizer.encode(word.text))
     assert int(tokens.argmax()) == len(owners)
     return owners + [-1] * (len(tokens) - len(owners))
 
 
 def test_regions_cover_the_patches_that_their_masks_cover(data, folder, encoder):
     rows = torch.arange(COUNT)
-    batch = data.select(rows, data.first_caption[rows])
+    batch = data.select(rows)
     patch = encoder.image_size // encoder.grid[0]
     for row, sample in enumerate(read_split(folder / "split")):
         labels = decode_instances(sample.instances)
@@ -141,9 +156,7 @@ def test_regions_cover_the_patches_that_their_masks_cover(data, folder, encoder)
                 top, left = place // encoder.grid[1] * patch, place % encoder.grid[1] * patch
                 inside = (labels == instance)[top : top + patch, left : left + patch]
                 assert covered == pytest.approx(inside.mean(), abs=1e-6)
-        assert batch.region_mask[row].tolist() == [True] * min(REGIONS.count, len(objects) + 4) + [False] * max(
-            0, REGIONS.count - len(objects) - 4
-        )
+        assert batch.region_mask[row].all(), "boxes fill up what objects leave"
 
 
 def test_without_annotations_a_batch_holds_pairs_alone(folder, encoder, data):
@@ -155,21 +168,20 @@ def test_without_annotations_a_batch_holds_pairs_alone(folder, encoder, data):
     assert torch.equal(batch.images, annotated.images)
 
 
-def test_images_without_a_caption_are_left_out(tmp_path, encoder):
+def test_a_split_whose_images_may_lack_captions_is_refused(tmp_path, encoder):
     picture = encode_png(np.zeros((32, 32, 3), np.uint8))
     write_split(tmp_path, [Sample("a", picture), Sample("b", picture, ("a dog",))], source={})
-    assert len(PairedSet(tmp_path, encoder)) == 1
-    write_split(tmp_path, [Sample("a", picture)], source={})
-    with pytest.raises(VlalignError, match="holds no image with a caption"):
+    with pytest.raises(VlalignError, match="verified without asking for captions"):
         PairedSet(tmp_path, encoder)
 
 
 def test_a_caption_that_was_never_parsed_is_named(folder, encoder, tmp_path):
     shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
-    rows = [row for sample in read_split(tmp_path / "split") for row in phrase_rows(sample)]
-    write_phrases(tmp_path / "phrases", [row for row in rows if (row["key"], row["caption_index"]) != ("000000003", 1)])
-    with pytest.raises(VlalignError, match="caption 1 of '000000003' was never parsed"):
-        load(tmp_path, encoder)
+    samples = {sample.key: list(parsed(sample)) for sample in read_split(tmp_path / "split")}
+    del samples["000000003"][2]
+    write_phrases(tmp_path / "phrases", samples)
+    with pytest.raises(VlalignError, match="caption 2 of '000000003' was never parsed"):
+        load(tmp_path, encoder).select(torch.tensor([3]), 2)
 
 
 def test_an_image_without_regions_is_named(folder, encoder, tmp_path):
@@ -177,26 +189,29 @@ def test_an_image_without_regions_is_named(folder, encoder, tmp_path):
     manifest = read_json(tmp_path / "regions" / "manifest.json")
     manifest["shards"] = manifest["shards"][:1]
     write_json(tmp_path / "regions" / "manifest.json", manifest)
-    with pytest.raises(VlalignError, match="'000000005' has no regions"):
+    with pytest.raises(VlalignError, match=r"000001\.tar has no regions in .*; run the regions rule"):
+        load(tmp_path, encoder)
+    write_regions(tmp_path / "regions" / "000000.arrow", [])
+    manifest["shards"] = read_json(folder / "regions" / "manifest.json")["shards"]
+    write_json(tmp_path / "regions" / "manifest.json", manifest)
+    with pytest.raises(VlalignError, match=r"'000000000' has no regions in .*; run the regions rule"):
         load(tmp_path, encoder)
 
 
 def test_a_caption_that_is_too_long_loses_the_phrases_that_are_cut(encoder, tmp_path):
     caption = " ".join(["dog"] * 40)
     picture = encode_png(np.zeros((32, 32, 3), np.uint8))
-    write_split(tmp_path / "split", [Sample("a", picture, (caption,))], source={})
+    write_pairs(tmp_path / "split", [Sample("a", picture, (caption,))])
     spans = [(0, 2), (23, 26), (24, 27), (30, 40), (0, 40)]
-    words = words_of(caption)
-    parts = [{"label": "NP", "first": first, "last": last, "start": 0, "end": 0} for first, last in spans]
-    row = {"key": "a", "caption_index": 0, "caption": caption, "skipped": None, "words": words, "constituents": parts}
-    write_phrases(tmp_path / "phrases", [row])
+    parse = Parse(words_of(caption), tuple(Constituent("NP", *span) for span in spans))
+    write_phrases(tmp_path / "phrases", {"a": [(caption, parse)]})
     data = PairedSet(tmp_path / "split", encoder, phrases=tmp_path / "phrases", phrase_choice=PHRASES)
     assert encoder.context_length == 28, "start, 26 words, end"
-    members = data.select(torch.tensor([0]), torch.tensor([0])).members[0]
+    members = data.select(torch.tensor([0])).members[0]
     assert [tuple(row.nonzero()[:, 0].tolist()) for row in members if row.any()] == [(0, 1), (23, 24, 25)]
 
 
-def parsed(*constituents, words=8):
+def entry_of(*constituents, words=8):
     placed = tuple(Word(0, 0, "", "NN") for _ in range(words))
     return ParsedCaption("k", 0, "", placed, tuple(Constituent(*part) for part in constituents))
 
@@ -206,7 +221,7 @@ def chosen(entry, choice, *, present=range(8)):
 
 
 def test_phrases_are_chosen_by_label_and_length():
-    entry = parsed(("S", 0, 8), ("NP", 0, 2), ("NP", 3, 4), ("PP", 4, 8), ("VP", 2, 8))
+    entry = entry_of(("S", 0, 8), ("NP", 0, 2), ("NP", 3, 4), ("PP", 4, 8), ("VP", 2, 8))
     assert chosen(entry, PhraseChoice(labels=("NP", "PP"), min_words=2)) == [(0, 2), (4, 8)]
     assert chosen(entry, PhraseChoice(labels=("NP", "PP"), min_words=1)) == [(3, 4), (0, 2), (4, 8)]
     assert chosen(entry, PhraseChoice(labels=("VP", "S"), min_words=7)) == [(0, 8)]
@@ -214,18 +229,18 @@ def test_phrases_are_chosen_by_label_and_length():
 
 
 def test_the_shortest_phrases_come_first_and_the_others_are_left_out():
-    entry = parsed(("S", 0, 8), ("NP", 5, 8), ("NP", 0, 3), ("NP", 3, 5))
+    entry = entry_of(("S", 0, 8), ("NP", 5, 8), ("NP", 0, 3), ("NP", 3, 5))
     everything = [(3, 5), (0, 3), (5, 8), (0, 8)]
     for count in range(1, 5):
         assert chosen(entry, PhraseChoice(count=count)) == everything[:count]
 
 
 def test_equal_word_ranges_are_one_phrase():
-    assert chosen(parsed(("NP", 0, 4), ("S", 0, 4), ("NP", 0, 4)), PhraseChoice()) == [(0, 4)]
+    assert chosen(entry_of(("NP", 0, 4), ("S", 0, 4), ("NP", 0, 4)), PhraseChoice()) == [(0, 4)]
 
 
 def test_phrases_that_lost_a_word_are_dropped():
-    entry = parsed(("NP", 0, 2), ("NP", 3, 6), ("S", 0, 8))
+    entry = entry_of(("NP", 0, 2), ("NP", 3, 6), ("S", 0, 8))
     assert chosen(entry, PhraseChoice(), present=range(5)) == [(0, 2)]
 
 

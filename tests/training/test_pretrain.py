@@ -2,6 +2,7 @@ import json
 import multiprocessing
 import os
 import resource
+import shutil
 import signal
 import time
 
@@ -224,11 +225,9 @@ def test_batch_larger_than_the_split(config, inputs, tmp_path, workers):
 
 def test_a_missing_shard_is_named(config, inputs, tmp_path):
     split = tmp_path / "split"
-    split.mkdir()
-    for path in inputs.split.iterdir():
-        (split / path.name).write_bytes(path.read_bytes())
+    shutil.copytree(inputs.split, split)
     (split / "000003.tar").unlink()
-    with pytest.raises(VlalignError, match=r"000003\.tar is named in the manifest beside it but missing"):
+    with pytest.raises(VlalignError, match=r"000003\.tar is named in .*manifest\.json but missing"):
         train_below(tmp_path, config(), Inputs(split, inputs.phrases, inputs.regions))
 
 

@@ -25,7 +25,8 @@ def test_validation_is_infonce_and_recall_over_all_pairs(encoder, inputs, monkey
 
     encoder.eval()
     with torch.no_grad():
-        image, text = encoder(normalise(data.images, encoder), data.tokens[data.first_caption])
+        pairs = data.select(torch.arange(len(data)))
+        image, text = encoder(normalise(pairs.images, encoder), pairs.tokens)
     logits = (encoder.logit_scale.exp() * image.embedding_ID @ text.embedding_CD.T).double().detach().numpy()
     losses, recalls = [], []
     for scores in (logits, logits.T):

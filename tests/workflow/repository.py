@@ -18,11 +18,13 @@ PROJECT = Path(__file__).parents[2]
 # The fewest and shortest runs that still use every rule. Training is long enough to be killed half-way.
 SMALLEST = {
     "runs": {"arms": ["clip", "powerclip"], "seeds": [0], "ablations": ["tau"]},
-    "dataset": {
-        "images": {"train": 32, "validation": 24, "test": 24},
-        "captions": 1,
-        "zeroshot_images": 12,
-        "composition_items": 2,
+    "datasets": {
+        "scenes": {
+            "images": {"train": 32, "validation": 24, "test": 24},
+            "captions": 1,
+            "zeroshot_images": 12,
+            "composition_items": 2,
+        },
     },
     "annotate": {"parser": {"trees": 50}},
     "train": {"steps": 40, "batch_size": 8},

@@ -1,5 +1,15 @@
 # What changes how captions are parsed, but not the parser.
-PARSING = {"max_words", "max_skipped", "batch_size"}
+HOW_TO_PARSE = {"max_words", "long_captions", "max_skipped", "batch_size", "device"}
+PARSING = as_json(PARAMS.annotate.parser.model_dump(include=HOW_TO_PARSE))
+PARSING_CODE = code(
+    *(
+        f"annotate/{name}"
+        for name in ("collection", "parser", "phrase_files", "phrases", "pipeline", "tokens", "trees")
+    ),
+    "annotate/words",
+    *READING,
+)
+REGION_CODE = code(*(f"annotate/{name}" for name in ("masks", "regions", "sam", "segment", "superpixels")), *READING)
 
 
 rule parser:
@@ -10,6 +20,8 @@ rule parser:
             "annotate/isolation",
             "annotate/download",
             "annotate/parser",
+            "annotate/pipeline",
+            "annotate/trees",
             "data/captions",
             "data/layout",
         ),
@@ -18,49 +30,72 @@ rule parser:
     log:
         "logs/parser.log",
     params:
-        config=as_json(PARAMS.annotate.parser.model_dump(exclude=PARSING)),
-        classes=PARAMS.dataset.classes,
+        config=as_json(PARAMS.annotate.parser.model_dump(exclude=HOW_TO_PARSE)),
+        classes=(PARAMS.data if SCENES else parameters.ScenesParams()).classes,
     shell:
         "vlalign parser --config {params.config:q} --classes {params.classes} --output data/parser 2> {log}"
 
 
-rule phrases:
+rule phrases_part:
     input:
-        code(
-            "annotate/parser",
-            "annotate/phrases",
-            "annotate/tokens",
-            "annotate/words",
-            "annotate/tables",
-            *READING,
-        ),
-        split="data/scenes/{split}/manifest.json",
+        PARSING_CODE,
+        split=f"{DATA}/{{split}}/manifest.json",
         parser="data/parser/manifest.json",
     output:
-        "data/annotations/phrases/{split}/manifest.json",
+        f"{ANNOTATIONS}/phrases/{{split}}/parts/{{part}}.json",
+    log:
+        "logs/phrases/{split}/{part}.log",
+    params:
+        config=PARSING,
+    shell:
+        "vlalign phrases --config {params.config:q} --split {DATA}/{wildcards.split} --model data/parser"
+        " --output {ANNOTATIONS}/phrases/{wildcards.split} --part {wildcards.part} 2> {log}"
+
+
+rule phrases:
+    input:
+        PARSING_CODE,
+        parts_of_split(ANNOTATIONS + "/phrases/{split}"),
+        split=f"{DATA}/{{split}}/manifest.json",
+        parser="data/parser/manifest.json",
+    output:
+        f"{ANNOTATIONS}/phrases/{{split}}/manifest.json",
     log:
         "logs/phrases/{split}.log",
     params:
-        config=as_json(PARAMS.annotate.parser.model_dump(include=PARSING)),
-        split=lambda wildcards, input: Path(input.split).parent,
-        parser=lambda wildcards, input: Path(input.parser).parent,
-        output=lambda wildcards, output: Path(output[0]).parent,
+        config=PARSING,
     shell:
-        "vlalign phrases --config {params.config:q} --split {params.split} --model {params.parser}"
-        " --output {params.output} 2> {log}"
+        "vlalign phrases --config {params.config:q} --split {DATA}/{wildcards.split} --model data/parser"
+        " --output {ANNOTATIONS}/phrases/{wildcards.split} 2> {log}"
+
+
+rule regions_part:
+    input:
+        REGION_CODE,
+        split=f"{DATA}/{{split}}/manifest.json",
+    output:
+        f"{ANNOTATIONS}/regions/{{split}}/parts/{{part}}.json",
+    log:
+        "logs/regions/{split}/{part}.log",
+    threads: 1
+    params:
+        config=as_json(PARAMS.annotate.regions),
+    shell:
+        "vlalign regions --config {params.config:q} --split {DATA}/{wildcards.split}"
+        " --output {ANNOTATIONS}/regions/{wildcards.split} --part {wildcards.part} 2> {log}"
 
 
 rule regions:
     input:
-        code("annotate/regions", "annotate/tables", *READING),
-        split="data/scenes/{split}/manifest.json",
+        REGION_CODE,
+        parts_of_split(ANNOTATIONS + "/regions/{split}"),
+        split=f"{DATA}/{{split}}/manifest.json",
     output:
-        "data/annotations/regions/{split}/manifest.json",
+        f"{ANNOTATIONS}/regions/{{split}}/manifest.json",
     log:
         "logs/regions/{split}.log",
     params:
         config=as_json(PARAMS.annotate.regions),
-        split=lambda wildcards, input: Path(input.split).parent,
-        output=lambda wildcards, output: Path(output[0]).parent,
     shell:
-        "vlalign regions --config {params.config:q} --split {params.split} --output {params.output} 2> {log}"
+        "vlalign regions --config {params.config:q} --split {DATA}/{wildcards.split}"
+        " --output {ANNOTATIONS}/regions/{wildcards.split} 2> {log}"

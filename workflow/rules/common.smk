@@ -20,11 +20,29 @@ REPOSITORY = Path.cwd()
 workdir: PARAMS.root
 
 
+def as_json(value):
+    """Params in the form in which a rule records them: equal params give equal text."""
+    return json.dumps(value.model_dump(mode="json") if hasattr(value, "model_dump") else value, sort_keys=True)
+
+
 SPLITS = ["train", "validation", "test"]
 HELD_OUT = ["validation", "test"]
+SCENES = isinstance(PARAMS.data, parameters.ScenesParams)
+DATA = f"data/{PARAMS.dataset}"
+ANNOTATIONS = f"data/annotations/{PARAMS.dataset}"
+# From where paths in params count.
+BASE = os.path.relpath(REPOSITORY)
+# Where every split of a dataset of one's own comes from, by its folder.
+SOURCES = {} if SCENES else PARAMS.data.sources()
+VERIFY = None if SCENES else as_json(PARAMS.data.verify)
+CLASSES = [f"zeroshot/{split}" for split in HELD_OUT if SCENES or f"zeroshot/{split}" in SOURCES]
+UNPAIRED = [split for split in SOURCES if split.startswith("unpaired/")]
+COMPOSITION = [f"composition/{split}" for split in HELD_OUT if SCENES]
+MANIFESTS = [f"{DATA}/{split}/manifest.json" for split in (*SPLITS, *CLASSES, *COMPOSITION, *UNPAIRED)]
+PARTS = [f"{part}-of-{PARAMS.runtime.parts}" for part in range(PARAMS.runtime.parts)]
 RUNS = PARAMS.all_runs
 SELECTED = [(name, seed) for name, run in RUNS.items() for seed in run.seeds]
-BENCHMARKS = PARAMS.evaluation.benchmarks
+BENCHMARKS = PARAMS.benchmarks
 GRIDS = PARAMS.runs.ablations
 # What the figures are about: the first arm with a powerset, whatever is in focus, so that a change of focus redoes nothing.
 SUBJECT = next((name for name in PARAMS.runs.arms if RUNS[name].params.objective.powerset.weight), PARAMS.runs.arms[0])
@@ -33,7 +51,8 @@ RUN_FILES = ["model.safetensors", "open_clip_config.json", "history.csv", "run.j
 
 
 wildcard_constraints:
-    split="|".join(SPLITS),
+    split="|".join([*SPLITS, *CLASSES, *UNPAIRED]),
+    part=r"\d+-of-\d+",
     run="|".join(re.escape(name) for name in RUNS),
     seed=r"\d+",
 
@@ -50,11 +69,6 @@ def detach_records():
 detach_records()
 
 
-def as_json(value):
-    """Params in the form in which a rule records them: equal params give equal text."""
-    return json.dumps(value.model_dump(mode="json") if hasattr(value, "model_dump") else value, sort_keys=True)
-
-
 # How runs are carried out; see `RuntimeParams`.
 RUNTIME = as_json(PARAMS.runtime)
 
@@ -67,10 +81,7 @@ ENCODING = [
     "objectives/*",
     *READING,
     "data/transforms",
-    "annotate/phrases",
-    "annotate/tokens",
-    "annotate/regions",
-    "annotate/tables",
+    *(f"annotate/{name}" for name in ("boxes", "masks", "phrase_files", "phrases", "regions", "tokens", "trees")),
 ]
 
 
@@ -104,17 +115,63 @@ def pretrained_weights(wildcards):
     return [weights] if weights and Path(weights).is_file() else []
 
 
-def annotations_of_run(wildcards):
-    """The powerset loss reads phrases and regions; other runs start without them."""
-    if not RUNS[wildcards.run].params.objective.powerset.weight:
-        return {}
-    return {kind: f"data/annotations/{kind}/train/manifest.json" for kind in ("phrases", "regions")}
+def inputs_of_run(wildcards):
+    """What a run reads beside its pairs: phrases and regions for the powerset, unpaired data for the divergence."""
+    objective, found = RUNS[wildcards.run].params.objective, {}
+    if objective.powerset.weight:
+        found["phrases"] = f"{ANNOTATIONS}/phrases/train/manifest.json"
+        if "mask" in objective.powerset.regions.kinds:
+            found["regions"] = f"{ANNOTATIONS}/regions/train/manifest.json"
+    for kind in ("images", "captions"):
+        if objective.cs.weight and getattr(objective.cs.unpaired, kind):
+            found[f"unpaired_{kind}"] = f"{DATA}/unpaired/{kind}/manifest.json"
+    return found
 
 
-def annotation_options(wildcards, input):
-    """--phrases FOLDER --regions FOLDER, where the run needs them."""
-    kinds = (kind for kind in ("phrases", "regions") if kind in input.keys())
-    return " ".join(f"--{kind} {Path(input[kind]).parent}" for kind in kinds)
+def input_options(wildcards, input):
+    """--phrases FOLDER and so on, where the run needs them."""
+    kinds = ("phrases", "regions", "unpaired_images", "unpaired_captions")
+    given = ((kind.replace("_", "-"), input[kind]) for kind in kinds if kind in input.keys())
+    return " ".join(f"--{kind} {Path(path).parent}" for kind, path in given)
+
+
+def splits_from(*kinds):
+    """The splits whose sources are of these kinds, as a constraint of a wildcard."""
+    return "|".join(split for split, source in SOURCES.items() if source["source"] in kinds) or "(?!)"
+
+
+def source_config(wildcards):
+    """Where a split comes from."""
+    return as_json(SOURCES[wildcards.split])
+
+
+def source_key(wildcards):
+    """Where the source stands in params.yaml."""
+    return f"datasets.{PARAMS.dataset}.{wildcards.split.replace('/', '.')}"
+
+
+def listed_files(wildcards):
+    """The table or the annotations of a source, but not its many pictures."""
+    source = SOURCES[wildcards.split]
+    return [os.path.relpath(REPOSITORY / source[key]) for key in ("table", "annotations") if key in source]
+
+
+def needs_of_split(wildcards):
+    """What samples of a split must have."""
+    group, _, kind = wildcards.split.partition("/")
+    unpaired = {"images": ["image"], "captions": ["captions"]}
+    needs = {"zeroshot": ["image", "label"], "unpaired": unpaired.get(kind)}.get(group, ["image", "captions"])
+    return " ".join(f"--needs {need}" for need in needs)
+
+
+def parts_of_split(folder):
+    """The parts that the training split is dealt with in, if there are several."""
+
+    def parts(wildcards):
+        several = wildcards.split == "train" and len(PARTS) > 1
+        return [f"{folder.format(split=wildcards.split)}/parts/{part}.json" for part in PARTS if several]
+
+    return parts
 
 
 def run_options(selected):

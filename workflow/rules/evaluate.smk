@@ -1,10 +1,9 @@
 rule evaluate:
     input:
-        "data/scenes/validation/manifest.json",
-        f"data/scenes/{PARAMS.evaluation.split}/manifest.json",
-        expand("data/scenes/zeroshot/{split}/manifest.json", split=HELD_OUT),
-        f"data/scenes/composition/{PARAMS.evaluation.split}/manifest.json",
-        expand("data/annotations/{kind}/{split}/manifest.json", kind=["phrases", "regions"], split=HELD_OUT),
+        f"{DATA}/validation/manifest.json",
+        f"{DATA}/{PARAMS.evaluation.split}/manifest.json",
+        expand("{folder}/{split}/manifest.json", folder=DATA, split=[*CLASSES, *COMPOSITION]),
+        expand("{folder}/phrases/{split}/manifest.json", folder=ANNOTATIONS, split=HELD_OUT),
         code("evaluation/*", *ENCODING, without=["evaluation/illustrate", "evaluation/precision"]),
         code("reporting/card", "reporting/cells", "reporting/headline", "reporting/metrics", "reporting/stats"),
         model="results/runs/{run}/seed-{seed}/model.safetensors",
@@ -16,8 +15,8 @@ rule evaluate:
         "logs/evaluate/{run}/seed-{seed}.log",
     threads: 1
     params:
-        config=as_json(PARAMS.evaluation),
+        config=as_json({**PARAMS.evaluation.model_dump(mode="json"), "benchmarks": BENCHMARKS}),
         run=lambda wildcards: run_folder(wildcards.run, wildcards.seed),
     shell:
-        "vlalign evaluate --config {params.config:q} --run {params.run} --data data/scenes"
-        " --annotations data/annotations --output {params.run}/metrics --threads {threads} 2> {log}"
+        "vlalign evaluate --config {params.config:q} --run {params.run} --data {DATA}"
+        " --annotations {ANNOTATIONS} --output {params.run}/metrics --threads {threads} 2> {log}"

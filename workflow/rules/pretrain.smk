@@ -1,10 +1,10 @@
 rule pretrain:
     input:
-        unpack(annotations_of_run),
+        unpack(inputs_of_run),
         pretrained_weights,
         code=code("training/*", *ENCODING),
-        split="data/scenes/train/manifest.json",
-        validation="data/scenes/validation/manifest.json",
+        split=f"{DATA}/train/manifest.json",
+        validation=f"{DATA}/validation/manifest.json",
     output:
         expand("results/runs/{{run}}/seed-{{seed}}/{name}", name=RUN_FILES),
     log:
@@ -17,13 +17,13 @@ rule pretrain:
         config=run_config,
         split=lambda wildcards, input: Path(input.split).parent,
         validation=lambda wildcards, input: Path(input.validation).parent,
-        annotations=annotation_options,
+        more=input_options,
         output=lambda wildcards, output: Path(output[0]).parent,
     shell:
         # Checkpoints lie outside every output, since Snakemake deletes the outputs of failed jobs. RUNTIME is no param
         # of the rule, since it changes no weights.
         "vlalign pretrain --config {params.config:q} --seed {wildcards.seed} --split {params.split}"
-        " {params.annotations} --validation {params.validation} --output {params.output}"
+        " {params.more} --validation {params.validation} --output {params.output}"
         " --checkpoints checkpoints/{wildcards.run}/seed-{wildcards.seed}"
         " --runtime {RUNTIME:q} --tracking logs/pretrain/{wildcards.run}/seed-{wildcards.seed}"
         " --processes {resources.processes} --threads {threads} 2> {log}"

@@ -57,8 +57,8 @@ rule focus:
 rule precision:
     input:
         code("evaluation/precision", "reporting/aggregators", "training/batches", *ENCODING),
-        expand("data/annotations/{kind}/validation/manifest.json", kind=["phrases", "regions"]),
-        "data/scenes/validation/manifest.json",
+        expand("{folder}/{kind}/validation/manifest.json", folder=ANNOTATIONS, kind=["phrases", "regions"]),
+        f"{DATA}/validation/manifest.json",
         model=f"{run_folder(SUBJECT, RUNS[SUBJECT].seeds[0])}/model.safetensors",
     output:
         "results/precision.csv",
@@ -68,8 +68,8 @@ rule precision:
         config=as_json(PARAMS.report.precision),
         run=lambda wildcards, input: Path(input.model).parent,
     shell:
-        "vlalign precision {params.run} --config {params.config:q} --split data/scenes/validation"
-        " --annotations data/annotations --output {output} 2> {log}"
+        "vlalign precision {params.run} --config {params.config:q} --split {DATA}/validation"
+        " --annotations {ANNOTATIONS} --output {output} 2> {log}"
 
 
 rule illustrate:
@@ -77,8 +77,8 @@ rule illustrate:
         code("evaluation/*", *ENCODING, without=["evaluation/precision"]),
         code("reporting/similarity", "reporting/embeddings", "reporting/cells", "reporting/style"),
         [f"{run_folder(run, seed)}/model.safetensors" for run, seed in SHOWN.items()],
-        f"data/scenes/{PARAMS.evaluation.split}/manifest.json",
-        f"data/annotations/phrases/{PARAMS.evaluation.split}/manifest.json",
+        f"{DATA}/{PARAMS.evaluation.split}/manifest.json",
+        f"{ANNOTATIONS}/phrases/{PARAMS.evaluation.split}/manifest.json",
     output:
         report("results/figures/similarity.svg", category="Grounding", caption="../report/similarity.rst"),
         report("results/figures/embeddings.svg", category="Shared space", caption="../report/embeddings.rst"),
@@ -89,8 +89,8 @@ rule illustrate:
         compared=" ".join(f"--compared {run}" for run in COMPARED),
         split=PARAMS.evaluation.split,
     shell:
-        "vlalign illustrate {params.runs} {params.compared} --split {params.split} --data data/scenes"
-        " --annotations data/annotations --output results/figures 2> {log}"
+        "vlalign illustrate {params.runs} {params.compared} --split {params.split} --data {DATA}"
+        " --annotations {ANNOTATIONS} --output results/figures 2> {log}"
 
 
 rule report:
@@ -100,7 +100,7 @@ rule report:
         precision="results/precision.csv",
         illustrated=expand("results/figures/{name}.svg", name=ILLUSTRATED),
         runs=[f"{run_folder(run, seed)}/{name}" for run, seed in SELECTED for name in ("run.json", "history.csv")],
-        manifest="data/scenes/train/manifest.json",
+        manifest=f"{DATA}/train/manifest.json",
         template=TEMPLATES,
     output:
         tables=report(

@@ -1,12 +1,18 @@
-"""Fetch Stanza's published tagger and constituency parser into a model folder."""
+"""Fetch Stanza's published models of a language into a model folder."""
 
 from pathlib import Path
 
-from vlalign.annotate.parser import import_stanza, open_pipeline, write_model_manifest
+from vlalign.annotate.pipeline import (
+    ENGLISH,
+    PARSING,
+    TOKENIZING,
+    import_stanza,
+    open_parser,
+    open_tokenizer,
+    write_model_manifest,
+)
 from vlalign.errors import VlalignError
 from vlalign.files import read_json
-
-PROCESSORS = ("pos", "constituency")
 
 
 def download_parser(
@@ -18,6 +24,7 @@ def download_parser(
 ) -> None:
     """Download the tagger and the parser of `package`, with what they need, and write the folder's manifest.
 
+    Languages other than English also need the tokenizer and, where there is one, the expander of multi-word tokens.
     Files that are already there and whole are kept. package: a Stanza package, such as default, default_fast or
     default_accurate. resources_url: a mirror of Stanza's resource lists.
     Raises VlalignError when the network is out of reach, or when Stanza has no such language or package.
@@ -26,7 +33,9 @@ def download_parser(
     try:
         language, packages = _download(model_dir, language, package, resources_url)
         # Loading also fetches what Stanza leaves to the first use: the transformer that default_accurate builds on.
-        open_pipeline(model_dir, language, packages, download_method="reuse_resources")
+        open_parser(model_dir, language, packages, download_method="reuse_resources")
+        if language != ENGLISH:
+            open_tokenizer(model_dir, language, packages, download_method="reuse_resources")
     except OSError as error:
         raise VlalignError(
             f"Stanza's models cannot be downloaded into {model_dir} ({error}); check the network and run again, copy "
@@ -44,10 +53,13 @@ def download_parser(
 def _download(model_dir: Path, language: str, package: str, mirror: str | None) -> tuple[str, dict[str, str]]:
     """Language without aliases, and the packages that `package` stands for."""
     where = {"resources_url": mirror} if mirror else {}
+    language = language.strip().lower()
+    # The expander of multi-word tokens comes with the tokenizer of a language that has one.
+    needed = PARSING if language == ENGLISH else ("tokenize", *PARSING)
     fetched = import_stanza().download(
-        language, model_dir=str(model_dir), package=package, processors=",".join(PROCESSORS), verbose=False, **where
+        language, model_dir=str(model_dir), package=package, processors=",".join(needed), verbose=False, **where
     )
-    packages = {processor: name for processor, name in fetched if processor in PROCESSORS}
-    if missing := set(PROCESSORS).difference(packages):
+    packages = {processor: name for processor, name in fetched if processor in (*TOKENIZING, *PARSING)}
+    if missing := set(needed).difference(packages):
         raise ValueError(f"there is no {' and no '.join(sorted(missing))} model")
     return read_json(model_dir / "resources.json")[language].get("alias", language), packages

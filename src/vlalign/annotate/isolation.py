@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from vlalign.annotate.parser import import_stanza
+from vlalign.annotate.pipeline import import_stanza
 
 logger = logging.getLogger(__name__)
 

@@ -1,140 +1,232 @@
-"""Candidate regions of every image: object masks where the data have them, then random boxes (PowerCLIP-R).
+"""Regions of every image: object masks where the data have them, elsewhere the segments that are found in it
+(PowerCLIP-S).
 
-Regions are kept in the picture's own pixels, one Parquet file per shard, joined by key; the patch grid is the reader's
-affair.
+They are kept on a grid of cells over the whole image, one file for each shard, joined by key; the patch grid is the
+reader's affair. Random boxes (PowerCLIP-R) are no annotation: training draws new ones in every epoch.
 """
 
-import math
 import random
-from collections.abc import Iterator, Sequence
+import zlib
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
+import pyarrow.compute as pc
+from PIL import Image
 
-from vlalign.annotate.tables import structs
-from vlalign.data.index import samples_of
+from vlalign.annotate.masks import decode_mask, encode_mask, grid_shape, reduce_mask
+from vlalign.annotate.segment import Segmenter, create_segmenter
+from vlalign.console import progress
 from vlalign.data.samples import Sample, decode_image, decode_instances
-from vlalign.data.splits import read_manifest
+from vlalign.data.shards import batched
+from vlalign.data.splits import part_of, read_manifest, samples_of
 from vlalign.errors import VlalignError
 from vlalign.files import atomic_write, write_json
-from vlalign.params import RegionsParams
+from vlalign.params import RegionsParams, digest
 
+# Raised whenever equal shards and params would give other regions, so that files of an older version are made again.
+VERSION = 1
+INPUTS = b"vlalign.inputs"
 EDGES = ("left", "top", "right", "bottom")
-REGION = pa.struct([("kind", pa.string()), *((edge, pa.int32()) for edge in EDGES), ("mask", pa.binary())])
-SCHEMA = pa.schema([("key", pa.string()), ("height", pa.int32()), ("width", pa.int32()), ("regions", pa.list_(REGION))])
+BOX = pa.struct({**dict.fromkeys(EDGES, pa.uint16()), "bytes": pa.uint32()})
+# The masks of an image are compressed together, which takes a third off them; any image can be read by itself.
+SCHEMA = pa.schema(
+    {"key": pa.string(), "height": pa.uint16(), "width": pa.uint16(), "boxes": pa.list_(BOX), "masks": pa.binary()}
+)
 
 
 class Region(NamedTuple):
-    """A box in pixels (right and bottom exclusive) and, for a mask, the bits of its inside: row by row, the first pixel
-    in the highest bit of the first byte.
-    """
+    """A box in cells (right and bottom exclusive) and the mask inside it, as `encode_mask` writes it."""
 
-    kind: str
     left: int
     top: int
     right: int
     bottom: int
-    mask: bytes | None = None
+    mask: bytes
 
     def fill(self, canvas: np.ndarray) -> None:
-        """Set the region's pixels of a bool canvas H W."""
+        """Set the region's cells of a bool canvas H W."""
         window = canvas[self.top : self.bottom, self.left : self.right]
-        window[:] = True if self.mask is None else _unpacked(self.mask, window.shape)
-
-
-def _unpacked(bits: bytes, shape: tuple[int, ...]) -> np.ndarray:
-    return np.unpackbits(np.frombuffer(bits, np.uint8), count=math.prod(shape)).view(bool).reshape(shape)
+        window[:] = decode_mask(self.mask, window.shape)
 
 
 @dataclass(frozen=True)
 class ImageRegions:
-    """The regions of one image, in order of preference."""
+    """The regions of one image, in order of preference, on a grid of `height` x `width` cells over the whole of it."""
 
     key: str
     height: int
     width: int
     regions: tuple[Region, ...]
 
-    def masks(self, *, kinds: Sequence[str], count: int | None = None) -> np.ndarray:
-        """Bool masks R H W of the first `count` regions of these kinds, kind by kind."""
-        chosen = [region for kind in kinds for region in self.regions if region.kind == kind][:count]
+    def masks(self, count: int | None = None, draw: random.Random | None = None) -> np.ndarray:
+        """Bool masks R H W of the first `count` regions, or of as many that are drawn from all of them."""
+        chosen = self.regions[:count]
+        if draw is not None and count is not None:
+            chosen = tuple(draw.sample(self.regions, min(count, len(self.regions))))
         masks = np.zeros((len(chosen), self.height, self.width), bool)
         for region, canvas in zip(chosen, masks, strict=True):
             region.fill(canvas)
         return masks
 
 
-def annotate_split(split: str | Path, output: str | Path, params: RegionsParams) -> None:
-    """Write the regions of every shard of `split` and a manifest with counts by kind."""
+def annotate_split(
+    split: str | Path, output: str | Path, params: RegionsParams, *, part: str | None = None, device: str = "auto"
+) -> None:
+    """Write the regions of every shard of `split`, then the manifest with counts.
+
+    Args:
+        part: "K-of-N" for every N-th shard from the K-th on, with `parts/K-of-N.json` in place of the manifest; files
+            that were made from the same shard with the same params are kept.
+        device: where a model segments, as torch names it; auto: a GPU if there is one.
+
+    Raises VlalignError when a shard is missing or a model cannot be loaded.
+    """
     split, output = Path(split), Path(output)
-    counts: dict[str, int] = {}
-    shards = []
-    for shard in read_manifest(split)["shards"]:
-        rows = [image_regions(sample, params) for sample in samples_of(split, shard)]
-        for row in rows:
-            for region in row.regions:
-                counts[region.kind] = counts.get(region.kind, 0) + 1
-        name = Path(shard["name"]).with_suffix(".parquet").name
-        _write(output / name, rows)
-        shards.append({"name": name, "images": len(rows)})
-    write_json(output / "manifest.json", {"shards": shards, "regions": counts, "params": params.model_dump()})
+    every = read_manifest(split)["shards"]
+    shards = part_of(every, part)
+    segmenter = create_segmenter(params.segments, side=params.side, device=device)
+    with progress("finding regions", total=sum(shard["samples"] for shard in shards)) as advance:
+        for shard in shards:
+            path, inputs = region_path(output, shard), _inputs(shard, params)
+            if _made_from(path) != inputs:
+                write_regions(path, _shard_regions(split, shard, params, segmenter), inputs=inputs)
+            advance(shard["samples"])
+    if part is not None:
+        write_json(output / "parts" / f"{part}.json", {"shards": len(shards)})
+        return
+    _write_manifest(output, every, params)
 
 
-def image_regions(sample: Sample, params: RegionsParams) -> ImageRegions:
-    """Masks of the sample's objects, then boxes that depend on (seed, key) alone."""
-    width, height = decode_image(sample.image).size
-    masks = [] if sample.instances is None else list(_object_masks(decode_instances(sample.instances)))
-    rng = random.Random(f"{params.seed}/{sample.key}")
-    boxes = [random_box(rng, height=height, width=width) for _ in range(params.boxes)]
-    return ImageRegions(sample.key, height, width, (*masks, *boxes))
+def region_path(directory: Path, shard: dict[str, Any]) -> Path:
+    """Where the regions of a shard lie."""
+    return directory / Path(shard["name"]).with_suffix(".arrow").name
 
 
-def _object_masks(instances: np.ndarray) -> Iterator[Region]:
-    """One mask per object, in the order of the ids, cut to its bounding box."""
-    for instance in range(1, int(instances.max()) + 1):
-        rows, columns = np.nonzero(instances == instance)
-        if len(rows):
-            top, bottom, left, right = rows.min(), rows.max() + 1, columns.min(), columns.max() + 1
-            inside = np.packbits(instances[top:bottom, left:right] == instance).tobytes()
-            yield Region("mask", int(left), int(top), int(right), int(bottom), inside)
+def _inputs(shard: dict[str, Any], params: RegionsParams) -> bytes:
+    asked = params.model_dump(mode="json", exclude={"batch_size"})
+    return digest([VERSION, shard["sha256"], shard["limits"], asked]).encode()
 
 
-def random_box(rng: random.Random, *, height: int, width: int) -> Region:
-    """Centre, width and height uniform (PowerCLIP-R), cut at the border; at least an eighth of each side."""
-
-    def interval(size: int) -> tuple[int, int]:
-        centre, extent = rng.random(), rng.uniform(0.125, 1)
-        low, high = max(0.0, centre - extent / 2), min(1.0, centre + extent / 2)
-        start = min(round(low * size), size - 1)
-        return start, max(start + 1, round(high * size))
-
-    (left, right), (top, bottom) = interval(width), interval(height)
-    return Region("box", left, top, right, bottom)
+def _made_from(path: Path) -> bytes | None:
+    try:
+        with pa.memory_map(str(path)) as source:
+            return (pa.ipc.open_file(source).schema.metadata or {}).get(INPUTS)
+    except (OSError, pa.ArrowInvalid):
+        return None
 
 
-def _write(path: Path, rows: list[ImageRegions]) -> None:
-    table = pa.Table.from_pylist(
-        [{**vars(row), "regions": [region._asdict() for region in row.regions]} for row in rows], schema=SCHEMA
-    )
-    with atomic_write(path) as temporary:
-        pq.write_table(table, temporary, compression="zstd")
+def _write_manifest(output: Path, shards: Sequence[dict[str, Any]], params: RegionsParams) -> None:
+    entries, regions, without, size = [], 0, 0, 0
+    for shard in shards:
+        file = RegionFile(region_path(output, shard))
+        counts, total = file.counts()
+        entries.append({"name": file.path.name, "images": len(counts), "inputs": _inputs(shard, params).decode()})
+        regions, without, size = regions + int(counts.sum()), without + int((counts == 0).sum()), size + total
+    for stale in set(output.glob("*.arrow")) - {region_path(output, shard) for shard in shards}:
+        stale.unlink()
+    told = {"regions": regions, "images_without_regions": without, "bytes": size}
+    write_json(output / "manifest.json", {"shards": entries, **told, "params": params.model_dump(mode="json")})
+
+
+def _shard_regions(
+    split: Path, shard: dict[str, Any], params: RegionsParams, segmenter: Segmenter | None
+) -> Iterator[ImageRegions]:
+    for samples in batched(samples_of(split, shard), params.batch_size):
+        pictures = [decode_image(sample.image) for sample in samples]
+        bare = [index for index, sample in enumerate(samples) if sample.instances is None]
+        found = segmenter([pictures[index] for index in bare]) if segmenter and bare else []
+        segments = dict(zip(bare, found, strict=False))
+        for index, (sample, picture) in enumerate(zip(samples, pictures, strict=True)):
+            yield image_regions(sample, picture, side=params.side, segments=segments.get(index, ()))
+
+
+def image_regions(
+    sample: Sample, picture: Image.Image, *, side: int, segments: Iterable[np.ndarray] = ()
+) -> ImageRegions:
+    """Masks of the sample's objects, or of the segments of its picture: bool H W on the grid of `side`, in order of
+    preference.
+    """
+    height, width = grid_shape(picture.height, picture.width, side=side)
+    if sample.instances is not None:
+        segments = _object_masks(decode_instances(sample.instances), (height, width))
+    return ImageRegions(sample.key, height, width, tuple(_region(mask_HW) for mask_HW in segments if mask_HW.any()))
+
+
+def _object_masks(instances: np.ndarray, grid: tuple[int, int]) -> list[np.ndarray]:
+    """One mask per object, in the order of the ids; empty where other objects hide it."""
+    return [reduce_mask(instances == instance, grid) for instance in range(1, int(instances.max()) + 1)]
+
+
+def _region(mask_HW: np.ndarray) -> Region:
+    """Cut to its bounding box."""
+    rows, columns = (np.flatnonzero(mask_HW.any(axis)) for axis in (1, 0))
+    left, top, right, bottom = (int(edge) for edge in (columns[0], rows[0], columns[-1] + 1, rows[-1] + 1))
+    return Region(left, top, right, bottom, encode_mask(mask_HW[top:bottom, left:right]))
+
+
+def write_regions(path: Path, rows: Iterable[ImageRegions], *, inputs: bytes = b"") -> None:
+    """Write one shard's regions; `inputs` tells what they were made from."""
+    schema = SCHEMA.with_metadata({INPUTS: inputs})
+    values = list(map(_packed, rows))
+    with atomic_write(path) as temporary, pa.ipc.new_file(str(temporary), schema) as writer:
+        writer.write_batch(pa.RecordBatch.from_pylist(values, schema=schema))
+
+
+def _packed(row: ImageRegions) -> dict[str, Any]:
+    boxes = [{**region._asdict(), "bytes": len(region.mask)} for region in row.regions]
+    masks = zlib.compress(b"".join(region.mask for region in row.regions), 9)
+    return {"key": row.key, "height": row.height, "width": row.width, "boxes": boxes, "masks": masks}
+
+
+def _unpacked(boxes: list[dict[str, int]], masks: bytes) -> Iterator[Region]:
+    content, start = zlib.decompress(masks), 0
+    for box in boxes:
+        end = start + box["bytes"]
+        yield Region(box["left"], box["top"], box["right"], box["bottom"], content[start:end])
+        start = end
+
+
+class RegionFile:
+    """The regions of one shard, of which only those of the images that are asked for are read.
+
+    Raises VlalignError when the file is missing or broken.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        try:
+            with pa.memory_map(str(path)) as source:
+                self.rows = pa.ipc.open_file(source).get_batch(0)
+        except (OSError, pa.ArrowInvalid) as error:
+            raise VlalignError(
+                f"{path} cannot be read ({error}); delete {path.parent}/manifest.json and run the workflow again"
+            ) from None
+        self.keys = self.rows.column("key")
+
+    def __len__(self) -> int:
+        return self.rows.num_rows
+
+    def find(self, row: int, key: str) -> ImageRegions | None:
+        """The regions of a key, which is likely to be in this row; None where there is none."""
+        if row >= len(self) or self.keys[row].as_py() != key:
+            row = pc.index(self.keys, key).as_py()
+        return None if row < 0 else self[row]
+
+    def __getitem__(self, row: int) -> ImageRegions:
+        key, height, width, boxes, masks = (self.rows.column(name)[row].as_py() for name in SCHEMA.names)
+        return ImageRegions(key, height, width, tuple(_unpacked(boxes, masks)))
+
+    def counts(self) -> tuple[np.ndarray, int]:
+        """How many regions each image has, and the bytes that boxes and masks of all images take."""
+        boxes, masks = self.rows.column("boxes"), self.rows.column("masks")
+        return np.diff(boxes.offsets.to_numpy()), boxes.nbytes + masks.nbytes
 
 
 def read_regions(directory: str | Path) -> dict[str, ImageRegions]:
-    """Key -> regions; raises VlalignError when a file that the manifest names is missing."""
-    found = {}
-    for shard in read_manifest(directory)["shards"]:
-        path = Path(directory) / shard["name"]
-        if not path.is_file():
-            raise VlalignError(
-                f"{path} is named in the manifest beside it but missing; delete the manifest and run again"
-            )
-        table = pq.read_table(path)
-        sizes = (table[name].to_pylist() for name in ("key", "height", "width"))
-        for row in zip(*sizes, structs(table, "regions", Region), strict=True):
-            found[row[0]] = ImageRegions(*row)
-    return found
+    """Key -> regions of a whole split; raises VlalignError when a file that the manifest names is missing."""
+    files = (RegionFile(Path(directory) / shard["name"]) for shard in read_manifest(directory)["shards"])
+    return {row.key: row for file in files for row in map(file.__getitem__, range(len(file)))}

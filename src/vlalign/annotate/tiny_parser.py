@@ -16,13 +16,8 @@ from typing import Any
 import torch
 
 from vlalign.annotate.isolation import quiet, replaced, reproducible
-from vlalign.annotate.parser import (
-    CaptionParser,
-    Constituent,
-    Parse,
-    tree_constituents,
-    write_model_manifest,
-)
+from vlalign.annotate.parser import CaptionParser
+from vlalign.annotate.pipeline import write_model_manifest
 from vlalign.annotate.treebank import (
     Brackets,
     Treebank,
@@ -32,6 +27,7 @@ from vlalign.annotate.treebank import (
     write_brackets,
     write_conllu,
 )
+from vlalign.annotate.trees import Constituent, Parse, tree_constituents
 from vlalign.data.captions import Tree, leaves, sample_trees, text
 from vlalign.files import atomic_write, write_json
 
@@ -228,7 +224,7 @@ def _measure(model_dir: Path, held_out: Sequence[Tree]) -> None:
     """Parse the held-out trees' plain text as any caption is parsed, and write the scores into the manifest."""
     packages = {"pos": PACKAGE, "constituency": PACKAGE}
     write_model_manifest(model_dir, language=LANGUAGE, packages=packages, source="train")
-    parses = list(CaptionParser(model_dir).parse([text(tree) for tree in held_out]))
+    parses = CaptionParser(model_dir, device="cpu").parse([text(tree) for tree in held_out])
     write_model_manifest(
         model_dir,
         language=LANGUAGE,

@@ -74,6 +74,9 @@ class TokenMapper:
         # Captions repeat their words.
         self._split = lru_cache(maxsize=50_000)(self._split_word)
 
+    def __reduce__(self) -> tuple:
+        return TokenMapper, (self.tokenizer, self.context_length)
+
     def encode(self, caption: str, words: Sequence[Span]) -> tuple[LongTensor, LongTensor]:
         """See Mapper."""
         pieces = list(self._pieces(caption))[: self.context_length - 2]

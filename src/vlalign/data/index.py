@@ -54,12 +54,31 @@ def write_index(path: Path, rows: Sequence[dict[str, Any]], report: dict[str, An
 def open_index(path: Path) -> tuple[pa.RecordBatch, dict[str, Any]]:
     """Rows, mapped into memory, and the report; raises VlalignError naming the file when it cannot be read."""
     try:
-        reader = pa.ipc.open_file(pa.memory_map(str(path)))
-        return reader.get_batch(0), json.loads(reader.schema.metadata[REPORT])
+        with pa.memory_map(str(path)) as source:
+            reader = pa.ipc.open_file(source)
+            return reader.get_batch(0), json.loads(reader.schema.metadata[REPORT])
     except (OSError, pa.ArrowInvalid, KeyError, TypeError) as error:
         raise VlalignError(
             f"{path} cannot be read ({error}); delete the manifest.json of its split and run the workflow again"
         ) from None
+
+
+def shard_path(split: Path, shard: dict[str, Any]) -> Path:
+    """Where a shard lies; raises VlalignError when it is missing there, or has another size than the manifest says."""
+    path = split / shard.get("path", shard["name"])
+    try:
+        found = path.stat().st_size
+    except OSError as error:
+        raise VlalignError(
+            f"{path} is named in {split}/manifest.json but missing ({error.strerror}); delete that manifest and run "
+            "the workflow again"
+        ) from None
+    if found != shard["bytes"]:
+        raise VlalignError(
+            f"{path} has {found} bytes, its manifest says {shard['bytes']}; delete {split}/manifest.json and run the "
+            "workflow again"
+        )
+    return path
 
 
 class ShardFile:
@@ -69,21 +88,9 @@ class ShardFile:
     """
 
     def __init__(self, split: Path, shard: dict[str, Any]) -> None:
-        self.path = split / shard.get("path", shard["name"])
+        self.path = shard_path(split, shard)
         self.rows, _ = open_index(index_path(split, shard["name"]))
-        try:
-            self._file = open(self.path, "rb", buffering=0)  # noqa: SIM115  # for as long as this object lives
-        except OSError as error:
-            raise VlalignError(
-                f"{self.path} is named in {split}/manifest.json but missing ({error.strerror}); delete that manifest "
-                "and run the workflow again"
-            ) from None
-        found = os.fstat(self._file.fileno()).st_size
-        if found != shard["bytes"]:
-            raise VlalignError(
-                f"{self.path} has {found} bytes, its manifest says {shard['bytes']}; delete {split}/manifest.json and "
-                "run the workflow again"
-            )
+        self._file = open(self.path, "rb", buffering=0)  # noqa: SIM115  # for as long as this object lives
 
     def __len__(self) -> int:
         return self.rows.num_rows
@@ -126,6 +133,12 @@ class ShardFile:
         if len(content) < size:
             raise VlalignError(f"{self.path} ends before the sample at byte {offset}; it was changed while it was read")
         return content
+
+
+def captions_of(split: Path, shard: dict[str, Any]) -> Iterator[tuple[str, list[str]]]:
+    """Key and captions of the good samples of one shard, which itself is not opened."""
+    rows, _ = open_index(index_path(split, shard["name"]))
+    return zip(rows.column("key").to_pylist(), rows.column("captions").to_pylist(), strict=True)
 
 
 def samples_of(split: Path, shard: dict[str, Any]) -> Iterator[Sample]:

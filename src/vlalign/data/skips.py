@@ -14,8 +14,8 @@ class Skips:
         self._names: dict[str, list[str]] = {}
 
     def add(self, cause: str, name: str) -> None:
-        """One more, by this cause."""
-        self.merge({cause: {"count": 1, "first": [name]}})
+        """One more, by this cause; what UTF-8 cannot hold of the name, as file names may, is escaped."""
+        self.merge({cause: {"count": 1, "first": [name.encode(errors="backslashreplace").decode()]}})
 
     def merge(self, other: Mapping[str, Mapping[str, Any]]) -> None:
         """All of another's, as `as_dict` gives them."""

@@ -1,5 +1,6 @@
 """Pictures to tensors, and regions to the patch grid of a tower."""
 
+import random
 from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
@@ -8,10 +9,13 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
+from torchvision.transforms.v2 import Compose, InterpolationMode, RandomHorizontalFlip, RandomResizedCrop
 from torchvision.transforms.v2 import functional as V
+from torchvision.tv_tensors import Mask
 
 from vlalign.data.shards import batched
 from vlalign.models import DualEncoder
+from vlalign.params import AugmentParams
 
 MASK_BATCH = 64
 
@@ -21,7 +25,7 @@ def fit(picture: Image.Image, size: int, *, interpolation: str = "bicubic", resi
     the bit as open_clip evaluates.
     """
     if picture.size != (size, size):
-        picture = V.resize(picture, _target(size, resize_mode), interpolation=V.InterpolationMode(interpolation))
+        picture = V.resize(picture, _target(size, resize_mode), interpolation=InterpolationMode(interpolation))
         picture = V.center_crop(picture, [size, size])
     return V.pil_to_tensor(picture)
 
@@ -29,7 +33,7 @@ def fit(picture: Image.Image, size: int, *, interpolation: str = "bicubic", resi
 def fit_masks(masks_RHW: Tensor, size: int, *, resize_mode: str = "shortest") -> Tensor:
     """Masks moved exactly as `fit` moves their picture."""
     if masks_RHW.shape[1:] != (size, size):
-        resized = V.resize(masks_RHW, _target(size, resize_mode), interpolation=V.InterpolationMode.NEAREST)
+        resized = V.resize(masks_RHW, _target(size, resize_mode), interpolation=InterpolationMode.NEAREST)
         masks_RHW = V.center_crop(resized, [size, size])
     return masks_RHW
 
@@ -42,6 +46,39 @@ def fit_for(encoder: DualEncoder, picture: Image.Image) -> Tensor:
     """`fit`, as this encoder wants its pictures."""
     how = {name: encoder.preprocess[name] for name in ("interpolation", "resize_mode")}
     return fit(picture, encoder.image_size, **how)
+
+
+class View:
+    """What an encoder sees of a picture and its masks: the middle, or what augmentation draws."""
+
+    def __init__(self, encoder: DualEncoder, augment: AugmentParams | None = None) -> None:
+        self.size = encoder.image_size
+        self.how = {name: encoder.preprocess[name] for name in ("interpolation", "resize_mode")}
+        self.change = None
+        if augment is not None:
+            mode = InterpolationMode(self.how["interpolation"])
+            crop = RandomResizedCrop(self.size, augment.scale, augment.ratio, interpolation=mode)
+            self.change = Compose([crop, RandomHorizontalFlip(augment.flip)])
+
+    def __call__(
+        self, picture: Image.Image, draw: random.Random, masks_RHW: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """uint8 3 H W, and the masks, moved exactly as the picture is; functions of what `draw` gives next."""
+        masks = torch.zeros(0, *picture.size[::-1], dtype=torch.bool) if masks_RHW is None else masks_RHW
+        masks = _resized(masks, picture.size[::-1])
+        if self.change is None:
+            return fit(picture, self.size, **self.how), fit_masks(masks, self.size, resize_mode=self.how["resize_mode"])
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(draw.getrandbits(63))
+            seen, moved = self.change(picture, Mask(masks))
+        return V.pil_to_tensor(seen), moved.as_subclass(Tensor)
+
+
+def _resized(masks_RHW: Tensor, size: tuple[int, ...]) -> Tensor:
+    """Masks that are stored coarsely, in the picture's own pixels."""
+    if masks_RHW.shape[1:] == size:
+        return masks_RHW
+    return V.resize(masks_RHW, list(size), interpolation=InterpolationMode.NEAREST)
 
 
 def preprocess(encoder: DualEncoder) -> Callable[[Sequence[Image.Image]], Tensor]:

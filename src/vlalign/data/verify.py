@@ -86,6 +86,7 @@ class ShardCheck:
         return {
             "samples": len(self.rows),
             "captions": sum(len(row["captions"]) for row in self.rows),
+            "most_captions": max((len(row["captions"]) for row in self.rows), default=0),
             "skipped": self.skipped.as_dict(),
             "captions_skipped": self.captions_skipped.as_dict(),
             "noted": self.noted.as_dict(),

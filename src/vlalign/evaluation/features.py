@@ -15,7 +15,6 @@ import torch
 from torch import Tensor
 
 from vlalign.annotate.phrases import ParsedCaption
-from vlalign.annotate.regions import ImageRegions
 from vlalign.annotate.tokens import token_mapper
 from vlalign.data.samples import Sample, decode_image, decode_instances
 from vlalign.data.shards import batched
@@ -219,18 +218,6 @@ def object_coverage(samples: Sequence[Sample], encoder: DualEncoder) -> tuple[Te
         where the encoder looks.
     """
     return pool_masks((_instance_masks(sample) for sample in samples), encoder)
-
-
-def box_coverage(
-    keys: Sequence[str], annotation: Mapping[str, ImageRegions], encoder: DualEncoder
-) -> tuple[Tensor, Tensor]:
-    """Pool the random boxes of every image, joined by key: coverage_IBV (0-1) and mask_IB (bool), as `object_coverage`.
-
-    An image without annotation has no boxes.
-    """
-    none = np.zeros((0, 1, 1), dtype=bool)
-    boxes = (annotation[key].masks(kinds=("box",)) if key in annotation else none for key in keys)
-    return pool_masks(boxes, encoder)
 
 
 def _instance_masks(sample: Sample) -> np.ndarray:

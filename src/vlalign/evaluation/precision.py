@@ -25,8 +25,9 @@ from vlalign.objectives.aggregators import (
 )
 from vlalign.params import ObjectiveParams, PowersetParams, PrecisionParams, RegionChoice, RunParams
 from vlalign.reporting.aggregators import COLUMNS
-from vlalign.training.batches import PairedSet, generator
+from vlalign.training.batches import PairedSet
 from vlalign.training.objective import Objective, aligned
+from vlalign.training.order import generator
 
 PHRASES, WIDTH = 12, 64
 # x of N pairs, N P R, and which regions N R and phrases N P are real.
@@ -98,7 +99,7 @@ def trained(run: Path, split: Path, phrases: Path, regions: Path, params: Precis
         region_choice=RegionChoice(kinds=("mask", "box"), count=max(params.regions)),
     )
     images = torch.arange(min(params.pairs, len(data)))
-    batch = data.select(images, data.first_caption[images])
+    batch = data.select(images)
     assert batch.region_mask is not None
     assert batch.phrase_mask is not None
     image, text = encoder(normalise(batch.images, encoder), batch.tokens)

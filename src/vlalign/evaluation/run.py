@@ -37,7 +37,7 @@ def evaluate(
     Args:
         run_dir: folder of a run, as training writes it.
         data: dataset folder with `<split>`, `zeroshot/<split>`, `composition/<split>`.
-        annotations: folder with `phrases/<split>` and `regions/<split>`; grounding needs the former.
+        annotations: folder with `phrases/<split>`, which grounding needs.
         output_dir: `<run_dir>/metrics` when None.
         split: what is measured. Thresholds, centres and classifiers always come from the split "validation".
         benchmarks: names out of `BENCHMARKS`; when None, all those whose data exist, the others logged and left out.
@@ -80,7 +80,7 @@ def measure_retrieval(bench: Workbench, split: str) -> Scores:
 
 def measure_zeroshot(bench: Workbench, split: str) -> Scores:
     """See `zeroshot_scores`."""
-    prompts = bench.prompts()
+    prompts = bench.prompts(split)
     classifier_KD = zeroshot_classifier(prompts.embeddings_CD, len(prompts.classnames))
     return zeroshot_scores(*bench.labelled(split), classifier_KD, prompts.classnames)
 
@@ -129,7 +129,7 @@ def measure_transfer(bench: Workbench, split: str) -> Scores:
     """`mixed_gallery_scores`, and `classifier_scores` of a classifier trained on the tuning split."""
     if split == TUNING_SPLIT:
         raise AbsentError(f"its classifier is trained on {TUNING_SPLIT}; measure another split")
-    prompts = bench.prompts()
+    prompts = bench.prompts(split)
     classifier = classifier_scores(
         bench.labelled(TUNING_SPLIT),
         bench.labelled(split),

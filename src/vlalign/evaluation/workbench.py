@@ -1,6 +1,7 @@
 """A dataset as one encoder sees it: every split is encoded at most once, when the first benchmark asks for it."""
 
 import logging
+import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -8,15 +9,14 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from vlalign.annotate.boxes import random_boxes
 from vlalign.annotate.phrases import ParsedCaption, read_phrases
-from vlalign.annotate.regions import read_regions
 from vlalign.data.splits import read_split
 from vlalign.errors import VlalignError
 from vlalign.evaluation.composition import CompositionItem, read_category
 from vlalign.evaluation.features import (
     BATCH_SIZE,
     SplitFeatures,
-    box_coverage,
     encode_images,
     encode_split,
     encode_texts,
@@ -24,6 +24,9 @@ from vlalign.evaluation.features import (
 from vlalign.evaluation.ranking import AbsentError
 from vlalign.evaluation.zeroshot import fill_templates
 from vlalign.models import DualEncoder
+
+# Boxes of an image among which phrases are grounded.
+BOXES = 16
 
 logger = logging.getLogger(__name__)
 
@@ -44,7 +47,7 @@ class Workbench:
     Attributes:
         encoder: in eval mode.
         data: dataset folder with `<split>`, `zeroshot/<split>` and `composition/<split>`.
-        annotations: folder with `phrases/<split>` and `regions/<split>`; None where there is none.
+        annotations: folder with `phrases/<split>`; None where there is none.
         dense: keep what grounding needs when a retrieval split is encoded.
         batch_size: images or captions per forward pass.
     """
@@ -72,27 +75,23 @@ class Workbench:
             raise AbsentError(f"{self.data / 'zeroshot' / name} has samples without a class; give every sample a .cls")
         return features.images_ID, torch.tensor(labels)
 
-    def prompts(self) -> Prompts:
-        """Every class name in every template; raises AbsentError when CLIP_benchmark's two files are missing."""
+    def prompts(self, split: str) -> Prompts:
+        """Every class name of `zeroshot/<split>` in every template; raises AbsentError when CLIP_benchmark's two files
+        are missing.
+        """
         if self._prompts is None:
-            names = self._lines("classnames.txt")
-            templates = self._lines("zeroshot_classification_templates.txt")
+            names = self._lines(split, "classnames.txt")
+            templates = self._lines(split, "zeroshot_classification_templates.txt")
             embeddings_CD = encode_texts(self.encoder, fill_templates(names, templates), batch_size=self.batch_size)
             labels_C = torch.arange(len(names)).repeat_interleave(len(templates))
             self._prompts = Prompts(tuple(names), embeddings_CD, labels_C)
         return self._prompts
 
-    def boxes(self, name: str) -> tuple[Tensor, Tensor] | None:
-        """Coverage_IBV and mask_IB of the random boxes of split `name`; None, with the reason logged, without any."""
-        directory = None if self.annotations is None else self.annotations / "regions" / name
-        if directory is None or not (directory / "manifest.json").is_file():
-            logger.warning("grounding among boxes is left out: %s has no region annotation", name)
-            return None
-        keys, annotation = self.split(name).keys, read_regions(directory)
-        missing = [key for key in keys if key not in annotation]
-        if missing:
-            logger.warning("%s: %d images without regions, such as %s", directory, len(missing), ", ".join(missing[:3]))
-        return box_coverage(keys, annotation, self.encoder)
+    def boxes(self, name: str) -> tuple[Tensor, Tensor]:
+        """Coverage_IBV and mask_IB of random boxes of split `name`, which depend on the images' keys alone."""
+        draws = (random.Random(f"evaluation/{key}") for key in self.split(name).keys)
+        coverage_IBV = torch.stack([random_boxes(draw, BOXES, self.encoder.grid) for draw in draws])
+        return coverage_IBV, torch.ones(coverage_IBV.shape[:2], dtype=torch.bool)
 
     def composition(
         self, name: str
@@ -131,10 +130,13 @@ class Workbench:
             raise AbsentError(f"{directory} has no manifest.json; make this split or leave its benchmark out")
         return directory
 
-    def _lines(self, name: str) -> list[str]:
-        path = self.data / "zeroshot" / name
-        if not path.is_file():
-            raise AbsentError(f"{path} does not exist; write one entry per line as CLIP_benchmark does")
+    def _lines(self, split: str, name: str) -> list[str]:
+        folder = self.data / "zeroshot"
+        path = next((p for p in (folder / split / name, folder / name) if p.is_file()), None)
+        if path is None:
+            raise AbsentError(
+                f"neither {folder / split} nor {folder} has {name}; write one entry per line as CLIP_benchmark does"
+            )
         return [line for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
 
 

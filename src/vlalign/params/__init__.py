@@ -4,10 +4,20 @@ Unknown keys, wrong types and impossible combinations are errors that name the k
 reads `1e-3` as text. The workflow asks this package for the effective params of every run.
 """
 
-from vlalign.params.annotate import AnnotateParams, ParserParams, RegionsParams
+from vlalign.params.annotate import (
+    AnnotateParams,
+    NoSegments,
+    ParserParams,
+    RegionsParams,
+    SamSegments,
+    SegmentFilters,
+    SegmentParams,
+    SuperpixelSegments,
+)
 from vlalign.params.base import describe, digest, merged, nested
-from vlalign.params.data import ScenesParams, VerifyParams
+from vlalign.params.data import ScenesParams, SplitsParams, VerifyParams
 from vlalign.params.run import (
+    AugmentParams,
     CSParams,
     ModelParams,
     ObjectiveParams,
@@ -18,6 +28,7 @@ from vlalign.params.run import (
     RuntimeParams,
     TrainParams,
 )
+from vlalign.params.sources import Source
 from vlalign.params.workflow import (
     Ablation,
     EvaluationParams,
@@ -33,9 +44,11 @@ from vlalign.params.workflow import (
 __all__ = [
     "Ablation",
     "AnnotateParams",
+    "AugmentParams",
     "CSParams",
     "EvaluationParams",
     "ModelParams",
+    "NoSegments",
     "ObjectiveParams",
     "Params",
     "ParserParams",
@@ -48,7 +61,13 @@ __all__ = [
     "Run",
     "RunParams",
     "RuntimeParams",
+    "SamSegments",
     "ScenesParams",
+    "SegmentFilters",
+    "SegmentParams",
+    "Source",
+    "SplitsParams",
+    "SuperpixelSegments",
     "TrainParams",
     "VerifyParams",
     "describe",

@@ -37,17 +37,38 @@ def merged(base: Mapping[str, Any], change: Mapping[str, Any]) -> dict[str, Any]
     return result
 
 
-def describe(error: ValidationError, *, prefix: str = "") -> str:
-    """One line per mistake: the key's path, what is wrong, and the value that was given."""
+def describe(error: ValidationError, *, prefix: str = "", given: Any = None) -> str:
+    """One line per mistake: the key's path, what is wrong, and the value that was given.
+
+    given: the values that were validated, without which paths also name the kind of what stands there.
+    """
     lines = []
     for item in error.errors(include_url=False):
-        path = ".".join([prefix, *map(str, item["loc"])] if prefix else map(str, item["loc"]))
+        keys = _keys(item["loc"], given, missing=item["type"] == "missing")
+        path = ".".join([prefix, *keys] if prefix else keys)
         message = item["msg"].removeprefix("Value error, ")
         if item["type"] == "extra_forbidden":
             message = "unknown key"
         shown = "" if isinstance(item["input"], dict) else f" (given: {item['input']!r})"
         lines.append(f"{path}: {message}{shown}" if path else message)
     return "\n".join(dict.fromkeys(lines))
+
+
+def _keys(location: tuple[int | str, ...], given: Any, *, missing: bool) -> list[str]:
+    """The path of a mistake as it stands in the file: pydantic's also names the kind of what stands there."""
+    keys, entered = [], True
+    for number, key in enumerate(location):
+        absent = missing and number == len(location) - 1
+        if isinstance(given, Mapping) and not absent:
+            if entered and (given.get("source") == key or key not in given):
+                entered = False
+                continue
+            given = given.get(key)
+        elif isinstance(given, list | tuple) and isinstance(key, int):
+            given = given[key] if key < len(given) else None
+        keys.append(str(key))
+        entered = True
+    return keys
 
 
 def digest(value: Any) -> str:

@@ -1,10 +1,15 @@
 """Where pictures and captions come from."""
 
-from typing import Annotated, Literal
+from collections.abc import Iterator
+from typing import Annotated, Any, Literal, get_args
 
-from pydantic import Field, model_validator
+from pydantic import Discriminator, Field, Tag, model_validator
 
 from vlalign.params.base import Count, Share, Strict
+from vlalign.params.sources import PackedSource, Source
+
+Benchmark = Literal["retrieval", "zeroshot", "composition", "grounding", "modality", "transfer"]
+HELD_OUT = ("validation", "test")
 
 
 class ScenesParams(Strict):
@@ -34,6 +39,10 @@ class ScenesParams(Strict):
             raise ValueError(f"images must give a size for every split; missing: {', '.join(sorted(missing))}")
         return self
 
+    def benchmarks(self, split: str) -> tuple[Benchmark, ...]:
+        """Those that can be measured on a split; a classifier cannot be tested where it was trained."""
+        return tuple(name for name in get_args(Benchmark) if name != "transfer" or split == "test")
+
 
 class VerifyParams(Strict):
     """Which samples of a split can be used."""
@@ -42,3 +51,90 @@ class VerifyParams(Strict):
     max_pixels: Count = Field(default=100_000_000, description="Larger images are skipped without being decoded")
     min_side: Count = Field(default=4, description="Images with a shorter side, in pixels, are skipped")
     max_characters: Count = Field(default=10_000, description="Longer captions are skipped")
+
+
+class ZeroshotSources(Strict):
+    """Images with classes; with both splits, a classifier of images is also applied to text."""
+
+    validation: Source | None = None
+    test: Source | None = None
+
+
+class UnpairedSources(Strict):
+    """Images without captions and captions without images, for the CS divergence."""
+
+    images: Source | None = None
+    captions: Source | None = None
+
+
+class SplitsParams(Strict):
+    """A dataset of any origin, split by split."""
+
+    train: Source
+    validation: Source | None = None
+    test: Source | None = None
+    hold_out: dict[Literal["validation", "test"], Annotated[float, Field(gt=0, lt=1)]] = Field(
+        default={}, description="Shares of the images of `train` that become these splits; for single files alone"
+    )
+    zeroshot: ZeroshotSources = ZeroshotSources()
+    unpaired: UnpairedSources = UnpairedSources()
+    verify: VerifyParams = VerifyParams()
+
+    @model_validator(mode="after")
+    def _every_split_comes_from_somewhere(self) -> "SplitsParams":
+        for split in HELD_OUT:
+            if (getattr(self, split) is None) == (split not in self.hold_out):
+                raise ValueError(f"{split}: give its source, or its share of the training images in hold_out, not both")
+        if self.hold_out and not isinstance(self.train, PackedSource):
+            raise ValueError(f"hold_out: shards of `{self.train.source}` are not divided; give sources of their own")
+        if sum(self.hold_out.values()) >= 1:
+            raise ValueError("hold_out: nothing is left to train on")
+        return self
+
+    def sources(self) -> dict[str, dict[str, Any]]:
+        """Where every split comes from, as plain values by the split's folder."""
+        found = dict(self._pairs())
+        for group, names in (("zeroshot", HELD_OUT), ("unpaired", ("images", "captions"))):
+            for name in names:
+                source = getattr(getattr(self, group), name)
+                if source is not None:
+                    found[f"{group}/{name}"] = source.model_dump(mode="json")
+        return found
+
+    def _pairs(self) -> Iterator[tuple[str, dict[str, Any]]]:
+        """The splits of images with captions; those that are held out take the end of the images' places."""
+        train = self.train.model_dump(mode="json")
+        end = 1.0
+        if isinstance(self.train, PackedSource):
+            first, end = self.train.part
+            for held_out, share in self.hold_out.items():
+                start = end - share * (self.train.part[1] - first)
+                yield held_out, {**train, "part": [start, end]}
+                end = start
+            train["part"] = [first, end]
+        yield "train", train
+        for split in HELD_OUT:
+            source = getattr(self, split)
+            if source is not None:
+                yield split, source.model_dump(mode="json")
+
+    def benchmarks(self, split: str) -> tuple[Benchmark, ...]:
+        """Those that can be measured on a split with the data that are given."""
+        classes = {name for name in HELD_OUT if getattr(self.zeroshot, name) is not None}
+        found: list[Benchmark] = ["retrieval", "modality"]
+        if split in classes:
+            found.insert(1, "zeroshot")
+        if split == "test" and len(classes) == 2:
+            found.append("transfer")
+        return tuple(found)
+
+
+def _kind(value: Any) -> str:
+    """Whose keys these are: only a dataset of one's own names its training split."""
+    named = "train" in value if isinstance(value, dict) else isinstance(value, SplitsParams)
+    return "splits" if named else "scenes"
+
+
+Dataset = Annotated[
+    Annotated[ScenesParams, Tag("scenes")] | Annotated[SplitsParams, Tag("splits")], Discriminator(_kind)
+]

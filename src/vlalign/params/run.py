@@ -43,6 +43,14 @@ class ModelParams(Strict):
             raise ValueError(f"this file is not JSON: {error}") from None
 
 
+class AugmentParams(Strict):
+    """Another part of every picture in every epoch; masks of regions move with it."""
+
+    scale: tuple[Share, Share] = Field(default=(0.9, 1.0), description="Share of the picture's area that is cut out")
+    ratio: tuple[Positive, Positive] = Field(default=(0.75, 1.3333), description="Width through height of the cut")
+    flip: Share = Field(default=0.0, description="Probability of a mirror image, which captions with sides contradict")
+
+
 class TrainParams(Strict):
     """Optimisation: AdamW with linear warm-up and cosine decay."""
 
@@ -54,6 +62,9 @@ class TrainParams(Strict):
     betas: tuple[Share, Share] = (0.9, 0.98)
     epsilon: Positive = 1e-6
     clip_norm: Positive = Field(default=1.0, description="Largest gradient norm")
+    augment: AugmentParams | None = Field(
+        default=None, description="How pictures are cut; the middle in every epoch if left out"
+    )
     accumulate: Count = Field(
         default=1, description="Parts that a process encodes its pairs in, one at a time; the loss is that of all pairs"
     )
@@ -80,6 +91,12 @@ class RuntimeParams(Strict):
     workers: Annotated[int, Field(ge=0)] = Field(
         default=0, description="Processes that load batches ahead, for each process that trains; 0: it loads itself"
     )
+    cache_mib: Annotated[int, Field(ge=0)] = Field(
+        default=2048, description="Decoded pictures and captions are kept in memory if they take no more than this"
+    )
+    parts: Count = Field(
+        default=1, description="Jobs that verify and annotate the training split, each a part of its shards"
+    )
     trackers: tuple[Literal["dvclive", "tensorboard"], ...] = Field(
         default=(), description="Where the history is also written while a run trains, below logs/pretrain"
     )
@@ -94,8 +111,13 @@ class RuntimeParams(Strict):
 class RegionChoice(Strict):
     """Which of an image's regions enter the powerset."""
 
-    kinds: tuple[Literal["mask", "box"], ...] = Field(default=("mask",), min_length=1, description="In this order")
-    count: Count = Field(default=6, description="At most this many, the first ones")
+    kinds: tuple[Literal["mask", "box"], ...] = Field(
+        default=("mask",), min_length=1, description="Random boxes, new in every epoch, fill up what masks leave"
+    )
+    count: Count = Field(default=6, description="At most this many masks; with boxes exactly this many regions")
+    order: Literal["first", "random"] = Field(
+        default="first", description="Which masks: the first of the segmenter's order, or others in every epoch"
+    )
 
 
 class PhraseChoice(Strict):
@@ -147,6 +169,13 @@ class PowersetParams(Strict):
         return self
 
 
+class UnpairedChoice(Strict):
+    """How many images and captions without a partner join the distributions of every batch."""
+
+    images: Annotated[int, Field(ge=0)] = 0
+    captions: Annotated[int, Field(ge=0)] = 0
+
+
 class CSParams(Strict):
     """The Cauchy-Schwarz divergence between both modalities' embeddings (CS-Aligner)."""
 
@@ -155,6 +184,10 @@ class CSParams(Strict):
         default="median", description="Kernel width: fixed, the median heuristic, or several kernels"
     )
     unbiased: bool = Field(default=True, description="Leave the diagonal out of the within-modality means")
+    captions: Literal["one", "all"] = Field(
+        default="one", description="all: the other captions of a batch's images join the distribution of texts"
+    )
+    unpaired: UnpairedChoice = UnpairedChoice()
     token_weight: NonNegative = Field(
         default=0.0, description="Weight of D_CS between each pair's patch tokens and word tokens"
     )

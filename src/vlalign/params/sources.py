@@ -76,6 +76,9 @@ class TableSource(PackedSource):
     images: str | None = Field(default=None, description="Folder that paths in the table start from; the table's own")
     image_column: str = "image"
     caption_columns: Columns = Field(default=("caption",), description="Each holds a caption, or a list of them")
+    caption_cells: Literal["text", "json"] = Field(
+        default="text", description="What a cell of text is: one caption, or a JSON list of captions"
+    )
     where: dict[str, str] = Field(default={}, description="Column: value of the rows that are taken")
 
 

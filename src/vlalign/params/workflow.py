@@ -13,7 +13,7 @@ from pydantic import Field, ValidationError, model_validator
 from vlalign.errors import VlalignError
 from vlalign.params.annotate import AnnotateParams
 from vlalign.params.base import Count, Name, Positive, Seed, Share, Strict, describe, merged, nested
-from vlalign.params.data import ScenesParams
+from vlalign.params.data import Benchmark, Dataset, ScenesParams, SplitsParams
 from vlalign.params.run import ModelParams, ObjectiveParams, RunParams, RuntimeParams, TrainParams, relevant
 
 
@@ -70,16 +70,10 @@ class EvaluationParams(Strict):
     """What is measured, and on which split."""
 
     split: Literal["validation", "test"] = "test"
-    benchmarks: tuple[Literal["retrieval", "zeroshot", "composition", "grounding", "modality", "transfer"], ...] = (
-        Field(default=("retrieval", "zeroshot", "composition", "grounding", "modality", "transfer"), min_length=1)
+    benchmarks: Annotated[tuple[Benchmark, ...], Field(min_length=1)] | None = Field(
+        default=None, description="All that the dataset has what they need for, if left out"
     )
     batch_size: Count = 250
-
-    @model_validator(mode="after")
-    def _transfer_needs_validation(self) -> "EvaluationParams":
-        if self.split == "validation" and "transfer" in self.benchmarks:
-            raise ValueError("benchmarks: transfer trains its classifier on validation; measure it on split: test")
-        return self
 
 
 class PrecisionParams(Strict):
@@ -110,7 +104,8 @@ class Params(Strict):
     root: str = Field(default=".", description="Everything that the workflow writes lies below this folder")
     focus: Name = Field(description="The run whose metrics become metrics.json")
     runs: Selection
-    dataset: ScenesParams = ScenesParams()
+    dataset: Name = Field(default="scenes", description="One of `datasets`")
+    datasets: dict[Name, Dataset] = Field(default={"scenes": ScenesParams()}, description="Where data come from")
     annotate: AnnotateParams = AnnotateParams()
     model: ModelParams
     train: TrainParams = TrainParams()
@@ -137,6 +132,7 @@ class Params(Strict):
 
     def _references(self) -> Iterator[tuple[str, tuple[str, ...], set[str]]]:
         """(key, the names it gives, the names there are); the runs come last, since they need the arms to exist."""
+        yield "dataset", (self.dataset,), set(self.datasets)
         yield "runs.arms", self.runs.arms, set(self.arms)
         yield "runs.ablations", self.runs.ablations, {grid.name for grid in self.ablations}
         for grid in self.ablations:
@@ -144,6 +140,40 @@ class Params(Strict):
         for key in ("baseline", "control"):
             yield f"report.{key}", (getattr(self.report, key),), set(self.arms)
         yield "focus", (self.focus,), set(self.all_runs)
+
+    @model_validator(mode="after")
+    def _benchmarks_have_their_data(self) -> "Params":
+        possible = self.data.benchmarks(self.evaluation.split)
+        for name in self.evaluation.benchmarks or ():
+            if name not in possible:
+                raise ValueError(
+                    f"evaluation.benchmarks: {name} cannot be measured on split {self.evaluation.split} of the dataset "
+                    f"{self.dataset}, which has what is needed for {', '.join(possible)}"
+                )
+        return self
+
+    @model_validator(mode="after")
+    def _unpaired_data_exist(self) -> "Params":
+        sources = self.data.sources() if isinstance(self.data, SplitsParams) else {}
+        for name, run in self.all_runs.items():
+            cs = run.params.objective.cs
+            for kind in ("images", "captions"):
+                if cs.weight and getattr(cs.unpaired, kind) and f"unpaired/{kind}" not in sources:
+                    raise ValueError(
+                        f"run {name}: objective.cs.unpaired.{kind} is above 0, but the dataset {self.dataset} has no "
+                        f"source unpaired.{kind}"
+                    )
+        return self
+
+    @property
+    def data(self) -> ScenesParams | SplitsParams:
+        """The dataset that is used."""
+        return self.datasets[self.dataset]
+
+    @property
+    def benchmarks(self) -> tuple[str, ...]:
+        """What is measured."""
+        return self.evaluation.benchmarks or self.data.benchmarks(self.evaluation.split)
 
     @cached_property
     def all_runs(self) -> dict[str, "Run"]:
@@ -192,7 +222,7 @@ def parse(config: Mapping[str, Any], *, source: str = "params.yaml") -> Params:
     try:
         return Params.model_validate(dict(config))
     except ValidationError as error:
-        raise VlalignError(f"{source} is not valid:\n{describe(error)}") from None
+        raise VlalignError(f"{source} is not valid:\n{describe(error, given=config)}") from None
 
 
 def load(*paths: str | Path) -> Params:

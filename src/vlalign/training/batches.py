@@ -1,32 +1,35 @@
 """Annotated shards as training batches, a pure function of (seed, step)."""
 
 import logging
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from functools import lru_cache
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from vlalign.annotate.phrases import ParsedCaption, read_phrases
-from vlalign.annotate.regions import ImageRegions, read_regions
-from vlalign.annotate.tokens import token_mapper
-from vlalign.data.samples import Sample, decode_image
-from vlalign.data.splits import read_split
-from vlalign.data.transforms import fit_for, pool_masks
+from vlalign.data.splits import Split
 from vlalign.errors import VlalignError
 from vlalign.models import DualEncoder
-from vlalign.params import PhraseChoice, RegionChoice
+from vlalign.params import AugmentParams, PhraseChoice, RegionChoice
+from vlalign.training.captions import Captions, ParsedCaptions
+from vlalign.training.extras import Share, UnpairedCaptions, UnpairedImages
+from vlalign.training.order import epoch_order, generator
+from vlalign.training.pictures import MaskedPictures, Pictures, fill_with_boxes
+from vlalign.training.rows import Fresh, Kept, size_of
 
 logger = logging.getLogger(__name__)
+
+# Bytes of pictures and captions that a split may keep in memory.
+ROOM = 2**31
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Pairs: uint8 pictures I 3 H W, token ids I L, and for the powerset what its two poolings take."""
+    """Pairs: uint8 pictures I 3 H W, token ids I L, and for the powerset what its two poolings take.
+
+    `more_images` and `more_tokens` join the CS divergence alone; they may be of any numbers.
+    """
 
     images: Tensor
     tokens: Tensor
@@ -35,6 +38,16 @@ class Batch:
     phrase_mask: Tensor | None = None
     coverage: Tensor | None = None
     region_mask: Tensor | None = None
+    more_images: Tensor | None = None
+    more_tokens: Tensor | None = None
+
+    def all_images(self) -> Tensor:
+        """Those of the pairs, then those without a partner."""
+        return self.images if self.more_images is None else torch.cat((self.images, self.more_images))
+
+    def all_tokens(self) -> Tensor:
+        """Those of the pairs, then those without a partner."""
+        return self.tokens if self.more_tokens is None else torch.cat((self.tokens, self.more_tokens))
 
     def to(self, device: torch.device) -> "Batch":
         """On this device."""
@@ -57,27 +70,24 @@ class Batch:
         return [Batch(**{name: values[part] for name, values in split.items()}) for part in range(parts)]
 
 
-@dataclass(frozen=True)
-class PhraseTable:
-    """Of every caption: the word of each token C L, the words of each phrase C P W, and which phrases are real C P."""
-
-    words: Tensor
-    members: Tensor
-    mask: Tensor
-
-
 class PairedSet:
-    """The pairs of a split in memory: pictures as uint8, captions as token ids, phrases and regions on the tower's
-    grids.
+    """The pairs of a split: pictures as uint8, captions as token ids, phrases and regions on the tower's grids.
+
+    They are read when a batch asks for them. What is the same in every epoch is kept if there is room for all of it.
 
     Args:
         split: folder of shards.
         encoder: whose tokenizer and sizes are used.
-        phrases, regions: annotation folders; both or neither.
+        phrases, regions: annotation folders; boxes alone need no folder of regions.
         phrase_choice, region_choice: which of them enter.
+        augment: how every epoch sees another part of each picture.
+        all_captions: whether the captions that were not drawn come as `more_tokens`.
+        unpaired: folders of images and of captions without a partner by `images` and `captions`, and how many of them
+            come with every batch.
+        room: bytes that may be kept.
 
     Raises:
-        VlalignError: when a file is missing or no image has a caption.
+        VlalignError: when a file is missing or the split is not one of images with captions.
     """
 
     def __init__(
@@ -89,27 +99,34 @@ class PairedSet:
         regions: str | Path | None = None,
         phrase_choice: PhraseChoice | None = None,
         region_choice: RegionChoice | None = None,
+        augment: AugmentParams | None = None,
+        all_captions: bool = False,
+        unpaired: Mapping[str, tuple[Path, int]] | None = None,
+        room: int = ROOM,
     ) -> None:
-        samples = [sample for sample in read_split(split) if sample.captions]
-        if not samples:
-            raise VlalignError(f"{split} holds no image with a caption; check the dataset's manifest.json")
-        self.images = torch.empty(len(samples), 3, encoder.image_size, encoder.image_size, dtype=torch.uint8)
-        for image, sample in zip(self.images, samples, strict=True):
-            image.copy_(fit_for(encoder, decode_image(sample.image)))
-        counts = torch.tensor([len(sample.captions) for sample in samples])
-        self.captions_of, self.first_caption = counts, counts.cumsum(0) - counts
-        self.phrases, self.regions = None, None
+        self.split, self.grid, self.choice = Split(split), encoder.grid, region_choice
+        self.split.require("image", "captions")
+        pictures = Pictures(self.split, encoder, augment)
+        if regions is not None and region_choice is not None and "mask" in region_choice.kinds:
+            pictures = MaskedPictures(self.split, encoder, augment, regions=Path(regions), choice=region_choice)
+        captions = Captions(self.split, encoder)
         if phrases is not None and phrase_choice is not None:
-            self.tokens, self.phrases = _phrases(samples, read_phrases(Path(phrases)), encoder, phrase_choice)
-            _count_empty("captions", "phrases", ~self.phrases.mask.any(1), split)
-        else:
-            self.tokens = encoder.tokenizer([caption for sample in samples for caption in sample.captions])
-        if regions is not None and region_choice is not None:
-            self.regions = _regions(samples, read_regions(regions), encoder, region_choice)
-            _count_empty("images", "regions", self.regions.flatten(1).sum(1) == 0, split)
+            captions = ParsedCaptions(self.split, encoder, phrases=Path(phrases), choice=phrase_choice)
+        images, texts = len(self.split), len(self.split) * self.split.most_captions
+        room -= size_of(captions, texts)
+        self.captions = Kept(captions, texts) if room >= 0 else Fresh(captions)
+        fits = pictures.fixed and size_of(pictures, images) <= room
+        self.pictures = Kept(pictures, images) if fits else Fresh(pictures)
+        self.all_captions = all_captions
+        self.more_images, self.more_captions = None, None
+        for kind, (folder, count) in (unpaired or {}).items():
+            if kind == "images":
+                self.more_images = UnpairedImages(folder, count, encoder, augment=augment)
+            else:
+                self.more_captions = UnpairedCaptions(folder, count, encoder)
 
     def __len__(self) -> int:
-        return len(self.images)
+        return len(self.split)
 
     def steps_per_epoch(self, size: int) -> int:
         """Batches of this size; raises VlalignError when the split is smaller than one."""
@@ -117,101 +134,79 @@ class PairedSet:
             raise VlalignError(f"train.batch_size is {size}, but the training split has {len(self)} images; lower it")
         return len(self) // size
 
-    def batch(self, *, seed: int, step: int, size: int, share: Callable[[Tensor], Tensor] | None = None) -> Batch:
+    def batch(self, *, seed: int, step: int, size: int, share: Share = lambda rows: rows) -> Batch:
         """The batch of one step: a new permutation in every epoch, the incomplete last batch dropped, one caption per
         image. share: the part of its rows that is wanted; all of them if left out.
         """
         epoch, position = divmod(step, self.steps_per_epoch(size))
         images = epoch_order(len(self), seed, epoch)[position * size : (position + 1) * size]
         draw = torch.rand(size, generator=generator(seed, "caption", step))
-        captions = self.first_caption[images] + (draw * self.captions_of[images]).long()
-        return self.select(images, captions) if share is None else self.select(share(images), share(captions))
+        images, draw = share(images), share(draw)
+        counts = torch.tensor([self.split.caption_count(image) for image in images.tolist()])
+        captions = (draw * counts).long()
+        batch = self.select(images, captions, when=f"{seed}/{epoch}")
+        more = [] if self.more_captions is None else [self.more_captions(seed, step, share)]
+        if self.all_captions:
+            more.append(self._other_captions(images, captions, counts))
+        return replace(
+            batch,
+            more_images=None if self.more_images is None else self.more_images(seed, step, share),
+            more_tokens=torch.cat(more) if more else None,
+        )
 
-    def select(self, images: Tensor, captions: Tensor) -> Batch:
-        """The pairs of these image and caption indices."""
-        table = self.phrases
-        coverage = None if self.regions is None else self.regions[images]
+    def _other_captions(self, images: Tensor, captions: Tensor, counts: Tensor) -> Tensor:
+        """Token ids of those that were not drawn."""
+        most = self.split.most_captions
+        numbers = [
+            image * most + caption
+            for image, drawn, count in zip(images.tolist(), captions.tolist(), counts.tolist(), strict=True)
+            for caption in range(count)
+            if caption != drawn
+        ]
+        return self.captions(numbers, "")[0]
+
+    def select(self, images: Tensor, captions: Tensor | int = 0, *, when: str = "") -> Batch:
+        """The pairs of these images, each with its so-many-th caption; what is drawn depends on `when`."""
+        pixels, *covered = self.pictures(images.tolist(), when)
+        numbers = images * self.split.most_captions + captions
+        tokens, *parsed = self.captions(numbers.tolist(), when)
+        words, members = parsed or (None, None)
+        coverage_IRV = self._with_boxes(images, covered, when)
         return Batch(
-            images=self.images[images],
-            tokens=self.tokens[captions],
-            words=table.words[captions].long() if table else None,
-            members=table.members[captions] if table else None,
-            phrase_mask=table.mask[captions] if table else None,
-            coverage=coverage,
-            region_mask=None if coverage is None else coverage.sum(-1) > 0,
+            images=pixels,
+            tokens=tokens,
+            words=words,
+            members=members,
+            phrase_mask=None if members is None else members.any(-1),
+            coverage=coverage_IRV,
+            region_mask=None if coverage_IRV is None else coverage_IRV.sum(-1) > 0,
         )
 
-
-def _count_empty(rows: str, parts: str, empty: Tensor, split: str | Path) -> None:
-    key = f"objective.powerset.{parts}"
-    if empty.all():
-        raise VlalignError(f"none of the {rows} of {split} has {parts} as {key} wants them; ask for others there")
-    if empty.any():
-        count = int(empty.sum())
-        logger.warning(
-            "%d of %d %s have no %s of %s; the powerset loss leaves them out", count, len(empty), rows, parts, key
-        )
+    def _with_boxes(self, images: Tensor, covered: list[Tensor], when: str) -> Tensor | None:
+        if self.choice is None or not (covered or "box" in self.choice.kinds):
+            return None
+        shape = (len(images), self.choice.count, self.grid[0] * self.grid[1])
+        coverage_IRV = covered[0] if covered else torch.zeros(shape)
+        if "box" not in self.choice.kinds:
+            return coverage_IRV
+        return fill_with_boxes(coverage_IRV, [self.split.key(image) for image in images.tolist()], when, self.grid)
 
 
-@lru_cache(maxsize=1)
-def epoch_order(count: int, seed: int, epoch: int) -> Tensor:
-    """A permutation of so many images; drawing it takes as long as the data are large, so it is kept for the epoch."""
-    return torch.randperm(count, generator=generator(seed, "order", epoch))
+def check_parts(data: PairedSet, *, images: int = 256) -> None:
+    """Look for phrases and regions in the first pairs, and warn where some have none.
 
-
-def generator(*key: object) -> torch.Generator:
-    """A random generator that depends on `key` alone."""
-    words = np.random.SeedSequence([int.from_bytes(str(part).encode(), "little") for part in key])
-    return torch.Generator().manual_seed(int(words.generate_state(1, np.uint64)[0]) >> 1)
-
-
-def _phrases(
-    samples: Sequence[Sample], parsed: dict[str, list[ParsedCaption]], encoder: DualEncoder, choice: PhraseChoice
-) -> tuple[Tensor, PhraseTable]:
-    """Token ids of every caption and its chosen phrases; a caption without a parse has none."""
-    mapper = token_mapper(encoder.tokenizer, encoder.context_length)
-    width = encoder.context_length
-    total = sum(len(sample.captions) for sample in samples)
-    ids, words = np.zeros((total, width), np.int64), np.full((total, width), -1, np.int16)
-    members = np.zeros((total, choice.count, width), bool)
-    row = 0
-    for sample in samples:
-        by_index = {entry.caption_index: entry for entry in parsed.get(sample.key, ())}
-        for index in range(len(sample.captions)):
-            entry = by_index.get(index)
-            if entry is None:
-                raise VlalignError(f"caption {index} of '{sample.key}' was never parsed; run the phrases rule again")
-            ids[row], words[row] = (column.numpy() for column in mapper.encode(entry.caption, entry.words))
-            for number, (first, last) in enumerate(choose_phrases(entry, choice, present=set(words[row].tolist()))):
-                members[row, number, first:last] = True
-            row += 1
-    table = PhraseTable(torch.from_numpy(words), torch.from_numpy(members), torch.from_numpy(members.any(-1)))
-    return torch.from_numpy(ids), table
-
-
-def choose_phrases(entry: ParsedCaption, choice: PhraseChoice, *, present: set[int]) -> list[tuple[int, int]]:
-    """Word ranges of the phrases that enter the powerset: distinct, chosen by label and length, the shortest first.
-
-    present: the words that have a token of their own; a phrase that truncation cut is left out.
+    Raises VlalignError when none of them has any.
     """
-    if choice.unit == "words":
-        return [(word, word + 1) for word in range(len(entry.words)) if word in present][: choice.count]
-    ranges = {
-        (part.first, part.last)
-        for part in entry.constituents
-        if part.label in choice.labels and part.last - part.first >= choice.min_words
-    }
-    whole = [span for span in ranges if present.issuperset(range(*span))]
-    return sorted(whole, key=lambda span: (span[1] - span[0], span))[: choice.count]
-
-
-def _regions(
-    samples: Sequence[Sample], found: dict[str, ImageRegions], encoder: DualEncoder, choice: RegionChoice
-) -> Tensor:
-    """Coverage of the patch grid by every image's chosen regions, I R V; missing regions are zero."""
-    for sample in samples:
-        if sample.key not in found:
-            raise VlalignError(f"'{sample.key}' has no regions; run the regions rule again")
-    masks = (found[sample.key].masks(kinds=choice.kinds, count=choice.count) for sample in samples)
-    coverage_IRV, _ = pool_masks(masks, encoder)
-    return F.pad(coverage_IRV, (0, 0, 0, choice.count - coverage_IRV.shape[1]))
+    first = data.select(torch.arange(min(images, len(data))))
+    for part, mask in (("phrases", first.phrase_mask), ("regions", first.region_mask)):
+        if mask is None:
+            continue
+        empty, key = int((~mask.any(1)).sum()), f"objective.powerset.{part}"
+        if empty == len(mask):
+            raise VlalignError(
+                f"none of the first {empty} pairs of {data.split.directory} has {part} as {key} wants them; ask for "
+                "others there"
+            )
+        if empty:
+            told = "%d of the first %d pairs have no %s of %s; the powerset loss leaves such pairs out"
+            logger.warning(told, empty, len(mask), part, key)

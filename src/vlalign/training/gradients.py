@@ -50,11 +50,13 @@ def accumulate(
     leaves = joined(encoded)
     total, terms = loss(leaves)
     scaled(total).backward()
-    rows = [len(part.tokens) for part in parts]
+    starts = [0] * len(leaves)
     for number, (part, state) in enumerate(zip(parts, states, strict=True)):
         last = number == len(parts) - 1
         with contextlib.nullcontext() if last else unsynchronised(), state.restored():
-            propagate(encode(part), leaves, start=sum(rows[:number]), count=rows[number], scalars=last)
+            again = encode(part)
+            propagate(again, leaves, starts=starts, scalars=last)
+        starts = [start + rows(values) for start, values in zip(starts, again, strict=True)]
     return total.detach(), detached(terms), detach(leaves)
 
 
@@ -68,14 +70,21 @@ def _leaf(values: tuple[Tensor, ...]) -> Tensor:
     return whole.requires_grad_() if whole.is_floating_point() else whole
 
 
-def propagate(part: Features, leaves: Features, *, start: int, count: int, scalars: bool) -> None:
-    """Backward through a part's features, with the gradients of its rows of the leaves; of numbers in one part only."""
+def rows(values: Tensor | None) -> int:
+    """How many rows there are of features; a number has none."""
+    return len(values) if values is not None and values.ndim else 0
+
+
+def propagate(part: Features, leaves: Features, *, starts: Sequence[int], scalars: bool) -> None:
+    """Backward through a part's features, with the gradients of its rows of the leaves, which begin at `starts`; of
+    numbers in one part only.
+    """
     outputs, gradients = [], []
-    for output, leaf in zip(part, leaves, strict=True):
+    for output, leaf, start in zip(part, leaves, starts, strict=True):
         if output is None or leaf is None or leaf.grad is None or not output.requires_grad:
             continue
         if output.ndim:
-            gradients.append(leaf.grad[start : start + count])
+            gradients.append(leaf.grad[start : start + len(output)])
         elif scalars:
             gradients.append(leaf.grad)
         else:

@@ -6,22 +6,32 @@ from pathlib import Path
 from vlalign.data.shards import fingerprint
 from vlalign.errors import VlalignError
 from vlalign.models import DualEncoder
-from vlalign.params import ModelParams, RunParams
-from vlalign.training.batches import PairedSet
+from vlalign.params import CSParams, ModelParams, RunParams
+from vlalign.training.batches import ROOM, PairedSet, check_parts
 
 
 @dataclass(frozen=True)
 class Inputs:
-    """Folders: the annotations are needed by the powerset loss alone, `validation` by no loss."""
+    """Folders: the annotations are needed by the powerset loss alone, what is unpaired by the CS divergence alone,
+    `validation` by no loss.
+    """
 
     split: Path
     phrases: Path | None = None
     regions: Path | None = None
     validation: Path | None = None
+    unpaired_images: Path | None = None
+    unpaired_captions: Path | None = None
 
     def hashes(self, model: ModelParams) -> dict[str, str]:
         """SHA-256 of the files that the weights depend on: manifests, and pretrained weights where they are a file."""
-        folders = {"split": self.split, "phrases": self.phrases, "regions": self.regions}
+        folders = {
+            "split": self.split,
+            "phrases": self.phrases,
+            "regions": self.regions,
+            "unpaired_images": self.unpaired_images,
+            "unpaired_captions": self.unpaired_captions,
+        }
         files = {name: path / "manifest.json" for name, path in folders.items() if path}
         if model.pretrained and Path(model.pretrained).is_file():
             files["pretrained"] = Path(model.pretrained)
@@ -30,14 +40,14 @@ class Inputs:
             raise VlalignError(f"{missing[0]} does not exist; make the data first")
         return {name: fingerprint(path)["sha256"] for name, path in files.items()}
 
-    def training_set(self, encoder: DualEncoder, params: RunParams) -> PairedSet:
+    def training_set(self, encoder: DualEncoder, params: RunParams, *, room: int = ROOM) -> PairedSet:
         """The training split with what the objective needs of it.
 
         Raises VlalignError when a file is missing, there are fewer pairs than in a batch, or the powerset loss is asked
         for without annotations.
         """
         powerset = params.objective.powerset
-        if powerset.weight and (self.phrases is None or self.regions is None):
+        if powerset.weight and (self.phrases is None or (self.regions is None and "mask" in powerset.regions.kinds)):
             raise VlalignError("objective.powerset.weight is above 0: give --phrases and --regions")
         used = bool(powerset.weight)
         data = PairedSet(
@@ -45,11 +55,26 @@ class Inputs:
             encoder,
             phrases=self.phrases if used else None,
             regions=self.regions if used else None,
-            phrase_choice=powerset.phrases,
-            region_choice=powerset.regions,
+            phrase_choice=powerset.phrases if used else None,
+            region_choice=powerset.regions if used else None,
+            augment=params.train.augment,
+            all_captions=bool(params.objective.cs.weight) and params.objective.cs.captions == "all",
+            unpaired=self._unpaired(params.objective.cs),
+            room=room,
         )
         data.steps_per_epoch(params.train.batch_size)
+        check_parts(data)
         return data
+
+    def _unpaired(self, cs: CSParams) -> dict[str, tuple[Path, int]]:
+        found = {}
+        for kind, folder in (("images", self.unpaired_images), ("captions", self.unpaired_captions)):
+            count = getattr(cs.unpaired, kind)
+            if cs.weight and count and folder is None:
+                raise VlalignError(f"objective.cs.unpaired.{kind} is {count}: give --unpaired-{kind}")
+            if cs.weight and count and folder is not None:
+                found[kind] = (folder, count)
+        return found
 
     def validation_set(self, encoder: DualEncoder) -> PairedSet | None:
         """Pairs of the validation split, if there is one."""

@@ -15,7 +15,7 @@ from vlalign.errors import VlalignError
 from vlalign.models import DualEncoder, build
 from vlalign.models.vision import has_batch_norm
 from vlalign.params import RunParams, RuntimeParams
-from vlalign.training.batches import Batch, generator
+from vlalign.training.batches import Batch
 from vlalign.training.checkpoint import Checkpoints
 from vlalign.training.gradients import accumulate
 from vlalign.training.history import Row, Tracker, describe, peak_memory, progress_bar, start_trackers
@@ -23,6 +23,7 @@ from vlalign.training.inputs import Inputs
 from vlalign.training.loading import Steps, load
 from vlalign.training.objective import Features, Objective
 from vlalign.training.optim import learning_rate, optimizer
+from vlalign.training.order import generator
 from vlalign.training.processes import Processes, is_one_of_several
 from vlalign.training.stopping import StoppedError, StopSignals
 from vlalign.training.validation import validate
@@ -49,7 +50,7 @@ class Model(nn.Module):
 
     def forward(self, batch: Batch) -> Features:
         """What every pair contributes to the losses by itself."""
-        image, text = self.encoder(normalise(batch.images, self.encoder), batch.tokens)
+        image, text = self.encoder(normalise(batch.all_images(), self.encoder), batch.all_tokens())
         return self.objective.features(image, text, self.encoder.logit_scale, batch)
 
 
@@ -86,7 +87,7 @@ class Trainer:
         self.parallel = self.team.parallel(self.model)
         self.optimizer = optimizer(self.encoder, self.objective, params.train)
         self.scaler = torch.GradScaler(self.team.device.type, enabled=params.train.autocast == "fp16")
-        self.data = inputs.training_set(self.encoder, params)
+        self.data = inputs.training_set(self.encoder, params, room=self.runtime.cache_mib * 2**20)
         self.validation = inputs.validation_set(self.encoder) if self.runtime.validate_every else None
         self._check_parts(params)
         self._batches: Iterator[Batch] | None = None

@@ -27,7 +27,8 @@ from vlalign.training.batches import Batch
 
 
 class Features(NamedTuple):
-    """What the losses need of a batch: rows of every pair, and learnt numbers; None where no term needs it.
+    """What the losses need of a batch: rows of every pair, embeddings without a partner, and learnt numbers; None where
+    no term needs it.
 
     The rows of several parts of a batch may be joined, and the loss of the whole taken on them.
     """
@@ -42,6 +43,8 @@ class Features(NamedTuple):
     patches_IVD: Tensor | None = None
     tokens_CLD: Tensor | None = None
     token_mask: Tensor | None = None
+    more_images_ED: Tensor | None = None
+    more_texts_ED: Tensor | None = None
     score_scale: Tensor | None = None
     cost: Tensor | None = None
 
@@ -63,9 +66,19 @@ class Objective(nn.Module):
             self.cost = nn.Parameter(torch.zeros(()))
 
     def features(self, image: ImageFeatures, text: TextFeatures, logit_scale: Tensor, batch: Batch) -> Features:
-        """What every pair contributes by itself: nothing in it depends on other pairs of the batch."""
-        params = self.params
-        found = Features(precise(image.embedding_ID), precise(text.embedding_CD), logit_scale)
+        """What every pair contributes by itself: nothing in it depends on other pairs of the batch.
+
+        image, text: features of `batch.all_images()` and `batch.all_tokens()`.
+        """
+        params, pairs = self.params, len(batch.tokens)
+        images_ID, texts_CD = precise(image.embedding_ID), precise(text.embedding_CD)
+        found = Features(images_ID[:pairs], texts_CD[:pairs], logit_scale)
+        if batch.more_images is not None:
+            found = found._replace(more_images_ED=images_ID[pairs:])
+        if batch.more_tokens is not None:
+            found = found._replace(more_texts_ED=texts_CD[pairs:])
+        image = ImageFeatures(*(x[:pairs] for x in image))
+        text = TextFeatures(*(x[:pairs] for x in text))
         if params.powerset.weight:
             regions, phrases = pool(image, text, batch, params.powerset.phrases)
             found = found._replace(
@@ -99,7 +112,7 @@ class Objective(nn.Module):
         compute: dict[str, Callable[[], Tensor]] = {
             "contrastive": lambda: self._contrastive(features),
             "powerset": lambda: self._powerset(features, generator, progress),
-            "cs": lambda: cs_divergence(features.image_ID, features.text_CD, **self._kernel()),
+            "cs": lambda: cs_divergence(*distributions(features), **self._kernel()),
             "cs_tokens": lambda: self._token_divergence(features),
         }
         # InfoNCE is watched even where it does not train.
@@ -179,6 +192,14 @@ class Objective(nn.Module):
             "cost": cost,
             "caption_share": 100 * (offsets / variance.clamp_min(1e-30)).item(),
         }
+
+
+def distributions(features: Features) -> tuple[Tensor, Tensor]:
+    """All embeddings of either modality, with those that have no partner."""
+    return (
+        torch.cat([x for x in (features.image_ID, features.more_images_ED) if x is not None]),
+        torch.cat([x for x in (features.text_CD, features.more_texts_ED) if x is not None]),
+    )
 
 
 def scheduled_tau(params: PowersetParams, progress: float) -> float:

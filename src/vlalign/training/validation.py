@@ -30,7 +30,7 @@ def validate(encoder: DualEncoder, data: PairedSet, *, team: Processes, batch_si
 
 
 def _encode(encoder: DualEncoder, data: PairedSet, images: Tensor, device: torch.device) -> tuple[Tensor, Tensor]:
-    batch = data.select(images, data.first_caption[images]).to(device)
+    batch = data.select(images).to(device)
     image, text = encoder(normalise(batch.images, encoder), batch.tokens)
     return image.embedding_ID.float(), text.embedding_CD.float()
 

@@ -1,0 +1,89 @@
+"""What every list of a user's own images shares: names, captions, and files that may not be as they should."""
+
+import contextlib
+import json
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pyarrow as pa
+
+from vlalign.errors import VlalignError
+
+PACKED_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
+
+
+class Listed(NamedTuple):
+    """One image as a source names it: its path there, where that lies on this disk, its captions or its class."""
+
+    name: str
+    path: Path
+    captions: tuple[str, ...] = ()
+    label: int | None = None
+
+
+class Listing(NamedTuple):
+    """How many images there are, and the images, each once and in an order that does not depend on the disk."""
+
+    total: int
+    images: Iterable[Listed]
+
+
+def is_image(name: str) -> bool:
+    """Whether the suffix is one of those that are packed."""
+    return os.path.splitext(name)[1].lower() in PACKED_SUFFIXES
+
+
+def normal_path(name: str) -> str:
+    """The same for every spelling of a path: `./a.jpg` is `a.jpg`; nothing stays nothing."""
+    return os.path.normpath(name) if name else ""
+
+
+def captions_of(cells: Iterable[str | None]) -> tuple[str, ...]:
+    """Each on one line, those that hold nothing left out."""
+    return tuple(line for cell in cells if cell is not None and (line := _one_line(cell)))
+
+
+def _one_line(text: str) -> str:
+    # Half a surrogate pair, which JSON can spell, has no bytes in UTF-8.
+    text = text.replace("\0", " ").encode(errors="replace").decode()
+    return " ".join(text.splitlines()).strip()
+
+
+def existing_folder(path: str | Path, *, key: str) -> Path:
+    """`path`; raises VlalignError when it is no folder."""
+    if not Path(path).is_dir():
+        raise VlalignError(f"{path} is not a folder; correct `{key}` of the source")
+    return Path(path)
+
+
+@contextlib.contextmanager
+def reading(path: Path, *, key: str) -> Iterator[None]:
+    """What goes wrong with a user's file in the block becomes a VlalignError that names file and key."""
+    try:
+        yield
+    except OSError as error:
+        reason = error.strerror or error
+        raise VlalignError(f"{path} cannot be read ({reason}); correct `{key}` of the source or the file") from None
+    except UnicodeDecodeError as error:
+        raise VlalignError(f"{path} is not in UTF-8 ({error}); save it in UTF-8 and run again") from None
+    except (json.JSONDecodeError, pa.ArrowException) as error:
+        raise VlalignError(
+            f"{path} is damaged or not what its name says ({error}); correct `{key}` of the source or the file"
+        ) from None
+
+
+def read_annotations(path: str, *fields: str) -> dict[str, Any]:
+    """A JSON file of annotations; raises VlalignError when it cannot be read or one of the fields is no list there.
+
+    All of it is held in memory: some six times the size of the file.
+    """
+    with reading(Path(path), key="annotations"):
+        content = json.loads(Path(path).read_text(encoding="utf-8-sig"))
+    for field in fields:
+        if not isinstance(content, dict) or not isinstance(content.get(field), list):
+            raise VlalignError(
+                f"{path} has no list `{field}`, so it is not of the kind that `source` says; correct `annotations`"
+            )
+    return content

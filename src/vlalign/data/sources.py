@@ -1,0 +1,68 @@
+"""From the source of a split to the list of its shards, whatever the source is."""
+
+import os
+import shutil
+from pathlib import Path
+from typing import Any, get_args
+
+from vlalign.data.folders import CLASS_FILES
+from vlalign.data.local import img2dataset_samples, local_shards
+from vlalign.data.pack import pack
+from vlalign.errors import VlalignError
+from vlalign.files import check_writable, write_json
+from vlalign.params import Source
+from vlalign.params.sources import Fetched, Img2datasetSource, Packed, ShardsSource
+
+# Keys of sources that hold paths.
+PATHS = ("table", "images", "folder", "annotations", "shards")
+
+
+def bring(source: Source, directory: Path, *, base: Path = Path(), key: str = "source") -> None:
+    """Download, pack or find the shards of a split, and write `shards.json` with their list into its folder.
+
+    base: folder from which relative paths in the source count. key: the source's key in the params, for messages.
+    Raises VlalignError when the source is not as it should be, cannot be reached, or the disk cannot be written to.
+    """
+    check_writable(directory)
+    if isinstance(source, get_args(Fetched)):
+        from vlalign.data.download import fetch
+
+        fetch(source, directory, extras=CLASS_FILES, key=key)
+    elif isinstance(source, get_args(Packed)):
+        pack(_located(source, base), directory)
+    else:
+        _list(_located(source, base), directory)
+
+
+def _located(source: Any, base: Path) -> Any:
+    """The same source with its paths as they are seen from here."""
+    if base == Path():
+        return source
+    paths = {key: getattr(source, key) for key in PATHS if getattr(source, key, None)}
+    moved = {key: tuple(str(base / p) for p in v) if key == "shards" else str(base / v) for key, v in paths.items()}
+    return source.model_copy(update=moved)
+
+
+def _list(source: ShardsSource | Img2datasetSource, directory: Path) -> None:
+    shards: list[dict[str, Any]] = []
+    paths = local_shards(source)
+    for path in paths:
+        # Paths that the user gave relative to the project stay so: another clone has its own.
+        seen = path if path.is_absolute() else Path(os.path.relpath(path, directory))
+        shards.append({"name": path.name, "path": str(seen)})
+        if isinstance(source, Img2datasetSource):
+            shards[-1]["expected"] = img2dataset_samples(path)
+    _copy_class_files(paths[0], directory)
+    write_json(directory / "shards.json", {"shards": shards, "skipped": {}, "source": source.model_dump(mode="json")})
+
+
+def _copy_class_files(shard: Path, directory: Path) -> None:
+    """Names of classes and templates of prompts, which lie beside the shards or a folder above (CLIP_benchmark)."""
+    for name in CLASS_FILES:
+        found = next((p for p in (shard.with_name(name), shard.parent.parent / name) if p.is_file()), None)
+        if found is None:
+            continue
+        try:
+            shutil.copyfile(found, directory / name)
+        except OSError as error:
+            raise VlalignError(f"{found} cannot be copied to {directory} ({error})") from None

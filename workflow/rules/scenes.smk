@@ -1,0 +1,12 @@
+rule dataset:
+    input:
+        code("data/scenes", "data/captions", "data/layout", "data/drawing", "data/verify", *READING),
+    output:
+        MANIFESTS,
+        sheet=report(f"{DATA}/contact_sheet.png", category="Dataset", caption="../report/contact_sheet.rst"),
+    log:
+        "logs/dataset.log",
+    params:
+        config=as_json(PARAMS.data),
+    shell:
+        "vlalign dataset --config {params.config:q} --output {DATA} 2> {log}"
