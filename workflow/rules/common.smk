@@ -75,6 +75,9 @@ RUNTIME = as_json(PARAMS.runtime)
 # What reads shards.
 READING = [f"data/{name}" for name in ("index", "samples", "shards", "skips", "splits")]
 
+# What makes batches.
+BATCHING = [f"training/{name}" for name in ("batches", "captions", "extras", "order", "pictures", "rows")]
+
 # What turns a trained model and annotated data into features.
 ENCODING = [
     "models/*",

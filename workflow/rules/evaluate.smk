@@ -1,10 +1,14 @@
+# What measures nothing.
+DRAWING = [f"evaluation/{name}" for name in ("illustrate", "precision", "regions_drawn")]
+
+
 rule evaluate:
     input:
         f"{DATA}/validation/manifest.json",
         f"{DATA}/{PARAMS.evaluation.split}/manifest.json",
         expand("{folder}/{split}/manifest.json", folder=DATA, split=[*CLASSES, *COMPOSITION]),
         expand("{folder}/phrases/{split}/manifest.json", folder=ANNOTATIONS, split=HELD_OUT),
-        code("evaluation/*", *ENCODING, without=["evaluation/illustrate", "evaluation/precision"]),
+        code("evaluation/*", *ENCODING, without=DRAWING),
         code("reporting/card", "reporting/cells", "reporting/headline", "reporting/metrics", "reporting/stats"),
         model="results/runs/{run}/seed-{seed}/model.safetensors",
         tower="results/runs/{run}/seed-{seed}/open_clip_config.json",

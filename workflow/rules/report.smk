@@ -1,12 +1,14 @@
 DRAWN = [
     "differences",
-    "grounding",
+    *(["grounding"] if "grounding" in BENCHMARKS else []),
     "training",
     "precision-r2t",
     "precision-t2r",
     *(f"ablation-{name}" for name in GRIDS),
 ]
 ILLUSTRATED = ["similarity", "embeddings"]
+# Scenes have object masks of their own.
+DRAWN_FROM = ["phrases"] if SCENES else ["phrases", "regions"]
 REPORT_FILES = [
     "results/metrics.json",
     "results/precision.csv",
@@ -56,7 +58,7 @@ rule focus:
 
 rule precision:
     input:
-        code("evaluation/precision", "reporting/aggregators", "training/batches", *ENCODING),
+        code("evaluation/precision", "reporting/aggregators", *BATCHING, *ENCODING),
         expand("{folder}/{kind}/validation/manifest.json", folder=ANNOTATIONS, kind=["phrases", "regions"]),
         f"{DATA}/validation/manifest.json",
         model=f"{run_folder(SUBJECT, RUNS[SUBJECT].seeds[0])}/model.safetensors",
@@ -74,11 +76,13 @@ rule precision:
 
 rule illustrate:
     input:
-        code("evaluation/*", *ENCODING, without=["evaluation/precision"]),
+        code("evaluation/*", "training/captions", *ENCODING, without=["evaluation/precision"]),
         code("reporting/similarity", "reporting/embeddings", "reporting/cells", "reporting/style"),
         [f"{run_folder(run, seed)}/model.safetensors" for run, seed in SHOWN.items()],
         f"{DATA}/{PARAMS.evaluation.split}/manifest.json",
-        f"{ANNOTATIONS}/phrases/{PARAMS.evaluation.split}/manifest.json",
+        expand(
+            "{folder}/{kind}/{split}/manifest.json", folder=ANNOTATIONS, kind=DRAWN_FROM, split=PARAMS.evaluation.split
+        ),
     output:
         report("results/figures/similarity.svg", category="Grounding", caption="../report/similarity.rst"),
         report("results/figures/embeddings.svg", category="Shared space", caption="../report/embeddings.rst"),

@@ -65,7 +65,7 @@ class View:
     ) -> tuple[Tensor, Tensor]:
         """uint8 3 H W, and the masks, moved exactly as the picture is; functions of what `draw` gives next."""
         masks = torch.zeros(0, *picture.size[::-1], dtype=torch.bool) if masks_RHW is None else masks_RHW
-        masks = _resized(masks, picture.size[::-1])
+        masks = resized(masks, picture.size[::-1])
         if self.change is None:
             return fit(picture, self.size, **self.how), fit_masks(masks, self.size, resize_mode=self.how["resize_mode"])
         with torch.random.fork_rng(devices=[]):
@@ -74,7 +74,7 @@ class View:
         return V.pil_to_tensor(seen), moved.as_subclass(Tensor)
 
 
-def _resized(masks_RHW: Tensor, size: tuple[int, ...]) -> Tensor:
+def resized(masks_RHW: Tensor, size: tuple[int, ...]) -> Tensor:
     """Masks that are stored coarsely, in the picture's own pixels."""
     if masks_RHW.shape[1:] == size:
         return masks_RHW

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from vlalign.data.samples import decode_image, decode_instances
 from vlalign.data.splits import read_split
 from vlalign.evaluation.features import DenseFeatures, SplitFeatures
+from vlalign.evaluation.regions_drawn import region_drawings
 from vlalign.evaluation.workbench import Workbench
 from vlalign.models import load
 from vlalign.objectives import pool_regions
@@ -27,19 +28,18 @@ def illustrate(
     """
     points, scenes = {}, []
     for name, directory in run_dirs.items():
-        features = Workbench(load(directory), data, annotations, dense=name in compared).split(split)
+        encoder = load(directory)
+        features = Workbench(encoder, data, annotations, dense=name in compared).split(split)
         images, captions = features.pairs()
         points[name] = (images.numpy(), captions.numpy())
-        if features.dense is not None:
-            scenes += drawings(features, features.dense, data / split, label=name, grid=_grid(directory))
+        if features.dense is not None and features.dense.phrases:
+            scenes += drawings(features, features.dense, data / split, label=name, grid=encoder.grid)
+        elif features.dense is not None:
+            scenes += region_drawings(encoder, features, data / split, annotations, label=name)
     # Runs stand side by side for the same picture.
     shown = len(scenes) // max(1, sum(name in compared for name in run_dirs))
     draw_similarity([scene for row in range(shown) for scene in scenes[row::shown]], output / "similarity.svg")
     draw_embeddings(points, output / "embeddings.svg")
-
-
-def _grid(directory: Path) -> tuple[int, int]:
-    return load(directory).grid
 
 
 def drawings(

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from vlalign.reporting.grounding_table import grounding_kinds
 from vlalign.reporting.results import Results
 
 
@@ -58,6 +59,16 @@ def _grounding(rest: str, results: Results) -> Caption:
 
 
 def _similarity(rest: str, results: Results) -> Caption:
+    if not grounding_kinds(results):
+        return Caption(
+            "grounding",
+            1,
+            f"What the phrases see{f': {rest}' if rest else ''}",
+            "Left the picture, then one phrase each: the darker a patch, the more similar to the phrase. Numbers are "
+            "similarities of whole regions; the best has a thick outline. Nobody has marked what the phrases mean.",
+            "The first images of the evaluated split whose first caption has two phrases, not chosen by outcome. "
+            "Features are not centred. One colour scale per row, from its lowest to its highest patch similarity.",
+        )
     return Caption(
         "grounding",
         1,

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Literal
 
 from vlalign.reporting.figures import draw_ablation, draw_differences, draw_grounding, draw_precision, draw_training
+from vlalign.reporting.grounding_table import grounding_kinds
 from vlalign.reporting.report import write_report
 from vlalign.reporting.results import Results, load_results
 from vlalign.reporting.tables import write_tables
@@ -44,11 +45,13 @@ def write_everything(
 
 def draw_all(results: Results, precision: Path, folder: Path) -> list[Path]:
     """Draw every figure that needs no model, and return their paths."""
-    named = {name: folder / f"{name}.svg" for name in ("differences", "grounding", "training")}
-    draw_differences(results, named["differences"])
-    draw_grounding(results, named["grounding"])
-    draw_training(results, named["training"])
-    paths = list(named.values())
+    draw = {"differences": draw_differences, "grounding": draw_grounding, "training": draw_training}
+    if not grounding_kinds(results):
+        del draw["grounding"]
+    paths = []
+    for name, figure in draw.items():
+        paths.append(folder / f"{name}.svg")
+        figure(results, paths[-1])
     for grid in results.grids:
         paths.append(folder / f"ablation-{grid.name}.svg")
         draw_ablation(results, grid.name, paths[-1])

@@ -62,7 +62,7 @@ class Results:
     def arms(self) -> list[str]:
         """Runs that belong to no ablation: baseline, control, then the others as they were given."""
         names = dict.fromkeys(run.name for run in self.runs if run.ablation is None)
-        leading = [name for name in (self.baseline, self.control) if name in names]
+        leading = [name for name in dict.fromkeys((self.baseline, self.control)) if name in names]
         return leading + [name for name in names if name not in leading]
 
     @cached_property

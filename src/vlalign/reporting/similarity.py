@@ -23,8 +23,9 @@ class SceneDrawing:
     """One picture and what a model makes of its phrases.
 
     image: H x W x 3 uint8. masks: R H W bool. patch_similarity: P V, the patches row by row over `grid` (rows,
-    columns). region_similarity: P R. referents: for each phrase the indices of the masks that it means. label: who
-    scored it, such as the run's name; shown beside the picture.
+    columns). region_similarity: P R, -inf for masks outside of what the model sees. referents: for each phrase the
+    indices of the masks that it means; None where nobody knows them. label: who scored it, such as the run's name;
+    shown beside the picture.
     """
 
     image: np.ndarray
@@ -33,20 +34,25 @@ class SceneDrawing:
     patch_similarity: np.ndarray
     grid: tuple[int, int]
     region_similarity: np.ndarray
-    referents: list[set[int]]
+    referents: list[set[int]] | None
     label: str = field(default="")
 
     def chosen(self, phrase: int) -> set[int]:
-        """The k masks that are most similar to the phrase, k being the number of its referents."""
+        """The k masks that are most similar to the phrase, k being the number of its referents, or 1."""
         order = np.argsort(-self.region_similarity[phrase], kind="stable")
-        return set(order[: len(self.referents[phrase])].tolist())
+        return set(order[: 1 if self.referents is None else len(self.referents[phrase])].tolist())
+
+    def outlined(self, phrase: int) -> set[int]:
+        """The masks with a thick outline: those that are meant, or else those that are chosen."""
+        return self.chosen(phrase) if self.referents is None else self.referents[phrase]
 
 
 def draw_similarity(scenes: Sequence[SceneDrawing], output: str | Path, *, phrases: int = 4) -> None:
     """Draw one row per scene: the picture, then up to `phrases` heat maps with outlined masks and their scores.
 
     Heat runs from a scene's lowest to its highest patch similarity, the same for all its phrases. Referents have a
-    thick outline; a phrase is marked ✓ when the model's k best masks are its k referents.
+    thick outline; a phrase is marked ✓ when the model's k best masks are its k referents. Where these are not known,
+    the best mask has the outline.
     """
     if not scenes:
         return placeholder(output, "no scene was drawn")
@@ -66,6 +72,9 @@ def _draw_scene(row: np.ndarray, scene: SceneDrawing) -> None:
     for index, axes in enumerate(row[1 : 1 + len(scene.phrases)]):
         _draw_heat(axes, scene, index)
         _draw_masks(axes, scene, index)
+        if scene.referents is None:
+            axes.set_title(textwrap.fill(scene.phrases[index], 26), color=INK, fontsize=8)
+            continue
         right = scene.chosen(index) == scene.referents[index]
         title = textwrap.fill(f"{'✓' if right else '✗'} {scene.phrases[index]}", 26)
         axes.set_title(title, color=HIT if right else MISS, fontsize=8)
@@ -85,10 +94,9 @@ def _draw_heat(axes: Axes, scene: SceneDrawing, index: int) -> None:
 def _draw_masks(axes: Axes, scene: SceneDrawing, index: int) -> None:
     halo = [patheffects.withStroke(linewidth=2.2, foreground="white")]
     for region, mask in enumerate(scene.masks):
-        meant = region in scene.referents[index]
-        if not mask.any():
+        if not mask.any() or np.isneginf(scene.region_similarity[index, region]):
             continue
-        colour, width = (INK, 1.8) if meant else (MUTED, 0.7)
+        colour, width = (INK, 1.8) if region in scene.outlined(index) else (MUTED, 0.7)
         axes.contour(mask.astype(float), levels=[0.5], colors=[to_rgb(colour)], linewidths=width)
         y, x = (float(places.mean()) for places in np.nonzero(mask))
         best = region in scene.chosen(index)

@@ -53,7 +53,7 @@ def summarise(results: Results) -> Summary:
 
 
 def _comparisons(results: Results, reference: str, *, excluded: Sequence[str]) -> tuple[Comparison, ...]:
-    if reference not in results.arms:
+    if reference not in results.arms or reference in excluded:
         return ()
     others = [arm for arm in results.arms if arm != reference and arm not in excluded]
     return tuple(compare(results, arm, reference=reference) for arm in others)

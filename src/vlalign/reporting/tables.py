@@ -47,7 +47,7 @@ def measured_tables(results: Results) -> list[Table]:
     """Every table with at least one row, in the order of the report."""
     tables = [
         arms_table(results),
-        *(differences_table(results, reference=arm) for arm in (results.baseline, results.control)),
+        *(differences_table(results, reference=arm) for arm in dict.fromkeys((results.baseline, results.control))),
         grounding_table(results),
         composition_table(results),
         retrieval_table(results),
