@@ -46,6 +46,13 @@ def test_the_first_word_of_a_contraction_owns_it(parser):
     assert parse.constituents[0].last == 5
 
 
+def test_words_of_a_contraction_that_are_parts_of_it_have_their_own_places(parser):
+    captions = ["ein blauer fisch zum baum", "ein roter hund gehts gut"]
+    caption, (_, parse) = captions[1], parser.parse(captions)
+    assert texts(parse) == ["ein", "roter", "hund", "geht", "s", "gut"]
+    check_places(caption, parse)
+
+
 def test_captions_without_spaces_are_cut(parser):
     caption = "两只红色的房子。"
     (parse,) = parser.parse([caption])

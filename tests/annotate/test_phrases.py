@@ -185,6 +185,14 @@ def test_a_part_leaves_the_manifest_alone_and_goes_on_where_it_stopped(split, mo
     assert (tmp_path / "manifest.json").read_bytes() == manifest
 
 
+def test_files_of_another_version_are_made_again(split, model_dir, tmp_path, monkeypatch, count_parsed):
+    run(split, model_dir, tmp_path)
+    count_parsed.clear()
+    monkeypatch.setattr(phrases, "VERSION", phrases.VERSION + 1)
+    run(split, model_dir, tmp_path)
+    assert "a green tree on a blue background." in count_parsed
+
+
 def test_equal_captions_of_all_shards_are_parsed_once(model_dir, tmp_path, count_parsed):
     captions = {f"k{number}": ("a dog", "a cat" if number % 2 else "A  DOG") for number in range(6)}
     run(write(tmp_path / "split", captions), model_dir, tmp_path / "phrases")

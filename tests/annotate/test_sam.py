@@ -9,6 +9,7 @@ import torch
 import transformers as hf
 from PIL import Image
 from scipy.optimize import linear_sum_assignment
+from tiny_sam import KINDS, save_tiny
 
 from vlalign.annotate import sam
 from vlalign.annotate.sam import SamSegmenter, load, point_grid
@@ -17,78 +18,13 @@ from vlalign.errors import VlalignError
 from vlalign.params import SamSegments
 
 ANY = {"points": 4, "min_iou": 0, "min_stability": 0, "min_area": 0, "max_area": 1, "max_overlap": 1, "count": 500}
-KINDS = ["Sam", "SamHQ", "Sam2"]
-PADDED = {
-    "size": {"longest_edge": 64},
-    "pad_size": {"height": 64, "width": 64},
-    "mask_size": {"longest_edge": 16},
-    "mask_pad_size": {"height": 16, "width": 16},
-}
-SQUARE = {"size": {"height": 64, "width": 64}, "mask_size": {"height": 16, "width": 16}}
-
-
-def config(kind, *, patch_size, vision, **decoder):
-    """The configuration of a tiny model for 64 x 64 pixels."""
-    prompt = {"hidden_size": 16, "image_size": 64, "patch_size": patch_size, "mask_input_channels": 4}
-    decoder |= {"hidden_size": 16, "mlp_dim": 32, "num_attention_heads": 2, "iou_head_hidden_dim": 16}
-    return getattr(hf, f"{kind}Config")(
-        vision_config=vision,
-        prompt_encoder_config=getattr(hf, f"{kind}PromptEncoderConfig")(**prompt),
-        mask_decoder_config=getattr(hf, f"{kind}MaskDecoderConfig")(**decoder),
-    )
-
-
-def first(kind):
-    """A tiny SAM or SAM-HQ."""
-    vision = getattr(hf, f"{kind}VisionConfig")(
-        hidden_size=16,
-        image_size=64,
-        initializer_range=0.1,
-        output_channels=16,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        patch_size=8,
-        mlp_dim=32,
-        window_size=4,
-        global_attn_indexes=[1],
-        num_pos_feats=8,
-    )
-    return config(kind, patch_size=8, vision=vision, **({"vit_dim": 16} if kind == "SamHQ" else {}))
-
-
-def second():
-    """A tiny SAM 2."""
-    backbone = hf.Sam2HieraDetConfig(
-        hidden_size=8,
-        initializer_range=0.1,
-        image_size=[64, 64],
-        blocks_per_stage=[1, 2, 1, 1],
-        embed_dim_per_stage=[8, 16, 32, 64],
-        num_attention_heads_per_stage=[1, 1, 2, 2],
-        window_size_per_stage=[4, 4, 2, 2],
-        global_attention_blocks=[2],
-        window_positional_embedding_background_size=[4, 4],
-    )
-    vision = hf.Sam2VisionConfig(
-        backbone_config=backbone,
-        backbone_channel_list=[64, 32, 16, 8],
-        backbone_feature_sizes=[[16, 16], [8, 8], [4, 4]],
-        fpn_hidden_size=16,
-    )
-    return config("Sam2", patch_size=16, vision=vision)
 
 
 @pytest.fixture(scope="session")
 def folders(tmp_path_factory):
     """Folder of a tiny model of each kind."""
     root = tmp_path_factory.mktemp("sam")
-    for kind in KINDS:
-        torch.manual_seed(0)
-        model = getattr(hf, f"{kind}Model")(second() if kind == "Sam2" else first(kind))
-        model.save_pretrained(root / kind)
-        processor = hf.Sam2ImageProcessor(**SQUARE) if kind == "Sam2" else hf.SamImageProcessor(**PADDED)
-        processor.save_pretrained(root / kind)
-    return {kind: str(root / kind) for kind in KINDS}
+    return {kind: str(save_tiny(kind, root / kind)) for kind in KINDS}
 
 
 @pytest.fixture(scope="session")

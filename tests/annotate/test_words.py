@@ -146,8 +146,9 @@ def test_words_that_only_some_have_places_share_the_place_of_their_token():
         [token(4, 5, ("a", 4, 5)), token(0, 3, ("b", 0, 3))],
         [token(0, 3, ("a", 0, 3)), token(4, 6)],
         [token(0, 3, ("", 0, 3))],
+        [token(3, 3, ("a", 3, 3))],
     ],
-    ids=["overlap", "order", "a token without words", "no text"],
+    ids=["overlap", "order", "a token without words", "no text", "no characters"],
 )
 def test_words_whose_places_make_no_sense_are_refused(tokens):
     with pytest.raises(ValueError, match="overlap or are empty"):

@@ -78,11 +78,12 @@ class HubServer:
             server.shutdown()
             server.server_close()
 
-    def commit(self, files, *, branch="main", small=()):
+    def commit(self, files, *, repository=REPOSITORY, branch="main", small=()):
         """Put files into the repository; those named in `small` are kept in git, without LFS."""
-        commit = blob_sha1(json.dumps([(name, sha256(content)) for name, content in files.items()]).encode())
+        listed = [repository, *((name, sha256(content)) for name, content in files.items())]
+        commit = blob_sha1(json.dumps(listed).encode())
         self.commits[commit] = dict(files)
-        self.branches[branch] = commit
+        self.branches[repository, branch] = commit
         self.small |= set(small)
         return commit
 
@@ -119,8 +120,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
         parts = urlsplit(self.path)
         self.query = {key: values[0] for key, values in parse_qs(parts.query).items()}
         for pattern, answer in (
-            (r"/api/datasets/(\w+/\w+)/(revision|tree)/([^/]+)", self.list),
-            (r"/datasets/(\w+/\w+)/resolve/([^/]+)/(.+)", self.resolve),
+            (r"/api/datasets/([\w.-]+/[\w.-]+)/(revision|tree)/([^/]+)", self.list),
+            (r"/datasets/([\w.-]+/[\w.-]+)/resolve/([^/]+)/(.+)", self.resolve),
             (r"/stored/([0-9a-f]{64})", self.stored),
             (r"/files/(.+)", self.plain),
         ):
@@ -135,7 +136,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
     def list(self, repository, kind, revision):
         self.note(kind, revision)
         fault = next(self.hub.api_faults, None)
-        commit = self.hub.branches.get(revision, revision)
+        commit = self.hub.branches.get((repository, revision), revision)
         if fault == "stall":
             self.hub.stalled.set()
             self.hub.released.wait(60)
@@ -144,7 +145,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
             self.send(200, b"<html>log in</html>", type="text/html")
         elif fault is not None:
             self.refuse(fault)
-        elif repository != REPOSITORY:
+        elif repository not in {known for known, _ in self.hub.branches} | {REPOSITORY}:
             self.refuse(401)
         elif commit not in self.hub.commits:
             self.send(404, **{"X-Error-Code": "RevisionNotFound"})

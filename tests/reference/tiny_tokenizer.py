@@ -12,11 +12,11 @@ from vlalign.annotate.isolation import quiet, reproducible
 from vlalign.annotate.pipeline import write_model_manifest
 from vlalign.files import read_json, write_json
 
-EXPANSIONS = {"zum": ("zu", "dem"), "im": ("in", "dem")}
+EXPANSIONS = {"zum": ("zu", "dem"), "im": ("in", "dem"), "gehts": ("geht", "s")}
 GERMAN = [
     f"ein {colour} {first} {rest} ."
     for colour, first, rest in itertools.product(
-        ("roter", "blauer"), ("hund", "fisch", "vogel"), ("", "zum baum", "im haus", "mit dem ball")
+        ("roter", "blauer"), ("hund", "fisch", "vogel"), ("", "zum baum", "im haus", "mit dem ball", "gehts gut")
     )
 ]
 CHINESE = [

@@ -244,6 +244,11 @@ def test_phrases_that_lost_a_word_are_dropped():
     assert chosen(entry, PhraseChoice(), present=range(5)) == [(0, 2)]
 
 
+def test_labels_are_those_of_whatever_treebank_the_parser_knows():
+    entry = entry_of(("IP-HLN", 0, 8), ("NP-SBJ", 0, 2), ("名詞句", 3, 6), ("grup.nom", 4, 8))
+    assert chosen(entry, PhraseChoice(labels=("NP-SBJ", "名詞句", "grup.nom"))) == [(0, 2), (3, 6), (4, 8)]
+
+
 def test_random_generators_depend_on_their_key_alone():
     def draw(*key):
         return torch.rand(4, generator=generator(*key)).tolist()

@@ -46,6 +46,10 @@ BENCHMARKS = PARAMS.benchmarks
 GRIDS = PARAMS.runs.ablations
 # What the figures are about: the first arm with a powerset, whatever is in focus, so that a change of focus redoes nothing.
 SUBJECT = next((name for name in PARAMS.runs.arms if RUNS[name].params.objective.powerset.weight), PARAMS.runs.arms[0])
+# The training split is parsed and segmented for the powerset loss alone; phrases of the others are evaluated and drawn.
+USING = [run.params.objective.powerset for run in RUNS.values() if run.params.objective.powerset.weight]
+MASKS = SCENES or any("mask" in powerset.regions.kinds for powerset in USING)
+ANNOTATED = {"phrases": SPLITS if USING or SCENES else HELD_OUT, "regions": SPLITS if MASKS else []}
 FOCUS_FILES = ["metrics.json", "focus.json", "focus.csv"]
 RUN_FILES = ["model.safetensors", "open_clip_config.json", "history.csv", "run.json"]
 

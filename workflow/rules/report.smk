@@ -7,8 +7,7 @@ DRAWN = [
     *(f"ablation-{name}" for name in GRIDS),
 ]
 ILLUSTRATED = ["similarity", "embeddings"]
-# Scenes have object masks of their own.
-DRAWN_FROM = ["phrases"] if SCENES else ["phrases", "regions"]
+DRAWN_FROM = [kind for kind, splits in ANNOTATED.items() if splits]
 REPORT_FILES = [
     "results/metrics.json",
     "results/precision.csv",
@@ -59,7 +58,7 @@ rule focus:
 rule precision:
     input:
         code("evaluation/precision", "reporting/aggregators", *BATCHING, *ENCODING),
-        expand("{folder}/{kind}/validation/manifest.json", folder=ANNOTATIONS, kind=["phrases", "regions"]),
+        [f"{ANNOTATIONS}/{kind}/validation/manifest.json" for kind in DRAWN_FROM],
         f"{DATA}/validation/manifest.json",
         model=f"{run_folder(SUBJECT, RUNS[SUBJECT].seeds[0])}/model.safetensors",
     output:

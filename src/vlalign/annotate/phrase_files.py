@@ -50,7 +50,7 @@ class ParsedCaption:
 
 
 class PackedParse(NamedTuple):
-    """A parse in a tenth of its memory, in the order of the columns."""
+    """A parse that takes little memory, in the order of the columns."""
 
     skipped: str | None
     cut: bool

@@ -42,7 +42,7 @@ logger = logging.getLogger(__name__)
 VERSION = 2
 INPUTS, SUMMARY = b"vlalign.inputs", b"vlalign.summary"
 COUNTS = ("captions", "constituents", "cut")
-# Different captions that are remembered from shard to shard, at about 700 bytes each.
+# Different captions that are remembered from shard to shard, at about 900 bytes each.
 REMEMBERED = 200_000
 
 # (key, clean captions) of a shard's samples.

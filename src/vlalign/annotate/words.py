@@ -77,8 +77,9 @@ def cut_document(document: Any) -> Cut:
             texts += [word.text for word in token.words]
             ranges += _token_ranges(token)
         sentences.append((first, len(texts)))
-    edges = [edge for span in ranges if span is not None for edge in span]
-    if edges != sorted(edges) or len(texts) != len(ranges) or not all(texts):
+    spans = [span for span in ranges if span is not None]
+    ordered = all(first[1] <= second[0] for first, second in itertools.pairwise(spans))
+    if not ordered or any(start >= end for start, end in spans) or len(texts) != len(ranges) or not all(texts):
         raise ValueError("the tokenizer returned words that overlap or are empty")
     return Cut(texts, ranges, sentences)
 

@@ -90,13 +90,15 @@ def trained(run: Path, split: Path, phrases: Path, regions: Path, params: Precis
     centred or not, with its cost (that of the batch in place of a learnt one).
     """
     encoder, powerset = load(run), _powerset_of(run)
+    # Boxes stand in for masks that no run asked for.
+    masks = (regions / "manifest.json").is_file()
     data = PairedSet(
         split,
         encoder,
         phrases=phrases,
-        regions=regions,
+        regions=regions if masks else None,
         phrase_choice=powerset.phrases,
-        region_choice=RegionChoice(kinds=("mask", "box"), count=max(params.regions)),
+        region_choice=RegionChoice(kinds=("mask", "box") if masks else ("box",), count=max(params.regions)),
     )
     images = torch.arange(min(params.pairs, len(data)))
     batch = data.select(images)

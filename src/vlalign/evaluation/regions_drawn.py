@@ -33,18 +33,19 @@ def region_drawings(
 ) -> list[SceneDrawing]:
     """The first pictures of a split with the phrases of their first captions.
 
-    annotations: folder with `phrases/<split>` and `regions/<split>`.
+    annotations: folder with `phrases/<split>`, and `regions/<split>` if there are any.
     """
     data = Split(split)
     parsed = read_phrases(annotations / "phrases" / split.name)
-    found = data.annotations(annotations / "regions" / split.name, RegionFile, rule="regions")
+    regions = annotations / "regions" / split.name
+    found = data.annotations(regions, RegionFile, rule="regions") if (regions / "manifest.json").is_file() else None
     drawn: list[SceneDrawing] = []
     for image, key in enumerate(features.keys):
         entry = parsed[key][0]
         spans = choose_phrases(entry, PHRASES, present=set(range(len(entry.words))))
         if len(spans) >= 2 and len(drawn) < IMAGES:
-            masks = torch.from_numpy(found.find(*data.locate(image), key).masks(REGIONS))
-            drawn.append(_drawing(encoder, data, image, entry, spans, masks, label=label))
+            masks = np.zeros((0, 1, 1), bool) if found is None else found.find(*data.locate(image), key).masks(REGIONS)
+            drawn.append(_drawing(encoder, data, image, entry, spans, torch.from_numpy(masks), label=label))
     return drawn
 
 

@@ -55,6 +55,9 @@ class TrainParams(Strict):
     """Optimisation: AdamW with linear warm-up and cosine decay."""
 
     steps: Count = 600
+    epochs: Count | None = Field(
+        default=None, description="In place of steps: how often every training image is seen, incomplete batches apart"
+    )
     batch_size: Annotated[int, Field(ge=2)] = 128
     learning_rate: Positive = 2e-3
     warmup: Share = Field(default=0.05, description="Share of the steps with a rising learning rate")
@@ -228,7 +231,9 @@ def relevant(params: dict[str, Any]) -> dict[str, Any]:
     objective = {
         name: _relevant_term(term) if isinstance(term, dict) else term for name, term in params["objective"].items()
     }
-    return {**params, "objective": objective}
+    train = params["train"]
+    unused = "epochs" if train["epochs"] is None else "steps"
+    return {**params, "train": {k: v for k, v in train.items() if k != unused}, "objective": objective}
 
 
 def _relevant_term(term: dict[str, Any]) -> dict[str, Any]:
