@@ -6,6 +6,7 @@ from vlalign.annotate.phrase_files import PackedParse, write_phrase_file
 from vlalign.annotate.phrases import Constituent, Word
 from vlalign.annotate.regions import annotate_split
 from vlalign.annotate.trees import Parse
+from vlalign.data.samples import Sample
 from vlalign.data.scenes import split_samples
 from vlalign.data.splits import read_split, write_split
 from vlalign.files import write_json
@@ -52,3 +53,13 @@ def write_annotated(folder, *, images=COUNT):
     write_pairs(folder / "split", split_samples("train", images, PARAMS))
     write_phrases(folder / "phrases", {sample.key: list(parsed(sample)) for sample in read_split(folder / "split")})
     annotate_split(folder / "split", folder / "regions", RegionsParams())
+
+
+def write_unpaired(folder):
+    """Scenes that have lost their captions, and captions that have lost theirs."""
+    scenes = list(split_samples("validation", 9, PARAMS))
+    images = (Sample(f"i{sample.key}", sample.image) for sample in scenes)
+    captions = (Sample(f"c{sample.key}", captions=sample.captions[: 1 + k % 3]) for k, sample in enumerate(scenes))
+    write_split(folder / "images", images, source={}, shard_size=4, needs=("image",))
+    write_split(folder / "captions", captions, source={}, shard_size=4, needs=("captions",))
+    return folder / "images", folder / "captions"

@@ -25,7 +25,13 @@ EVERY_TERM = {
         "cost": "learnt",
         "tau": 0.1,
     },
-    "cs": {"weight": 0.5, "sigma": [0.5, 1.0], "token_weight": 0.5},
+    "cs": {
+        "weight": 0.5,
+        "sigma": [0.5, 1.0],
+        "token_weight": 0.5,
+        "captions": "all",
+        "unpaired": {"images": 3, "captions": 5},
+    },
 }
 
 

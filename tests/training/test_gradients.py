@@ -8,7 +8,7 @@ from training_runs import EVERY_TERM
 
 from vlalign import models
 from vlalign.data.transforms import normalise
-from vlalign.params import ObjectiveParams
+from vlalign.params import ObjectiveParams, RunParams
 from vlalign.training.batches import PairedSet
 from vlalign.training.gradients import RandomState, accumulate
 from vlalign.training.objective import Objective
@@ -21,17 +21,9 @@ def trained(config, inputs):
     def make():
         torch.manual_seed(0)
         encoder = models.create(config()["params"]["model"]["tower"], pooling="average").double().train()
-        objective = Objective(ObjectiveParams.model_validate(EVERY_TERM)).double()
-        powerset = objective.params.powerset
-        data = PairedSet(
-            inputs.split,
-            encoder,
-            phrases=inputs.phrases,
-            regions=inputs.regions,
-            phrase_choice=powerset.phrases,
-            region_choice=powerset.regions,
-        )
-        batch = data.batch(seed=0, step=0, size=11)
+        params = RunParams.model_validate({**config(batch_size=11)["params"], "objective": EVERY_TERM})
+        objective = Objective(params.objective).double()
+        batch = inputs.training_set(encoder, params).batch(seed=0, step=0, size=11)
         return encoder, objective, batch
 
     return make
@@ -39,7 +31,7 @@ def trained(config, inputs):
 
 def gradient(encoder, objective, batch, parts):
     def encode(part):
-        image, text = encoder(normalise(part.images, encoder), part.tokens)
+        image, text = encoder(normalise(part.all_images(), encoder), part.all_tokens())
         return objective.features(image, text, encoder.logit_scale, part)
 
     def loss(features):
@@ -51,6 +43,7 @@ def gradient(encoder, objective, batch, parts):
     total, terms, features = accumulate(batch.split(parts), encode, loss)
     assert set(terms) == {"contrastive", "powerset", "cs", "cs_tokens"}
     assert len(features.image_ID) == len(batch.tokens)
+    assert (len(features.more_images_ED), len(features.more_texts_ED)) == (3, 5 + 2 * 11)
     return total, [torch.zeros(()) if p.grad is None else p.grad.clone() for p in everything]
 
 
