@@ -31,8 +31,9 @@ from vlalign.annotate.pipeline import load_pipelines
 from vlalign.annotate.tokens import clean_caption
 from vlalign.annotate.words import cut_english
 from vlalign.data.captions import sample_trees, text
+from vlalign.data.manifest import write_split
 from vlalign.data.samples import Sample
-from vlalign.data.splits import read_manifest, write_split
+from vlalign.data.splits import read_manifest
 
 TIMES = 10
 

@@ -32,8 +32,9 @@ from vlalign.annotate.phrase_files import PackedParse, write_phrase_file
 from vlalign.annotate.trees import Constituent, Parse, Word
 from vlalign.data.captions import sample_trees, text
 from vlalign.data.index import captions_of
+from vlalign.data.manifest import write_split
 from vlalign.data.samples import Sample
-from vlalign.data.splits import read_manifest, write_split
+from vlalign.data.splits import read_manifest
 from vlalign.data.transforms import fit
 from vlalign.files import write_json
 from vlalign.params import PhraseChoice, RegionChoice

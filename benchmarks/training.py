@@ -28,8 +28,8 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
+from vlalign.data.manifest import write_split
 from vlalign.data.scenes import split_samples
-from vlalign.data.splits import write_split
 from vlalign.models import create, tower_config
 from vlalign.params import ModelParams, ScenesParams
 from vlalign.training.batches import PairedSet

@@ -110,7 +110,7 @@ def verify(
     part: Part = None,
 ) -> None:
     """Check every sample of a split, count what is bad by its cause, and write indices and manifest."""
-    from vlalign.data.splits import verify_split
+    from vlalign.data.manifest import verify_split
 
     verify_split(split, parameters.VerifyParams.model_validate(_config(config)), needs=needs, part=part)
 

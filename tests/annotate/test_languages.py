@@ -7,8 +7,8 @@ import pytest
 from vlalign.annotate.parser import CaptionParser
 from vlalign.annotate.phrases import parse_split, read_phrases
 from vlalign.annotate.pipeline import load_pipelines
+from vlalign.data.manifest import write_split
 from vlalign.data.samples import Sample
-from vlalign.data.splits import write_split
 from vlalign.errors import VlalignError
 
 

@@ -12,9 +12,10 @@ from vlalign.annotate.parser import CaptionParser
 from vlalign.annotate.phrases import ParsedCaption, ParseMemory, PhraseFile, parse_split, read_phrases
 from vlalign.annotate.trees import Parse, Word
 from vlalign.data.index import index_path, write_index
+from vlalign.data.manifest import write_split
 from vlalign.data.samples import Sample, encode_png
 from vlalign.data.shards import batched
-from vlalign.data.splits import read_manifest, write_split
+from vlalign.data.splits import read_manifest
 from vlalign.errors import VlalignError
 from vlalign.files import write_json
 

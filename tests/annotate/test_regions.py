@@ -6,8 +6,8 @@ from skimage import data as photographs
 
 from vlalign.annotate import regions
 from vlalign.annotate.regions import RegionFile, annotate_split, image_regions, read_regions
+from vlalign.data.manifest import write_split
 from vlalign.data.samples import Sample, decode_image, encode_png
-from vlalign.data.splits import write_split
 from vlalign.errors import VlalignError
 from vlalign.files import read_json
 from vlalign.params import NoSegments, RegionsParams

@@ -6,8 +6,8 @@ from PIL import Image, ImageDraw
 
 from vlalign.annotate.regions import annotate_split
 from vlalign.annotate.superpixels import Superpixels, segment
+from vlalign.data.manifest import write_split
 from vlalign.data.samples import Sample
-from vlalign.data.splits import write_split
 from vlalign.files import read_json
 from vlalign.params import RegionsParams, SuperpixelSegments
 

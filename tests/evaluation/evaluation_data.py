@@ -9,8 +9,8 @@ import torch
 
 from vlalign import models
 from vlalign.annotate.phrases import ParsedCaption, Word
+from vlalign.data.manifest import write_split
 from vlalign.data.samples import Sample, encode_png
-from vlalign.data.splits import write_split
 from vlalign.files import write_json, write_text
 
 COLOURS = {"red": (229, 57, 53), "green": (67, 160, 71), "blue": (30, 120, 229), "yellow": (253, 200, 30)}

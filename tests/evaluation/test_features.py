@@ -8,8 +8,8 @@ import torch.nn.functional as F
 from evaluation_data import encoder, parsed, picture, squares
 
 from vlalign.annotate.tokens import TokenMapper
+from vlalign.data.manifest import write_split
 from vlalign.data.samples import Sample, decode_image
-from vlalign.data.splits import write_split
 from vlalign.data.transforms import preprocess
 from vlalign.errors import VlalignError
 from vlalign.evaluation.features import SplitFeatures, encode_split, encode_texts, object_coverage

@@ -7,8 +7,8 @@ from evaluation_data import encoder, parsed, squares, write_composition, write_z
 
 from vlalign import models
 from vlalign.annotate.phrases import ParsedCaption
+from vlalign.data.manifest import write_split
 from vlalign.data.samples import Sample
-from vlalign.data.splits import write_split
 from vlalign.errors import VlalignError
 from vlalign.evaluation import workbench
 from vlalign.evaluation.ranking import AbsentError

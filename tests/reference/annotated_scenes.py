@@ -6,9 +6,10 @@ from vlalign.annotate.phrase_files import PackedParse, write_phrase_file
 from vlalign.annotate.phrases import Constituent, Word
 from vlalign.annotate.regions import annotate_split
 from vlalign.annotate.trees import Parse
+from vlalign.data.manifest import write_split
 from vlalign.data.samples import Sample
 from vlalign.data.scenes import split_samples
-from vlalign.data.splits import read_split, write_split
+from vlalign.data.splits import read_split
 from vlalign.files import write_json
 from vlalign.params import RegionsParams, ScenesParams
 

@@ -20,8 +20,9 @@ from vlalign import models
 from vlalign.annotate.phrases import Constituent, ParsedCaption, Word
 from vlalign.annotate.regions import write_regions
 from vlalign.annotate.trees import Parse
+from vlalign.data.manifest import write_split
 from vlalign.data.samples import Sample, decode_image, decode_instances, encode_png
-from vlalign.data.splits import read_split, write_split
+from vlalign.data.splits import read_split
 from vlalign.data.transforms import normalise, preprocess
 from vlalign.errors import VlalignError
 from vlalign.files import read_json, write_json

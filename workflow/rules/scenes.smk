@@ -1,6 +1,6 @@
 rule dataset:
     input:
-        code("data/scenes", "data/captions", "data/layout", "data/drawing", "data/verify", *READING),
+        code("data/scenes", "data/captions", "data/layout", "data/drawing", "data/manifest", "data/verify", *READING),
     output:
         MANIFESTS,
         sheet=report(f"{DATA}/contact_sheet.png", category="Dataset", caption="../report/contact_sheet.rst"),

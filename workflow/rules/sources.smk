@@ -50,7 +50,7 @@ rule find_shards:
 
 rule verify_part:
     input:
-        code("data/verify", *READING),
+        code("data/manifest", "data/verify", *READING),
         f"{DATA}/{{split}}/shards.json",
     output:
         f"{DATA}/{{split}}/parts/{{part}}.json",
@@ -66,7 +66,7 @@ rule verify_part:
 
 rule verify:
     input:
-        code("data/verify", *READING),
+        code("data/manifest", "data/verify", *READING),
         parts_of_split(DATA + "/{split}"),
         f"{DATA}/{{split}}/shards.json",
     output:

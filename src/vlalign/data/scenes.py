@@ -17,8 +17,8 @@ from PIL import Image, ImageDraw, ImageFont
 from vlalign.data.captions import Node, caption, mention
 from vlalign.data.drawing import draw
 from vlalign.data.layout import CLASSES, INVERSE, TINTS, Fact, Group, Scene, sample_scene
+from vlalign.data.manifest import write_split
 from vlalign.data.samples import Sample, encode_png
-from vlalign.data.splits import write_split
 from vlalign.files import write_json, write_text
 from vlalign.params import ScenesParams
 

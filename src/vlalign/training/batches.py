@@ -139,7 +139,7 @@ class PairedSet:
         image. share: the part of its rows that is wanted; all of them if left out.
         """
         epoch, position = divmod(step, self.steps_per_epoch(size))
-        images = epoch_order(len(self), seed, epoch)[position * size : (position + 1) * size]
+        images = epoch_order(len(self), seed, epoch)[position * size : (position + 1) * size].long()
         draw = torch.rand(size, generator=generator(seed, "caption", step))
         images, draw = share(images), share(draw)
         counts = torch.tensor([self.split.caption_count(image) for image in images.tolist()])
