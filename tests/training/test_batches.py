@@ -1,6 +1,8 @@
 import pickle
 import random
+import re
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,6 +19,7 @@ from annotated_scenes import (
 )
 
 from vlalign import models
+from vlalign.annotate.boxes import random_boxes
 from vlalign.annotate.phrases import Constituent, ParsedCaption, Word
 from vlalign.annotate.regions import write_regions
 from vlalign.annotate.trees import Parse
@@ -26,10 +29,13 @@ from vlalign.data.splits import read_split
 from vlalign.data.transforms import normalise, preprocess
 from vlalign.errors import VlalignError
 from vlalign.files import read_json, write_json
-from vlalign.params import PhraseChoice, RegionChoice
+from vlalign.params import AugmentParams, PhraseChoice, RegionChoice
 from vlalign.training.batches import PairedSet
 from vlalign.training.captions import choose_phrases
+from vlalign.training.loading import Steps
+from vlalign.training.loading import load as load_batches
 from vlalign.training.order import generator
+from vlalign.training.rows import Fresh, Kept
 
 PHRASES, REGIONS = PhraseChoice(labels=("NP",), count=4), RegionChoice(kinds=("mask", "box"), count=5)
 
@@ -47,7 +53,7 @@ def folder(tmp_path_factory):
     return root
 
 
-def load(folder, encoder, *, phrase_choice=PHRASES, region_choice=REGIONS):
+def load(folder, encoder, *, phrase_choice=PHRASES, region_choice=REGIONS, **options):
     return PairedSet(
         folder / "split",
         encoder,
@@ -55,6 +61,7 @@ def load(folder, encoder, *, phrase_choice=PHRASES, region_choice=REGIONS):
         regions=folder / "regions",
         phrase_choice=phrase_choice,
         region_choice=region_choice,
+        **options,
     )
 
 
@@ -262,6 +269,54 @@ def test_random_generators_depend_on_their_key_alone():
 def test_long_keys_have_generators_of_their_own():
     seeds = [2024010101, 2024010102, "a long name", "a long names"]
     assert len({generator(seed, "order", 0).initial_seed() for seed in seeds}) == len(seeds)
+
+
+@pytest.mark.parametrize("augment", [None, AugmentParams(scale=(0.3, 0.8))])
+def test_what_is_kept_is_what_is_read_anew(folder, encoder, augment):
+    kept, anew = (load(folder, encoder, augment=augment, room=room) for room in (2**30, 0))
+    assert isinstance(anew.pictures, Fresh)
+    assert isinstance(kept.captions, Kept)
+    assert isinstance(kept.pictures, Kept) == (augment is None)
+    for step in range(7):
+        assert same(kept.batch(seed=3, step=step, size=5), anew.batch(seed=3, step=step, size=5))
+
+
+def test_every_epoch_sees_other_parts_boxes_and_masks(folder, encoder):
+    choice = RegionChoice(kinds=("mask", "box"), count=3, order="random")
+    data = load(folder, encoder, augment=AugmentParams(scale=(0.3, 0.8)), region_choice=choice)
+    rows = torch.arange(COUNT)
+    one, again, other = (data.select(rows, when=when) for when in ("0/0", "0/0", "0/1"))
+    assert same(one, again)
+    assert torch.equal(one.tokens, other.tokens)
+    different = (one.images != other.images).flatten(1).any(1)
+    assert different.all()
+    assert (one.coverage != other.coverage).flatten(1).any(1).float().mean() > 0.9
+
+
+def test_boxes_alone_need_no_annotation_and_are_new_in_every_epoch(folder, encoder):
+    data = PairedSet(folder / "split", encoder, region_choice=RegionChoice(kinds=("box",), count=6))
+    rows = torch.arange(COUNT)
+    one, other = data.select(rows, when="0/0"), data.select(rows, when="0/1")
+    assert one.coverage.shape == (COUNT, 6, encoder.grid[0] * encoder.grid[1])
+    assert one.region_mask.all()
+    assert not torch.equal(one.coverage, other.coverage)
+    assert torch.equal(one.coverage, data.select(rows, when="0/0").coverage)
+    key = data.split.key(3)
+    assert torch.equal(one.coverage[3], random_boxes(random.Random(f"0/0/boxes/{key}"), 6, encoder.grid))
+
+
+def test_a_loader_holds_no_more_at_the_end_of_an_epoch(tmp_path, encoder):
+    pictures = np.random.default_rng(0).integers(0, 256, (1500, 40, 40, 3), np.uint8)
+    write_pairs(tmp_path, (Sample(f"{k}", encode_png(p), (f"a dog {k}",)) for k, p in enumerate(pictures)))
+    data = PairedSet(tmp_path, encoder, room=0)
+    batches = iter(load_batches(Steps(data, seed=0, size=25, share=lambda x: x), range(60), workers=1, pinned=False))
+    worker, held = batches._workers[0].pid, []
+    for _ in batches:
+        status = Path(f"/proc/{worker}/status")
+        if status.exists() and "VmRSS" in (text := status.read_text()):
+            held.append(int(re.search(r"VmRSS:\s+(\d+)", text)[1]))
+    assert len(held) > 30
+    assert max(held[10:]) < 1.1 * held[10]
 
 
 def test_a_set_can_be_handed_to_other_processes(data):

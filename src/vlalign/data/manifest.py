@@ -1,4 +1,4 @@
-"""From shards to a split that can be used: an index of each, and the manifest, on which everything downstream depends."""
+"""From shards to a usable split: an index of each, and the manifest, on which everything downstream depends."""
 
 import itertools
 from bisect import bisect_right
