@@ -1,0 +1,45 @@
+"""A folder of photographs and a table of captions, from nothing to a report, as the README shows it."""
+
+import json
+
+import pytest
+import yaml
+from repository import new_repository
+
+SMALL = {
+    "runs": {"arms": ["powerclip"]},
+    "annotate": {"parser": {"trees": 50, "epochs": 1}},
+    "model": {"tower": "config/towers/test.json"},
+    "train": {"steps": 4, "batch_size": 8},
+    "report": {"precision": {"regions": [2], "pairs": 4}},
+}
+
+
+@pytest.mark.slow
+def test_from_files_to_a_report(tmp_path):
+    repository = new_repository(tmp_path / "project")
+    (repository.root / "small.yaml").write_text(yaml.safe_dump(SMALL))
+    printed = repository.run("python", "examples/photographs.py", "photographs")
+    overlays = ["config/photographs.yaml", "small.yaml"]
+    repository.run("snakemake", "--cores", "2", "--configfile", *overlays, "--", "all")
+    root = repository.root / "photographs-run"
+    manifests = {
+        split: json.loads((root / "data/photographs" / split / "manifest.json").read_text())
+        for split in ("train", "validation", "test")
+    }
+    samples = {split: manifest["samples"] for split, manifest in manifests.items()}
+    assert f"{sum(samples.values())} photographs, " in printed
+    assert samples["train"] > samples["test"] > samples["validation"] > 5
+    assert not any(manifest["skipped"] for manifest in manifests.values())
+    figure = (root / "results/figures/similarity.svg").read_text()
+    assert "no scene" not in figure
+    assert not (root / "results/figures/grounding.svg").exists(), "nobody has marked what phrases mean"
+    report = (root / "results/report.html").read_text()
+    assert "What the phrases see" in report
+    assert "photographs/captions.csv" in report, "where the data came from"
+    assert repository.changes() == ["?? small.yaml"]
+    # A photograph that goes away and a caption that changes: the table is packed again, and what depends on it.
+    table = repository.root / "photographs" / "captions.csv"
+    table.write_text(table.read_text().replace("cat", "animal"))
+    command = ["snakemake", "--dry-run", "--cores", "1", "--configfile", *overlays, "--", "all"]
+    assert repository.run(*command).count("rule pack:") >= 3
