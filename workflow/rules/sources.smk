@@ -1,3 +1,32 @@
+def splits_from(*kinds):
+    """The splits whose sources are of these kinds, as a constraint of a wildcard."""
+    return "|".join(split for split, source in SOURCES.items() if source["source"] in kinds) or "(?!)"
+
+
+def source_config(wildcards):
+    """Where a split comes from."""
+    return as_json(SOURCES[wildcards.split])
+
+
+def source_key(wildcards):
+    """Where the source stands in params.yaml."""
+    return f"datasets.{PARAMS.dataset}.{wildcards.split.replace('/', '.')}"
+
+
+def listed_files(wildcards):
+    """The table or the annotations of a source, but not its many pictures."""
+    source = SOURCES[wildcards.split]
+    return [os.path.relpath(REPOSITORY / source[key]) for key in ("table", "annotations") if key in source]
+
+
+def needs_of_split(wildcards):
+    """What samples of a split must have."""
+    group, _, kind = wildcards.split.partition("/")
+    unpaired = {"images": ["image"], "captions": ["captions"]}
+    needs = {"zeroshot": ["image", "label"], "unpaired": unpaired.get(kind)}.get(group, ["image", "captions"])
+    return " ".join(f"--needs {need}" for need in needs)
+
+
 # Every split begins as a list of shards, shards.json, however they come about.
 rule download:
     input:
