@@ -34,7 +34,7 @@ lint: $(READY)
 	mypy
 
 clean:
-	rm -rf $(VENV) demo studies test-run logs checkpoints
+	rm -rf $(VENV) demo studies test-run photographs-run logs checkpoints
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)

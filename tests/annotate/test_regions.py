@@ -128,8 +128,10 @@ def test_finished_shards_are_kept_and_changed_ones_made_again(split, annotated, 
     annotate_split(split, annotated, PARAMS)
     assert made == []
     (annotated / "000001.arrow").write_bytes(b"half a file")
+    (annotated / ".000001.arrow.x.tmp").write_bytes(b"of a process that was killed")
     annotate_split(split, annotated, PARAMS)
     assert made == ["000001.arrow"]
+    assert not list(annotated.glob(".*"))
     annotate_split(split, annotated, RegionsParams(side=64))
     assert made[1:] == ["000000.arrow", "000001.arrow"]
     write_split(split, [sample(5)], source={})

@@ -24,7 +24,7 @@ from vlalign.data.samples import Sample, decode_image, decode_instances
 from vlalign.data.shards import batched
 from vlalign.data.splits import part_of, read_manifest, samples_of
 from vlalign.errors import VlalignError
-from vlalign.files import atomic_write, write_json
+from vlalign.files import atomic_write, remove_temporary, write_json
 from vlalign.params import RegionsParams, digest
 
 # Raised whenever equal shards and params would give other regions, so that files of an older version are made again.
@@ -128,6 +128,7 @@ def _write_manifest(output: Path, shards: Sequence[dict[str, Any]], params: Regi
         regions, without, size = regions + int(counts.sum()), without + int((counts == 0).sum()), size + total
     for stale in set(output.glob("*.arrow")) - {region_path(output, shard) for shard in shards}:
         stale.unlink()
+    remove_temporary(output)
     told = {"regions": regions, "images_without_regions": without, "bytes": size}
     write_json(output / "manifest.json", {"shards": entries, **told, "params": params.model_dump(mode="json")})
 

@@ -16,7 +16,7 @@ from vlalign.data.skips import NAMED, Skips
 from vlalign.data.splits import part_of
 from vlalign.data.verify import verify_shard
 from vlalign.errors import VlalignError
-from vlalign.files import read_json, write_json
+from vlalign.files import read_json, remove_temporary, write_json
 from vlalign.params import VerifyParams
 
 PER_SHARD = ("name", "path", "bytes", "sha256", "samples", "captions", "most_captions", "limits")
@@ -147,11 +147,12 @@ def _refuse_too_many(directory: Path, good: int, skipped: Skips, params: VerifyP
 
 
 def _remove_stale(directory: Path, shards: Collection[dict[str, Any]]) -> None:
-    """Indices of shards that the split no longer has."""
+    """Indices of shards that the split no longer has, and of processes that were killed."""
     wanted = {index_path(directory, shard["name"]) for shard in shards}
     for path in (directory / "index").glob("*.arrow"):
         if path not in wanted:
             path.unlink()
+    remove_temporary(directory / "index")
 
 
 def _repeated_images(directory: Path, shards: Iterable[dict[str, Any]]) -> dict[str, Any]:
