@@ -28,6 +28,7 @@ app = typer.Typer(
 )
 
 Config = Annotated[str, typer.Option(help="The step's own part of params.yaml, as JSON.")]
+How = Annotated[str, typer.Option(help="Further keys of --config, which change how the step works, not its result.")]
 Output = Annotated[Path, typer.Option(help="Where to write.")]
 Split = Annotated[Path, typer.Option(help="Folder of shards with its manifest.json.")]
 
@@ -87,13 +88,14 @@ def shards(
     output: Output,
     base: Annotated[Path, typer.Option(help="Folder that relative paths of --config start from.")] = Path(),
     key: Annotated[str, typer.Option(help="The source's key in params.yaml, for messages.")] = "source",
+    how: How = "{}",
 ) -> None:
     """Bring the shards of a split: download them, pack single files, or list those that are there."""
     from pydantic import TypeAdapter
 
     from vlalign.data.sources import bring
 
-    source: parameters.Source = TypeAdapter(parameters.Source).validate_python(_config(config))
+    source: parameters.Source = TypeAdapter(parameters.Source).validate_python(_config(config) | _config(how))
     bring(source, output, base=base, key=key)
 
 
@@ -108,11 +110,12 @@ def verify(
     needs: Annotated[list[str], typer.Option(help="What samples must have: image, captions, label; repeat.")],
     config: Config = "{}",
     part: Part = None,
+    how: How = "{}",
 ) -> None:
     """Check every sample of a split, count what is bad by its cause, and write indices and manifest."""
     from vlalign.data.manifest import verify_split
 
-    verify_split(split, parameters.VerifyParams.model_validate(_config(config)), needs=needs, part=part)
+    verify_split(split, parameters.VerifyParams.model_validate(_config(config) | _config(how)), needs=needs, part=part)
 
 
 @app.command()
@@ -138,11 +141,12 @@ def phrases(
     model: Annotated[Path, typer.Option(help="Stanza model folder.")],
     output: Output,
     part: Part = None,
+    how: How = "{}",
 ) -> None:
     """Parse the captions of a split into phrases."""
     from vlalign.annotate.phrases import parse_split
 
-    settings = parameters.ParserParams.model_validate(_config(config))
+    settings = parameters.ParserParams.model_validate(_config(config) | _config(how))
     parse_split(
         split,
         model,
@@ -163,11 +167,12 @@ def regions(
     output: Output,
     part: Part = None,
     device: Annotated[str, typer.Option(help="Where a model segments; auto: a GPU if there is one.")] = "auto",
+    how: How = "{}",
 ) -> None:
     """Find the regions of every image of a split."""
     from vlalign.annotate.regions import annotate_split
 
-    settings = parameters.RegionsParams.model_validate(_config(config))
+    settings = parameters.RegionsParams.model_validate(_config(config) | _config(how))
     annotate_split(split, output, settings, part=part, device=device)
 
 

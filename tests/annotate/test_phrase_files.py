@@ -124,7 +124,10 @@ def test_all_of_a_folder_is_read_shard_by_shard(tmp_path):
     write(tmp_path / names[1], {"k0": SAMPLES["k0"], "k2": []})
     write_json(tmp_path / "manifest.json", {"shards": [{"name": name} for name in names]})
     found = read_phrases(tmp_path)
-    assert {key: parses(captions) for key, captions in found.items()} == {key: SAMPLES[key] for key in ("k1", "k0")}
+    assert {key: parses(captions) for key, captions in found.items()} == {
+        **{key: SAMPLES[key] for key in ("k1", "k0")},
+        "k2": [],
+    }
     assert list(found) == ["k1", "k0"]
 
 
@@ -161,3 +164,11 @@ def captions(draw):
 def test_what_is_read_is_what_was_written(tmp_path, samples):
     file = PhraseFile(write(tmp_path / "x.arrow", samples))
     assert {key: parses(file[key]) for key in samples} == samples
+
+
+def test_a_key_of_two_shards_is_an_error(tmp_path):
+    for name in ("a.arrow", "b.arrow"):
+        write(tmp_path / name, {"k1": SAMPLES["k1"]})
+    write_json(tmp_path / "manifest.json", {"shards": [{"name": name} for name in ("a.arrow", "b.arrow")]})
+    with pytest.raises(VlalignError, match=r"two samples of .* have the key 'k1'"):
+        read_phrases(tmp_path)

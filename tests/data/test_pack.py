@@ -59,6 +59,7 @@ def test_packed_json_names_every_shard_and_what_was_asked_for(tmp_path, source):
     assert read_json(tmp_path / "out/shards.json") == {
         "shards": [{"name": name, **fingerprint(tmp_path / "out" / name)} for name in names],
         "skipped": {"missing file": {"count": 1, "first": ["c.webp"]}},
+        "noted": {},
         "source": source.model_dump(mode="json"),
     }
     assert sorted(contents(tmp_path / "out")) == [*names, "shards.json"]

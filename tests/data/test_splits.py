@@ -5,14 +5,16 @@ import pytest
 import webdataset
 from PIL import Image
 
-from vlalign.data.manifest import verify_shards, write_manifest, write_split
+from vlalign.data.manifest import verify_shards, verify_split, write_manifest, write_split
 from vlalign.data.samples import Sample, decode_image, decode_instances, encode_png
 from vlalign.data.shards import write_shard
 from vlalign.data.splits import Split, read_manifest, read_split
 from vlalign.errors import VlalignError
+from vlalign.files import write_json
 from vlalign.params import VerifyParams
 
 LIMITS = VerifyParams()
+NOTED = {"count": 1, "first": ["y"]}
 
 
 def picture(seed, size=(6, 9)):
@@ -177,3 +179,42 @@ def test_a_truncated_shard_is_named(tmp_path, keep):
     truncate(tmp_path, keep)
     with pytest.raises(VlalignError, match=rf"000000\.tar has {keep} bytes, its manifest says"):
         list(read_split(tmp_path))
+
+
+def test_a_split_without_any_sample_is_an_error(tmp_path):
+    write_shard(tmp_path / "0.tar", [])
+    write_json(tmp_path / "shards.json", {"shards": [{"name": "0.tar"}], "source": {}})
+    with pytest.raises(VlalignError, match=r"none of the 1 shards of .* has a sample that can be used"):
+        verify_split(tmp_path, VerifyParams(), needs=("image",))
+
+
+def test_parts_and_a_gathering_call_give_what_one_call_gives(tmp_path):
+    for name in ("whole", "parts"):
+        shards = []
+        for number, sample in enumerate(samples(3)):
+            shards.append({"name": f"{number}.tar"})
+            (tmp_path / name).mkdir(exist_ok=True)
+            write_shard(tmp_path / name / f"{number}.tar", [sample])
+        write_json(tmp_path / name / "shards.json", {"shards": shards, "source": {}, "noted": {"x": NOTED}})
+    for part in ("1-of-2", "0-of-2"):
+        verify_split(tmp_path / "parts", VerifyParams(), needs=("image",), part=part)
+        assert not (tmp_path / "parts" / "manifest.json").exists()
+    for name in ("whole", "parts"):
+        verify_split(tmp_path / name, VerifyParams(), needs=("image",))
+    manifests = [read_manifest(tmp_path / name) for name in ("whole", "parts")]
+    assert manifests[0] == manifests[1]
+    assert (manifests[0]["samples"], manifests[0]["noted"]) == (4, {"x": NOTED})
+
+
+def test_a_shard_that_lost_samples_since_it_was_made_is_an_error(tmp_path):
+    write_shard(tmp_path / "0.tar", samples(2))
+    write_json(tmp_path / "shards.json", {"shards": [{"name": "0.tar", "expected": 5}], "source": {}})
+    with pytest.raises(VlalignError, match=r"0\.tar has 3 samples, but its maker counted 5"):
+        verify_split(tmp_path, VerifyParams(), needs=("image",))
+
+
+@pytest.mark.parametrize("names", [("a/0.tar", "b/0.tar"), ("0.tar", "0.tgz")])
+def test_shards_that_share_a_name_are_refused(tmp_path, names):
+    write_json(tmp_path / "shards.json", {"shards": [{"name": name} for name in names], "source": {}})
+    with pytest.raises(VlalignError, match="share a name"):
+        verify_split(tmp_path, VerifyParams(), needs=("image",))

@@ -1,6 +1,7 @@
 import io
 import os
 import random
+import shutil
 import struct
 import tarfile
 import zlib
@@ -19,6 +20,7 @@ from vlalign.errors import VlalignError
 from vlalign.params import VerifyParams
 
 DAMAGED = 2000
+NO_RANGE = "image of a mode without black and white"
 
 
 def image_bytes(form="PNG", mode="RGB", size=(12, 9), **options):
@@ -54,6 +56,22 @@ def sprinkled(data, rng):
     return bytes(damaged)
 
 
+def with_exif(rng):
+    """On its side, in a block with some wrong bytes."""
+    exif = Image.Exif()
+    exif[0x0112] = rng.randrange(2, 9)
+    exif[0x010F] = "a camera"
+    data = image_bytes("JPEG", size=(20, 10), exif=exif)
+    start = data.index(b"Exif") + 6
+    return data[:start] + sprinkled(data[start : start + 40], rng) + data[start + 40 :]
+
+
+def grey_16():
+    stream = io.BytesIO()
+    Image.fromarray(np.full((9, 12), 30_000, np.uint16)).save(stream, "PNG")
+    return stream.getvalue()
+
+
 # (files of the sample by suffix, the cause of the skip; None where it is good, "any" where luck decides)
 CASES = {
     "good": lambda rng: ({"png": PNG, "txt": b"a dog"}, None),
@@ -79,6 +97,15 @@ CASES = {
     "digits": lambda rng: ({"png": PNG, "txt": b"100 % !!"}, "caption without a letter"),
     "endless": lambda rng: ({"png": PNG, "txt": b"dog " * 5000}, "caption that is too long"),
     "cjk": lambda rng: ({"png": PNG, "txt": "一只狗在跑".encode()}, None),
+    "damaged exif": lambda rng: ({"jpg": with_exif(rng), "txt": b"a dog"}, "any"),
+    "a ribbon": lambda rng: ({"png": image_bytes(size=(210, 10)), "txt": b"a dog"}, "image that is too long"),
+    "16 bits": lambda rng: ({"png": grey_16(), "txt": b"a dog"}, None),
+    "floats": lambda rng: (
+        {"tiff": image_bytes("TIFF", "F"), "txt": b"a dog"},
+        "image of a mode without black and white",
+    ),
+    "windows": lambda rng: ({"png": PNG, "txt": b"a dog\r\na cat\r\n"}, None),
+    "class in words": lambda rng: ({"png": PNG, "txt": b"a dog", "cls": b"dog"}, None),
     "damaged json": lambda rng: ({"png": PNG, "txt": b"a dog", "json": b"{"}, None),
     "deep json": lambda rng: ({"png": PNG, "txt": b"a dog", "json": b"[" * 100_000}, None),
 }
@@ -90,6 +117,9 @@ def add(tar, key, files):
         info = tarfile.TarInfo(f"{key}.{suffix}")
         info.size = len(content)
         tar.addfile(info, io.BytesIO(content))
+
+
+pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")  # of Pillow, on damaged blocks
 
 
 @pytest.fixture(scope="module")
@@ -149,6 +179,7 @@ def test_modes_and_captions_and_damaged_json_are_counted(fuzz):
     manifest = read_manifest(fuzz[0])
     assert {"RGB", "CMYK", "P"} <= set(manifest["modes"])
     assert manifest["captions_skipped"]["empty caption"]["count"] > 10
+    assert manifest["noted"]["class that is no number from 0"]["count"] > 10
     assert manifest["noted"]["JSON that cannot be read"]["count"] > 20
     assert manifest["noted"]["file that belongs to no sample"] == {"count": 1, "first": ["LICENSE"]}
 
@@ -178,6 +209,42 @@ def test_a_split_says_what_its_samples_need(tmp_path, needs, kept):
     rows, report = open_index(index_path(tmp_path, "0.tar"))
     assert rows.column("key").to_pylist() == kept
     assert sum(entry["count"] for entry in report["skipped"].values()) == 4 - len(kept)
+
+
+def test_another_file_of_the_same_size_is_not_taken_for_the_one_that_was_verified(tmp_path):
+    for name, first in (("one", 0), ("other", 5)):
+        pictures = (Sample(f"{name}{k}", PNG, (f"a {name} {k}",)) for k in range(first, first + 3))
+        (tmp_path / name).mkdir()
+        write_shard(tmp_path / name / "0.tar", pictures)
+    one, other = tmp_path / "one" / "0.tar", tmp_path / "other" / "0.tar"
+    assert one.stat().st_size == other.stat().st_size
+    os.utime(other, (1, 1))
+
+    def keys(path):
+        split = tmp_path / "split"
+        verify_shard(split, {"name": "0.tar", "path": str(path)}, VerifyParams(), needs=("image",))
+        return open_index(index_path(split, "0.tar"))[0].column("key").to_pylist()
+
+    assert keys(one) == ["one0", "one1", "one2"]
+    assert keys(other) == ["other5", "other6", "other7"]
+    shutil.copy2(one, other)
+    assert keys(other) == ["one0", "one1", "one2"], "a copy that keeps its time"
+
+
+def test_a_file_that_is_not_what_was_fetched_is_an_error(tmp_path):
+    write_shard(tmp_path / "0.tar", good(2))
+    shard = {"name": "0.tar", "sha256": "0" * 64}
+    with pytest.raises(VlalignError, match="not the file that was brought here"):
+        verify_shard(tmp_path, shard, VerifyParams(), needs=("image",))
+
+
+def test_what_is_not_needed_is_not_judged(tmp_path):
+    with tarfile.open(tmp_path / "0.tar", "w") as tar:
+        add(tar, "a", {"png": b"broken", "txt": b"a dog", "cls": b"dog"})
+    verify_shard(tmp_path, {"name": "0.tar"}, VerifyParams(), needs=("captions",))
+    rows, report = open_index(index_path(tmp_path, "0.tar"))
+    assert rows.column("captions").to_pylist() == [["a dog"]]
+    assert report["noted"] == {"class that is no number from 0": {"count": 1, "first": ["a"]}}
 
 
 @pytest.mark.parametrize("label", ["dog", "-1", "", "99999999999"])

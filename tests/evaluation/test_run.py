@@ -141,3 +141,9 @@ def test_boxes_depend_on_the_keys_of_images_alone(data: Path) -> None:
     assert mask.all()
     assert torch.equal(coverage, other.boxes("test")[0])
     assert len({row.sum().item() for row in coverage}) == 12, "each image has its own"
+
+
+def test_measurements_of_another_model_do_not_stay(run_dir: Path, data: Path, tmp_path: Path) -> None:
+    evaluate(run_dir, data=data, output_dir=tmp_path / "out", benchmarks=("retrieval", "zeroshot"))
+    evaluate(run_dir, data=data, output_dir=tmp_path / "out", benchmarks=("retrieval",))
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["retrieval.json"]

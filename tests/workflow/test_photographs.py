@@ -38,7 +38,7 @@ def test_from_files_to_a_report(tmp_path):
     assert "What the phrases see" in report
     assert "photographs/captions.csv" in report, "where the data came from"
     assert repository.changes() == ["?? small.yaml"]
-    # A photograph that goes away and a caption that changes: the table is packed again, and what depends on it.
+    # A caption that changes: the table is packed again, and what depends on it.
     table = repository.root / "photographs" / "captions.csv"
     table.write_text(table.read_text().replace("cat", "animal"))
     command = ["snakemake", "--dry-run", "--cores", "1", "--configfile", *overlays, "--", "all"]

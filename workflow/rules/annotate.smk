@@ -1,6 +1,9 @@
-# What changes how captions are parsed, but not the parser.
-HOW_TO_PARSE = {"max_words", "long_captions", "max_skipped", "batch_size", "device"}
-PARSING = as_json(PARAMS.annotate.parser.model_dump(include=HOW_TO_PARSE))
+# What changes how captions are parsed, but not the parser; and what does not even change the phrases, which therefore is
+# no param of a rule.
+TO_PARSE, PARSE_HOW = {"max_words", "long_captions"}, {"max_skipped", "batch_size", "device"}
+PARSING, PARSING_HOW = (as_json(PARAMS.annotate.parser.model_dump(include=keys)) for keys in (TO_PARSE, PARSE_HOW))
+REGIONS = as_json(PARAMS.annotate.regions.model_dump(mode="json", exclude={"batch_size"}))
+REGIONS_HOW = as_json(PARAMS.annotate.regions.model_dump(include={"batch_size"}))
 PARSING_CODE = code(
     *(
         f"annotate/{name}"
@@ -30,7 +33,7 @@ rule parser:
     log:
         "logs/parser.log",
     params:
-        config=as_json(PARAMS.annotate.parser.model_dump(exclude=HOW_TO_PARSE)),
+        config=as_json(PARAMS.annotate.parser.model_dump(exclude=TO_PARSE | PARSE_HOW)),
         classes=(PARAMS.data if SCENES else parameters.ScenesParams()).classes,
     shell:
         "vlalign parser --config {params.config:q} --classes {params.classes} --output data/parser 2> {log}"
@@ -48,14 +51,14 @@ rule phrases_part:
     params:
         config=PARSING,
     shell:
-        "vlalign phrases --config {params.config:q} --split {DATA}/{wildcards.split} --model data/parser"
+        "vlalign phrases --config {params.config:q} --how {PARSING_HOW:q} --split {DATA}/{wildcards.split} --model data/parser"
         " --output {ANNOTATIONS}/phrases/{wildcards.split} --part {wildcards.part} 2> {log}"
 
 
 rule phrases:
     input:
         PARSING_CODE,
-        parts_of_split(ANNOTATIONS + "/phrases/{split}"),
+        parts_of_split(ANNOTATIONS + "/phrases"),
         split=f"{DATA}/{{split}}/manifest.json",
         parser="data/parser/manifest.json",
     output:
@@ -65,7 +68,7 @@ rule phrases:
     params:
         config=PARSING,
     shell:
-        "vlalign phrases --config {params.config:q} --split {DATA}/{wildcards.split} --model data/parser"
+        "vlalign phrases --config {params.config:q} --how {PARSING_HOW:q} --split {DATA}/{wildcards.split} --model data/parser"
         " --output {ANNOTATIONS}/phrases/{wildcards.split} 2> {log}"
 
 
@@ -79,23 +82,23 @@ rule regions_part:
         "logs/regions/{split}/{part}.log",
     threads: 1
     params:
-        config=as_json(PARAMS.annotate.regions),
+        config=REGIONS,
     shell:
-        "vlalign regions --config {params.config:q} --split {DATA}/{wildcards.split}"
+        "vlalign regions --config {params.config:q} --how {REGIONS_HOW:q} --split {DATA}/{wildcards.split}"
         " --output {ANNOTATIONS}/regions/{wildcards.split} --part {wildcards.part} 2> {log}"
 
 
 rule regions:
     input:
         REGION_CODE,
-        parts_of_split(ANNOTATIONS + "/regions/{split}"),
+        parts_of_split(ANNOTATIONS + "/regions"),
         split=f"{DATA}/{{split}}/manifest.json",
     output:
         f"{ANNOTATIONS}/regions/{{split}}/manifest.json",
     log:
         "logs/regions/{split}.log",
     params:
-        config=as_json(PARAMS.annotate.regions),
+        config=REGIONS,
     shell:
-        "vlalign regions --config {params.config:q} --split {DATA}/{wildcards.split}"
+        "vlalign regions --config {params.config:q} --how {REGIONS_HOW:q} --split {DATA}/{wildcards.split}"
         " --output {ANNOTATIONS}/regions/{wildcards.split} 2> {log}"

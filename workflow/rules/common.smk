@@ -34,7 +34,8 @@ ANNOTATIONS = f"data/annotations/{PARAMS.dataset}"
 BASE = os.path.relpath(REPOSITORY)
 # Where every split of a dataset of one's own comes from, by its folder.
 SOURCES = {} if SCENES else PARAMS.data.sources()
-VERIFY = None if SCENES else as_json(PARAMS.data.verify)
+VERIFY = None if SCENES else as_json(PARAMS.data.verify.model_dump(exclude={"max_bad_share"}))
+VERIFY_HOW = None if SCENES else as_json(PARAMS.data.verify.model_dump(include={"max_bad_share"}))
 CLASSES = [f"zeroshot/{split}" for split in HELD_OUT if SCENES or f"zeroshot/{split}" in SOURCES]
 UNPAIRED = [split for split in SOURCES if split.startswith("unpaired/")]
 COMPOSITION = [f"composition/{split}" for split in HELD_OUT if SCENES]
@@ -59,6 +60,15 @@ wildcard_constraints:
     part=r"\d+-of-\d+",
     run="|".join(re.escape(name) for name in RUNS),
     seed=r"\d+",
+
+
+rule parts:
+    input:
+        lambda wildcards: [f"{wildcards.folder}/parts/{part}.json" for part in PARTS],
+    output:
+        touch("{folder}/parts/done"),
+    wildcard_constraints:
+        folder="|".join([f"{DATA}/train", f"{ANNOTATIONS}/phrases/train", f"{ANNOTATIONS}/regions/train"]),
 
 
 def detach_records():
@@ -143,13 +153,14 @@ def input_options(wildcards, input):
 
 
 def parts_of_split(folder):
-    """The parts that the training split is dealt with in, if there are several."""
+    """The training split is dealt with in parts before it is gathered. How many there are changes nothing: the parts
+    are ordered before the gathering, but no input of it that could be newer.
+    """
 
-    def parts(wildcards):
-        several = wildcards.split == "train" and len(PARTS) > 1
-        return [f"{folder.format(split=wildcards.split)}/parts/{part}.json" for part in PARTS if several]
+    def done(wildcards):
+        return [ancient(f"{folder}/train/parts/done")] if wildcards.split == "train" else []
 
-    return parts
+    return done
 
 
 def run_options(selected):

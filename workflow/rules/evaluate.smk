@@ -7,7 +7,7 @@ rule evaluate:
         f"{DATA}/validation/manifest.json",
         f"{DATA}/{PARAMS.evaluation.split}/manifest.json",
         expand("{folder}/{split}/manifest.json", folder=DATA, split=[*CLASSES, *COMPOSITION]),
-        expand("{folder}/phrases/{split}/manifest.json", folder=ANNOTATIONS, split=HELD_OUT),
+        [f"{ANNOTATIONS}/phrases/{split}/manifest.json" for split in HELD_OUT if "grounding" in BENCHMARKS],
         code("evaluation/*", *ENCODING, without=DRAWING),
         code("reporting/card", "reporting/cells", "reporting/headline", "reporting/metrics", "reporting/stats"),
         model="results/runs/{run}/seed-{seed}/model.safetensors",

@@ -57,7 +57,7 @@ rule focus:
 
 rule precision:
     input:
-        code("evaluation/precision", "reporting/aggregators", *BATCHING, *ENCODING),
+        code("evaluation/precision", "reporting/aggregators", "training/objective", *BATCHING, *ENCODING),
         [f"{ANNOTATIONS}/{kind}/validation/manifest.json" for kind in DRAWN_FROM],
         f"{DATA}/validation/manifest.json",
         model=f"{run_folder(SUBJECT, RUNS[SUBJECT].seeds[0])}/model.safetensors",

@@ -4,8 +4,12 @@ def splits_from(*kinds):
 
 
 def source_config(wildcards):
-    """Where a split comes from."""
-    return as_json(SOURCES[wildcards.split])
+    """Where a split comes from, without what does not change what comes."""
+    return as_json({key: value for key, value in SOURCES[wildcards.split].items() if key != "connections"})
+
+
+# Of each split: files that are fetched at once.
+CONNECTIONS = {split: source["connections"] for split, source in SOURCES.items() if "connections" in source}
 
 
 def source_key(wildcards):
@@ -30,23 +34,36 @@ def needs_of_split(wildcards):
 # Every split begins as a list of shards, shards.json, however they come about.
 rule download:
     input:
-        code("data/download", "data/holdings", "data/hub", "data/remote", "data/transfer"),
+        code("data/sources", "data/download", "data/holdings", "data/hub", "data/remote", "data/transfer"),
     output:
         f"{DATA}/{{split}}/shards.json",
     log:
         "logs/download/{split}.log",
     wildcard_constraints:
         split=splits_from("hub", "urls"),
+    resources:
+        # No param: how many files are fetched at once changes none of them.
+        connections=lambda wildcards: CONNECTIONS[wildcards.split],
     params:
         config=source_config,
         key=source_key,
     shell:
-        "vlalign shards --config {params.config:q} --base {BASE} --key {params.key} --output {DATA}/{wildcards.split} 2> {log}"
+        "vlalign shards --config {params.config:q} --how '{{\"connections\": {resources.connections}}}'"
+        " --base {BASE:q} --key {params.key} --output {DATA}/{wildcards.split} 2> {log}"
 
 
 rule pack:
     input:
-        code("data/pack", "data/entries", "data/listing", "data/table*", "data/folders", "data/coco", *READING),
+        code(
+            "data/sources",
+            "data/pack",
+            "data/entries",
+            "data/listing",
+            "data/table*",
+            "data/folders",
+            "data/coco",
+            *READING,
+        ),
         listed_files,
     output:
         f"{DATA}/{{split}}/shards.json",
@@ -58,12 +75,12 @@ rule pack:
         config=source_config,
         key=source_key,
     shell:
-        "vlalign shards --config {params.config:q} --base {BASE} --key {params.key} --output {DATA}/{wildcards.split} 2> {log}"
+        "vlalign shards --config {params.config:q} --base {BASE:q} --key {params.key} --output {DATA}/{wildcards.split} 2> {log}"
 
 
 rule find_shards:
     input:
-        code("data/local"),
+        code("data/local", "data/sources"),
     output:
         f"{DATA}/{{split}}/shards.json",
     log:
@@ -74,7 +91,7 @@ rule find_shards:
         config=source_config,
         key=source_key,
     shell:
-        "vlalign shards --config {params.config:q} --base {BASE} --key {params.key} --output {DATA}/{wildcards.split} 2> {log}"
+        "vlalign shards --config {params.config:q} --base {BASE:q} --key {params.key} --output {DATA}/{wildcards.split} 2> {log}"
 
 
 rule verify_part:
@@ -89,14 +106,14 @@ rule verify_part:
         config=VERIFY,
         needs=needs_of_split,
     shell:
-        "vlalign verify --config {params.config:q} --split {DATA}/{wildcards.split} {params.needs}"
+        "vlalign verify --config {params.config:q} --how {VERIFY_HOW:q} --split {DATA}/{wildcards.split} {params.needs}"
         " --part {wildcards.part} 2> {log}"
 
 
 rule verify:
     input:
         code("data/manifest", "data/verify", *READING),
-        parts_of_split(DATA + "/{split}"),
+        parts_of_split(DATA),
         f"{DATA}/{{split}}/shards.json",
     output:
         f"{DATA}/{{split}}/manifest.json",
@@ -106,4 +123,4 @@ rule verify:
         config=VERIFY,
         needs=needs_of_split,
     shell:
-        "vlalign verify --config {params.config:q} --split {DATA}/{wildcards.split} {params.needs} 2> {log}"
+        "vlalign verify --config {params.config:q} --how {VERIFY_HOW:q} --split {DATA}/{wildcards.split} {params.needs} 2> {log}"

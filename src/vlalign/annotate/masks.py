@@ -1,8 +1,8 @@
 """Masks on a coarse grid of cells over their picture, and few bytes for each.
 
 A mask needs little more detail than the patches that it is pooled to: `grid_shape` says on how many cells it is kept.
-`encode_mask` writes where its outline turns, and leaves the rest to Parquet's zstd, which takes about a third off many
-masks together, more than a compressor takes off each by itself.
+`encode_mask` writes where its outline turns, and leaves the rest to a compressor, which takes about a third off the
+masks of an image together, more than off each by itself.
 """
 
 import numpy as np

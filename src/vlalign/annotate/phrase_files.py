@@ -175,6 +175,10 @@ class PhraseFile:
         key, first, last = self._keys[place].as_py(), self._rows[place], self._rows[place + 1]
         return tuple(self._caption(key, index, entry) for index, entry in enumerate(range(first, last)))
 
+    def keys(self) -> list[str]:
+        """The keys of all rows."""
+        return self._keys.to_pylist()
+
     def find(self, row: int, key: str) -> tuple[ParsedCaption, ...] | None:
         """The captions of a key, which is likely to be in this row; None where there is none."""
         if row >= len(self) or self._keys[row].as_py() != key:
@@ -213,12 +217,17 @@ def _codes(column: pa.DictionaryArray) -> tuple[np.ndarray, list[str]]:
 def read_phrases(output_dir: str | Path) -> dict[str, list[ParsedCaption]]:
     """Sample key -> its parsed captions in the order of their indices.
 
-    Raises VlalignError when the manifest or a file that it names is missing or broken.
+    Raises VlalignError when the manifest or a file that it names is missing or broken, or two shards have one key.
     """
     found: dict[str, list[ParsedCaption]] = {}
     for shard in read_json(Path(output_dir) / "manifest.json")["shards"]:
+        file = PhraseFile(Path(output_dir) / shard["name"])
         with no_collection():
-            for captions in PhraseFile(Path(output_dir) / shard["name"]):
-                for parsed in captions:
-                    found.setdefault(parsed.key, []).append(parsed)
+            for key, captions in zip(file.keys(), file, strict=True):
+                if key in found:
+                    raise VlalignError(
+                        f"two samples of {output_dir} have the key '{key}': what is measured for each sample needs "
+                        "keys that are unique in a split; rename them in the shards"
+                    )
+                found[key] = list(captions)
     return found

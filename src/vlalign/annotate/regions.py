@@ -130,7 +130,10 @@ def _write_manifest(output: Path, shards: Sequence[dict[str, Any]], params: Regi
         stale.unlink()
     remove_temporary(output)
     told = {"regions": regions, "images_without_regions": without, "bytes": size}
-    write_json(output / "manifest.json", {"shards": entries, **told, "params": params.model_dump(mode="json")})
+    write_json(
+        output / "manifest.json",
+        {"shards": entries, **told, "params": params.model_dump(mode="json", exclude={"batch_size"})},
+    )
 
 
 def _shard_regions(

@@ -40,14 +40,17 @@ class Entry:
     changed: tuple[int, int]
 
 
-def entries(source: Packed, skips: Skips, *, progress: Progress | None = None) -> Iterator[Entry]:
+def entries(
+    source: Packed, skips: Skips, *, noted: Skips | None = None, progress: Progress | None = None
+) -> Iterator[Entry]:
     """Yield the images of a source's part, each once.
 
     Counted as skipped: files that are missing, unreadable, no files, or of an unsupported suffix, and images that have
-    neither caption nor label. progress: a bar that counts all images of the source.
+    neither caption nor label. noted: counts what belongs to no image, and so to no part; `skips` if left out.
+    progress: a bar that counts all images of the source.
     Raises VlalignError for a source that is not as it should be, and at the end when there was no image.
     """
-    total, images = LISTS[source.source](source, skips)
+    total, images = LISTS[source.source](source, skips if noted is None else noted)
     if progress is not None:
         images = progress.track(images, total=total, description="packing")
     found = False

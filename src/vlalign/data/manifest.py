@@ -59,7 +59,9 @@ def verify_split(directory: Path, params: VerifyParams, *, needs: Collection[str
     if part is not None:
         write_json(directory / "parts" / f"{part}.json", {"shards": len(part_of(listed["shards"], part))})
         return
-    told = {"source": listed["source"], "skipped": listed.get("skipped", {})}
+    if not sum(open_index(index_path(directory, shard["name"]))[0].num_rows for shard in listed["shards"]):
+        raise VlalignError(f"none of the {len(listed['shards'])} shards of {directory} has a sample that can be used")
+    told = {"source": listed["source"], "before": {key: listed.get(key, {}) for key in ("skipped", "noted")}}
     write_manifest(directory, listed["shards"], params=params, needs=needs, **told)
 
 
@@ -89,15 +91,16 @@ def write_manifest(
     source: dict[str, Any],
     params: VerifyParams,
     needs: Collection[str],
-    skipped: Mapping[str, Any] | None = None,
+    before: Mapping[str, Any] | None = None,
 ) -> None:
     """Add up the reports of verified shards; written last, the manifest says that the split can be used.
 
-    skipped: what was left out before the shards were made.
+    before: what was "skipped" and "noted" before there were shards.
     Raises VlalignError when more than `params.max_bad_share` of the samples are skipped.
     """
     totals = {name: Skips() for name in ("skipped", "captions_skipped", "noted")}
-    totals["skipped"].merge(skipped or {})
+    for name, counts in (before or {}).items():
+        totals[name].merge(counts)
     modes: dict[str, int] = {}
     entries = []
     for shard in shards:
@@ -122,7 +125,7 @@ def write_manifest(
             "repeated_images": _repeated_images(directory, shards),
             "needs": sorted(needs),
             "source": source,
-            "verify": params.model_dump(mode="json"),
+            "verify": params.model_dump(mode="json", exclude={"max_bad_share"}),
         },
     )
 

@@ -37,16 +37,17 @@ def pack(source: Packed, directory: str | Path, *, templates: Sequence[str] = TE
     for name in ("shards.json", *CLASS_FILES):
         (directory / name).unlink(missing_ok=True)
     remove_temporary(directory)
-    skips = Skips()
+    skips, noted = Skips(), Skips()
     try:
         if isinstance(source, FolderSource) and source.labels == "classes":
             write_classnames(source, directory, templates=templates)
-        shards = _write_shards(source, directory, skips)
+        shards = _write_shards(source, directory, skips, noted)
         kept = {directory / shard["name"] for shard in shards}
         for stale in set(directory.glob(f"{'[0-9]' * 6}.tar")) - kept:
             stale.unlink()
         asked = source.model_dump(mode="json")
-        write_json(directory / "shards.json", {"shards": shards, "skipped": skips.as_dict(), "source": asked})
+        counts = {"skipped": skips.as_dict(), "noted": noted.as_dict()}
+        write_json(directory / "shards.json", {"shards": shards, **counts, "source": asked})
         _log_path(directory).unlink(missing_ok=True)
     except OSError as error:
         raise VlalignError(
@@ -55,12 +56,12 @@ def pack(source: Packed, directory: str | Path, *, templates: Sequence[str] = TE
         ) from None
 
 
-def _write_shards(source: Packed, directory: Path, skips: Skips) -> list[dict[str, Any]]:
+def _write_shards(source: Packed, directory: Path, skips: Skips, noted: Skips) -> list[dict[str, Any]]:
     """Write, or keep, every shard: its name, bytes and SHA-256."""
     done = _read_log(directory)
     shards: list[dict[str, Any]] = []
     with Progress(console=console, disable=not console.is_terminal, transient=True) as progress:
-        found = entries(source, skips, progress=progress)
+        found = entries(source, skips, noted=noted, progress=progress)
         for index, batch in enumerate(batched(found, source.shard_size)):
             first, path = index * source.shard_size, directory / f"{len(shards):06d}.tar"
             inputs = _digest(path.name, first, batch)

@@ -7,10 +7,21 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image
+from PIL.Image import Transpose
 
 from vlalign.errors import VlalignError
 
+ORIENTATION, SIDEWAYS = 0x0112, range(5, 9)
+TURNS = {
+    2: Transpose.FLIP_LEFT_RIGHT,
+    3: Transpose.ROTATE_180,
+    4: Transpose.FLIP_TOP_BOTTOM,
+    5: Transpose.TRANSPOSE,
+    6: Transpose.ROTATE_270,
+    7: Transpose.TRANSVERSE,
+    8: Transpose.ROTATE_90,
+}
 IMAGE_SUFFIXES = ("png", "jpg", "jpeg", "webp", "bmp", "gif", "tif", "tiff")
 
 
@@ -72,15 +83,26 @@ def open_image(data: bytes) -> Image.Image:
         return Image.open(io.BytesIO(data))
 
 
+def orientation(image: Image.Image) -> int:
+    """How the camera was held, as EXIF says it: 1 upright, 5 to 8 on its side; 1 where the block is damaged."""
+    try:
+        return int(image.getexif().get(ORIENTATION, 1))
+    except Exception:  # Pillow's reader raises whatever damaged bytes make it stumble over
+        return 1
+
+
 def decode_image(data: bytes) -> Image.Image:
     """The picture in RGB, turned as its EXIF orientation says; raises VlalignError when the bytes are no image."""
     try:
         image = open_image(data)
+        turned = TURNS.get(orientation(image))
         # Converting copies; loading decodes, so that damage is found here.
         image.load()
-        ImageOps.exif_transpose(image, in_place=True)
-        return image if image.mode == "RGB" else image.convert("RGB")
-    except (UnidentifiedImageError, OSError, Image.DecompressionBombError) as error:
+        if image.mode.startswith("I;16"):
+            image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+        picture = image if image.mode == "RGB" else image.convert("RGB")
+        return picture if turned is None else picture.transpose(turned)
+    except Exception as error:  # as above
         raise VlalignError(f"an image cannot be decoded ({error})") from None
 
 

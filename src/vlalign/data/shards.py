@@ -79,8 +79,8 @@ def groups(path: Path) -> Iterator[Group]:
         raise VlalignError(f"{path} does not exist; it is named in the manifest or list of shards beside it") from None
     except (tarfile.TarError, OSError, EOFError, ValueError) as error:
         raise VlalignError(
-            f"{path} is not a readable tar file ({error}); shards are tar files without compression: delete it and run "
-            "the workflow again, or make it anew"
+            f"{path} is not a readable tar file ({error}); shards are tar files without compression: make it again, or "
+            "delete it and run the workflow again if that has downloaded or packed it"
         ) from None
 
 

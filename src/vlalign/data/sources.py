@@ -2,6 +2,7 @@
 
 import os
 import shutil
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any, get_args
 
@@ -9,7 +10,7 @@ from vlalign.data.folders import CLASS_FILES
 from vlalign.data.local import img2dataset_samples, local_shards
 from vlalign.data.pack import pack
 from vlalign.errors import VlalignError
-from vlalign.files import check_writable, write_json
+from vlalign.files import check_writable, read_json, write_json
 from vlalign.params import Source
 from vlalign.params.sources import Fetched, Img2datasetSource, Packed, ShardsSource
 
@@ -28,10 +29,19 @@ def bring(source: Source, directory: Path, *, base: Path = Path(), key: str = "s
         from vlalign.data.download import fetch
 
         fetch(source, directory, extras=CLASS_FILES, key=key)
+        _remove_class_files(directory, but=read_json(directory / "shards.json")["extras"])
     elif isinstance(source, get_args(Packed)):
         pack(_located(source, base), directory)
     else:
+        directory.mkdir(parents=True, exist_ok=True)
+        _remove_class_files(directory)
         _list(_located(source, base), directory)
+
+
+def _remove_class_files(directory: Path, *, but: Collection[str] = ()) -> None:
+    """Those of an earlier source must not name the classes of this one."""
+    for name in set(CLASS_FILES) - set(but):
+        (directory / name).unlink(missing_ok=True)
 
 
 def _located(source: Any, base: Path) -> Any:

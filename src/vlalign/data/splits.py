@@ -139,9 +139,9 @@ class Annotations(Generic[File]):
 
 @cache
 def open_files() -> int:
-    """How many shards may be open at a time: half of what the system lets this process open."""
+    """How many shards of a split may be open at a time: an eighth of what the system lets this process open."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     with contextlib.suppress(ValueError, OSError):
         resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, MANY_FILES), hard))
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    return min(soft, MANY_FILES) // 2
+    return min(soft, MANY_FILES) // 8

@@ -9,9 +9,8 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
-from torchvision.transforms.v2 import Compose, InterpolationMode, RandomHorizontalFlip, RandomResizedCrop
+from torchvision.transforms.v2 import InterpolationMode, RandomResizedCrop
 from torchvision.transforms.v2 import functional as V
-from torchvision.tv_tensors import Mask
 
 from vlalign.data.shards import batched
 from vlalign.models import DualEncoder
@@ -52,33 +51,51 @@ class View:
     """What an encoder sees of a picture and its masks: the middle, or what augmentation draws."""
 
     def __init__(self, encoder: DualEncoder, augment: AugmentParams | None = None) -> None:
-        self.size = encoder.image_size
+        self.size, self.augment = encoder.image_size, augment
         self.how = {name: encoder.preprocess[name] for name in ("interpolation", "resize_mode")}
-        self.change = None
-        if augment is not None:
-            mode = InterpolationMode(self.how["interpolation"])
-            crop = RandomResizedCrop(self.size, augment.scale, augment.ratio, interpolation=mode)
-            self.change = Compose([crop, RandomHorizontalFlip(augment.flip)])
+        self.mode = InterpolationMode(self.how["interpolation"])
+        self.crop = None if augment is None else RandomResizedCrop(self.size, augment.scale, augment.ratio)
 
     def __call__(
         self, picture: Image.Image, draw: random.Random, masks_RHW: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
         """uint8 3 H W, and the masks, moved exactly as the picture is; functions of what `draw` gives next."""
-        masks = torch.zeros(0, *picture.size[::-1], dtype=torch.bool) if masks_RHW is None else masks_RHW
-        masks = resized(masks, picture.size[::-1])
-        if self.change is None:
-            return fit(picture, self.size, **self.how), fit_masks(masks, self.size, resize_mode=self.how["resize_mode"])
+        masks = torch.zeros(0, 1, 1, dtype=torch.bool) if masks_RHW is None else masks_RHW
+        size = [self.size, self.size]
+        if self.crop is None or self.augment is None:
+            box = middle(picture, resize_mode=self.how["resize_mode"])
+            return fit(picture, self.size, **self.how), cut_masks(masks, picture.size, box, self.size)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(draw.getrandbits(63))
-            seen, moved = self.change(picture, Mask(masks))
-        return V.pil_to_tensor(seen), moved.as_subclass(Tensor)
+            found = self.crop.make_params([picture])
+        box = found["top"], found["left"], found["height"], found["width"]
+        pixels = V.pil_to_tensor(V.resized_crop(picture, *box, size=size, interpolation=self.mode))
+        seen = cut_masks(masks, picture.size, box, self.size)
+        return (pixels.flip(-1), seen.flip(-1)) if draw.random() < self.augment.flip else (pixels, seen)
 
 
-def resized(masks_RHW: Tensor, size: tuple[int, ...]) -> Tensor:
-    """Masks that are stored coarsely, in the picture's own pixels."""
-    if masks_RHW.shape[1:] == size:
-        return masks_RHW
-    return V.resize(masks_RHW, list(size), interpolation=InterpolationMode.NEAREST)
+def middle(picture: Image.Image, *, resize_mode: str) -> tuple[float, float, float, float]:
+    """The part of a picture that `fit` shows: top, left, height and width in its pixels."""
+    width, height = picture.size
+    if resize_mode == "squash":
+        return 0, 0, height, width
+    side = min(width, height)
+    return (height - side) / 2, (width - side) / 2, side, side
+
+
+def cut_masks(
+    masks_RHW: Tensor, picture_size: tuple[int, int], box: tuple[float, float, float, float], size: int
+) -> Tensor:
+    """Masks of a part of a picture, R size size: each pixel has the value of the mask's cell that its middle lies in.
+
+    The masks may be coarser than the picture, and are never enlarged to it. picture_size: width and height.
+    """
+    width, height = picture_size
+    top, left, tall, wide = box
+    middles = (torch.arange(size, dtype=torch.float64) + 0.5) / size
+    rows = ((top + middles * tall) * masks_RHW.shape[1] / height).long().clamp(max=masks_RHW.shape[1] - 1)
+    columns = ((left + middles * wide) * masks_RHW.shape[2] / width).long().clamp(max=masks_RHW.shape[2] - 1)
+    return masks_RHW[:, rows][:, :, columns]
 
 
 def preprocess(encoder: DualEncoder) -> Callable[[Sequence[Image.Image]], Tensor]:

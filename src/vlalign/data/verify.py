@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from PIL import Image, UnidentifiedImageError
 
 from vlalign.data.index import index_path, open_index, write_index
-from vlalign.data.samples import IMAGE_SUFFIXES, open_image, read_meta
+from vlalign.data.samples import IMAGE_SUFFIXES, SIDEWAYS, open_image, orientation, read_meta
 from vlalign.data.shards import Group, fingerprint, groups
 from vlalign.data.skips import Skips
 from vlalign.errors import VlalignError
@@ -18,9 +18,8 @@ from vlalign.params import VerifyParams, digest
 
 # Raised whenever equal shards would give another index, so that indices of an older version are made again.
 VERSION = 1
-# EXIF orientations that stand a picture on its side.
-ORIENTATION, SIDEWAYS = 0x0112, range(5, 9)
-NEEDS = ("image", "captions", "label")
+# Modes whose numbers have no range that could be told black and white by.
+WITHOUT_RANGE = ("I", "F")
 
 
 class BadSampleError(Exception):
@@ -48,24 +47,31 @@ def verify_shard(split: Path, shard: dict[str, Any], params: VerifyParams, *, ne
     path = split / shard.get("path", shard["name"])
     target = index_path(split, shard["name"])
     limits = digest([VERSION, params.model_dump(mode="json", exclude={"max_bad_share"}), sorted(needs)])
-    if _is_current(target, path, limits):
+    made_from = {"limits": limits, "place": shard.get("path", shard["name"])}
+    if _is_current(target, path, made_from):
         return
     check = ShardCheck(params, needs)
     try:
         with open(path, "rb") as stream:
             for group in groups(path):
                 check.add(group, stream)
-        write_index(target, check.rows, {**fingerprint(path), **check.report(), "limits": limits})
+        found = fingerprint(path)
+        if shard.get("sha256", found["sha256"]) != found["sha256"]:
+            raise VlalignError(f"{path} is not the file that was brought here, by its SHA-256; fetch or pack it again")
+        write_index(target, check.rows, {**found, **check.report(), **made_from})
     except OSError as error:
         raise VlalignError(f"{path} cannot be verified ({error}); mend that, or make the shard again") from None
 
 
-def _is_current(index: Path, path: Path, limits: str) -> bool:
-    """Whether this is the index of the file as it is now; it is hashed only if it looks newer than its index."""
+def _is_current(index: Path, path: Path, made_from: dict[str, str]) -> bool:
+    """Whether this is the index of the file as it is now; it is hashed only if it was touched after its index was made.
+
+    A copy may keep the time of change of its content, but not that of its entry in the file system.
+    """
     try:
         report = open_index(index)[1]
-        same = report["limits"] == limits and report["bytes"] == path.stat().st_size
-        older = path.stat().st_mtime_ns <= index.stat().st_mtime_ns
+        same = made_from.items() <= report.items() and report["bytes"] == path.stat().st_size
+        older = path.stat().st_ctime_ns <= index.stat().st_mtime_ns
         return same and (older or fingerprint(path)["sha256"] == report["sha256"])
     except (VlalignError, OSError):
         return False
@@ -108,18 +114,21 @@ class ShardCheck:
         row = {"key": group.key, "start": group.start, "length": group.end - group.start, "offset": -1, "size": 0}
         row["captions"] = self._captions(group, stream)
         row["label"] = self._label(group, stream)
-        suffix = next((suffix for suffix in IMAGE_SUFFIXES if suffix in group.files), None)
-        if suffix is not None:
-            row["offset"], row["size"] = group.files[suffix]
-            content = _read(group, suffix, stream)
-            picture = self._picture(content)
-            row |= {"height": picture.height, "width": picture.width}
-            row["digest"] = int.from_bytes(hashlib.blake2b(content, digest_size=8).digest(), "little", signed=True)
-            self.modes[picture.mode] += 1
-        elif "image" in self.needs:
-            raise BadSampleError("no image")
+        if "image" in self.needs:
+            row |= self._image(group, stream)
         self._note_json(group, stream)
         return row
+
+    def _image(self, group: Group, stream: Any) -> dict[str, Any]:
+        suffix = next((suffix for suffix in IMAGE_SUFFIXES if suffix in group.files), None)
+        if suffix is None:
+            raise BadSampleError("no image")
+        (offset, size), content = group.files[suffix], _read(group, suffix, stream)
+        picture = self._picture(content)
+        self.modes[picture.mode] += 1
+        digest = int.from_bytes(hashlib.blake2b(content, digest_size=8).digest(), "little", signed=True)
+        place = {"offset": offset, "size": size, "digest": digest}
+        return {**place, "height": picture.height, "width": picture.width}
 
     def _check_key(self, key: str) -> None:
         path = PurePosixPath(key)
@@ -135,11 +144,12 @@ class ShardCheck:
                 raise BadSampleError("no captions")
             return []
         try:
-            lines = _read(group, "txt", stream).decode().removesuffix("\n").split("\n")
+            text = _read(group, "txt", stream).decode()
         except UnicodeDecodeError:
             raise BadSampleError("captions that are not UTF-8") from None
+        lines = [line.strip() for line in text.removesuffix("\n").split("\n")]
         causes = [self._refuse(line) for line in lines]
-        good = [line.strip() for line, cause in zip(lines, causes, strict=True) if cause is None]
+        good = [line for line, cause in zip(lines, causes, strict=True) if cause is None]
         if not good and "captions" in self.needs:
             raise BadSampleError(next(cause for cause in causes if cause))
         for number, cause in enumerate(causes):
@@ -149,7 +159,7 @@ class ShardCheck:
 
     def _refuse(self, caption: str) -> str | None:
         """Why a caption cannot be used."""
-        if not caption.strip():
+        if not caption:
             return "empty caption"
         if any(character < " " and character != "\t" for character in caption):
             return "caption with control characters"
@@ -166,9 +176,12 @@ class ShardCheck:
             label = int(_read(group, "cls", stream))
         except ValueError:
             label = -1
-        if not 0 <= label < 2**31:
+        if 0 <= label < 2**31:
+            return label
+        if "label" in self.needs:
             raise BadSampleError("class that is no number from 0")
-        return label
+        self.noted.add("class that is no number from 0", _shown(group.key))
+        return None
 
     def _picture(self, content: bytes) -> Picture:
         """Decodes it, as small as its format allows."""
@@ -178,7 +191,9 @@ class ShardCheck:
             with open_image(content) as image:
                 width, height = image.size
                 self._check_size(width, height)
-                if image.getexif().get(ORIENTATION) in SIDEWAYS:
+                if image.mode in WITHOUT_RANGE:
+                    raise BadSampleError("image of a mode without black and white")
+                if orientation(image) in SIDEWAYS:
                     width, height = height, width
                 mode = image.mode
                 image.draft("RGB", (width // 8 + 1, height // 8 + 1))
@@ -199,6 +214,9 @@ class ShardCheck:
             raise BadSampleError("image of too many pixels")
         if min(width, height) < self.params.min_side:
             raise BadSampleError("image that is too small")
+        # Its shorter side becomes the tower's, its longer one as many times that.
+        if max(width, height) > self.params.max_ratio * min(width, height):
+            raise BadSampleError("image that is too long")
 
     def _note_json(self, group: Group, stream: Any) -> None:
         """A sample is used without its JSON file if that is damaged."""

@@ -1,6 +1,7 @@
 """Pictures of what trained runs have learnt: regions and phrases of a few images, and both modalities in the plane."""
 
 from collections.abc import Mapping
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -27,14 +28,16 @@ def illustrate(
     run_dirs: a run's folder by its name, in the order of the panels. compared: the runs whose similarities are drawn.
     """
     points, scenes = {}, []
+    # Patches of a whole split are held only where referents are known, which is where splits are small.
+    known = any("phrases" in sample.meta for sample in islice(read_split(data / split), 1))
     for name, directory in run_dirs.items():
         encoder = load(directory)
-        features = Workbench(encoder, data, annotations, dense=name in compared).split(split)
+        features = Workbench(encoder, data, annotations, dense=known and name in compared).split(split)
         images, captions = features.pairs()
         points[name] = (images.numpy(), captions.numpy())
-        if features.dense is not None and features.dense.phrases:
+        if features.dense is not None:
             scenes += drawings(features, features.dense, data / split, label=name, grid=encoder.grid)
-        elif features.dense is not None:
+        elif name in compared:
             scenes += region_drawings(encoder, features, data / split, annotations, label=name)
     # Runs stand side by side for the same picture.
     shown = len(scenes) // max(1, sum(name in compared for name in run_dirs))

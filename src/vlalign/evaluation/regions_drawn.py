@@ -12,7 +12,7 @@ from vlalign.annotate.phrases import ParsedCaption, read_phrases
 from vlalign.annotate.regions import RegionFile
 from vlalign.data.samples import decode_image
 from vlalign.data.splits import Split
-from vlalign.data.transforms import View, coverage, fit, fit_masks, resized
+from vlalign.data.transforms import View, coverage, cut_masks, fit, middle
 from vlalign.evaluation.features import SplitFeatures, encode_images, encode_phrases
 from vlalign.evaluation.phrases import GoldPhrase
 from vlalign.models import DualEncoder
@@ -71,7 +71,7 @@ def _drawing(
     size = ZOOM * encoder.image_size
     return SceneDrawing(
         image=fit(picture, size, resize_mode=how).permute(1, 2, 0).numpy(),
-        masks=fit_masks(resized(masks_RHW, picture.size[::-1]), size, resize_mode=how).numpy(),
+        masks=cut_masks(masks_RHW, picture.size, middle(picture, resize_mode=how), size).numpy(),
         phrases=[_text(entry, phrase) for phrase in phrases],
         patch_similarity=(phrases_PD @ F.normalize(patches_IVD[0], dim=-1).T).numpy(),
         grid=encoder.grid,

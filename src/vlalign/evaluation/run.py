@@ -67,6 +67,9 @@ def evaluate(
                 raise VlalignError(f"benchmark {name}: {reason}") from None
             logger.warning("%s is left out: %s", name, reason)
     output_dir = Path(run_dir) / "metrics" if output_dir is None else Path(output_dir)
+    # What was measured of another model, or on other data, must not stand beside this.
+    for stale in set(output_dir.glob("*.json")) - {output_dir / f"{name}.json" for name in scores}:
+        stale.unlink()
     for name, values in scores.items():
         write_json(output_dir / f"{name}.json", values)
     return scores

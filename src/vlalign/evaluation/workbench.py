@@ -58,7 +58,7 @@ class Workbench:
     dense: bool = True
     batch_size: int = BATCH_SIZE
     _splits: dict[str, SplitFeatures] = field(default_factory=dict, repr=False)
-    _prompts: Prompts | None = field(default=None, repr=False)
+    _prompts: dict[str, Prompts] = field(default_factory=dict, repr=False)
 
     def split(self, name: str) -> SplitFeatures:
         """Features of the retrieval split `name`; raises AbsentError when it or its captions are missing."""
@@ -79,13 +79,13 @@ class Workbench:
         """Every class name of `zeroshot/<split>` in every template; raises AbsentError when CLIP_benchmark's two files
         are missing.
         """
-        if self._prompts is None:
+        if split not in self._prompts:
             names = self._lines(split, "classnames.txt")
             templates = self._lines(split, "zeroshot_classification_templates.txt")
             embeddings_CD = encode_texts(self.encoder, fill_templates(names, templates), batch_size=self.batch_size)
             labels_C = torch.arange(len(names)).repeat_interleave(len(templates))
-            self._prompts = Prompts(tuple(names), embeddings_CD, labels_C)
-        return self._prompts
+            self._prompts[split] = Prompts(tuple(names), embeddings_CD, labels_C)
+        return self._prompts[split]
 
     def boxes(self, name: str) -> tuple[Tensor, Tensor]:
         """Coverage_IBV and mask_IB of random boxes of split `name`, which depend on the images' keys alone."""

@@ -48,7 +48,12 @@ class VerifyParams(Strict):
     """Which samples of a split can be used."""
 
     max_bad_share: Share = Field(default=0.05, description="More bad samples than this share fail the step")
-    max_pixels: Count = Field(default=100_000_000, description="Larger images are skipped without being decoded")
+    max_pixels: Annotated[int, Field(ge=1, le=178_000_000)] = Field(
+        default=100_000_000, description="Larger images are skipped without being decoded"
+    )
+    max_ratio: Annotated[float, Field(ge=1)] = Field(
+        default=20.0, description="Images of which one side is longer than so many times the other are skipped"
+    )
     min_side: Count = Field(default=4, description="Images with a shorter side, in pixels, are skipped")
     max_characters: Count = Field(default=10_000, description="Longer captions are skipped")
 
@@ -83,8 +88,11 @@ class SplitsParams(Strict):
     @model_validator(mode="after")
     def _every_split_comes_from_somewhere(self) -> "SplitsParams":
         for split in HELD_OUT:
-            if (getattr(self, split) is None) == (split not in self.hold_out):
-                raise ValueError(f"{split}: give its source, or its share of the training images in hold_out, not both")
+            given, held_out = getattr(self, split) is not None, split in self.hold_out
+            if given and held_out:
+                raise ValueError(f"{split}: it has a source and a share in hold_out; leave one of them out")
+            if not given and not held_out:
+                raise ValueError(f"{split}: give its source, or its share of the training images in hold_out")
         if self.hold_out and not isinstance(self.train, PackedSource):
             raise ValueError(f"hold_out: shards of `{self.train.source}` are not divided; give sources of their own")
         if sum(self.hold_out.values()) >= 1:
@@ -130,9 +138,10 @@ class SplitsParams(Strict):
 
 
 def _kind(value: Any) -> str:
-    """Whose keys these are: only a dataset of one's own names its training split."""
-    named = "train" in value if isinstance(value, dict) else isinstance(value, SplitsParams)
-    return "splits" if named else "scenes"
+    """Whose keys these are."""
+    if isinstance(value, dict):
+        return "splits" if set(value) & set(SplitsParams.model_fields) else "scenes"
+    return "splits" if isinstance(value, SplitsParams) else "scenes"
 
 
 Dataset = Annotated[

@@ -50,6 +50,14 @@ class AugmentParams(Strict):
     ratio: tuple[Positive, Positive] = Field(default=(0.75, 1.3333), description="Width through height of the cut")
     flip: Share = Field(default=0.0, description="Probability of a mirror image, which captions with sides contradict")
 
+    @model_validator(mode="after")
+    def _ranges_rise(self) -> "AugmentParams":
+        for name in ("scale", "ratio"):
+            low, high = getattr(self, name)
+            if not 0 < low <= high:
+                raise ValueError(f"{name} must be two numbers above 0, the second no smaller")
+        return self
+
 
 class TrainParams(Strict):
     """Optimisation: AdamW with linear warm-up and cosine decay."""
@@ -241,4 +249,6 @@ def _relevant_term(term: dict[str, Any]) -> dict[str, Any]:
     if not any(weights.values()):
         return weights
     unused = [name for key in ("aggregator", "loss") for name in UNUSED.get(term.get(key, ""), ())]
+    if "token_weight" in term and not term["weight"]:
+        unused += ["captions", "unpaired"]
     return {key: value for key, value in term.items() if key not in unused}

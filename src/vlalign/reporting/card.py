@@ -39,6 +39,7 @@ def model_card(run: str | Path) -> dict[str, Any]:
     # run.json leaves out the params of terms that are off.
     objective = ObjectiveParams.model_validate(params["objective"])
     train = TrainParams.model_validate(params["train"])
+    length = f"{train.steps} steps" if train.epochs is None else f"{train.epochs} epochs"
     versions = record["versions"]
     return {
         "tags": ["clip", "vlalign", *(["powerclip"] if objective.powerset.weight else [])],
@@ -50,7 +51,7 @@ def model_card(run: str | Path) -> dict[str, Any]:
             "Pooling": "mean of projected patch and word tokens"
             if config["vlalign"]["pooling"] == "average"
             else "the towers' own",
-            "Training": f"{train.steps} steps of {train.batch_size} pairs, AdamW, learning rate "
+            "Training": f"{length} of {train.batch_size} pairs, AdamW, learning rate "
             f"{train.learning_rate:g}, weight decay {train.weight_decay:g}",
             "Params of the objective": f"`{json.dumps(params['objective'], sort_keys=True)}`",
             "Made with": ", ".join(f"{name} {versions[name]}" for name in ("vlalign", "torch", "open_clip_torch")),

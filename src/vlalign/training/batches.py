@@ -113,8 +113,9 @@ class PairedSet:
         if phrases is not None and phrase_choice is not None:
             captions = ParsedCaptions(self.split, encoder, phrases=Path(phrases), choice=phrase_choice)
         images, texts = len(self.split), len(self.split) * self.split.most_captions
-        room -= size_of(captions, texts)
-        self.captions = Kept(captions, texts) if room >= 0 else Fresh(captions)
+        needed = size_of(captions, texts)
+        self.captions = Kept(captions, texts) if needed <= room else Fresh(captions)
+        room -= needed if needed <= room else 0
         fits = pictures.fixed and size_of(pictures, images) <= room
         self.pictures = Kept(pictures, images) if fits else Fresh(pictures)
         self.all_captions = all_captions

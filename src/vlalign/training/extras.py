@@ -33,7 +33,7 @@ class Stream:
         """The samples of a step, and what is drawn of them depends on."""
         epoch, position = divmod(step, len(self.split) // self.size)
         order = epoch_order(len(self.split), seed, epoch, key=f"unpaired {self.needs}")
-        return order[position * self.size : (position + 1) * self.size].long(), f"{seed}/{epoch}"
+        return order[position * self.size : (position + 1) * self.size].long(), f"{seed}/{epoch}/unpaired"
 
 
 class UnpairedImages:

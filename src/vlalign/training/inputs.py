@@ -76,6 +76,6 @@ class Inputs:
                 found[kind] = (folder, count)
         return found
 
-    def validation_set(self, encoder: DualEncoder) -> PairedSet | None:
+    def validation_set(self, encoder: DualEncoder, *, room: int = ROOM) -> PairedSet | None:
         """Pairs of the validation split, if there is one."""
-        return PairedSet(self.validation, encoder) if self.validation else None
+        return PairedSet(self.validation, encoder, room=room) if self.validation else None

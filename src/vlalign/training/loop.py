@@ -87,12 +87,13 @@ class Trainer:
         self.parallel = self.team.parallel(self.model)
         self.optimizer = optimizer(self.encoder, self.objective, params.train)
         self.scaler = torch.GradScaler(self.team.device.type, enabled=params.train.autocast == "fp16")
-        self.data = inputs.training_set(self.encoder, params, room=self.runtime.cache_mib * 2**20)
+        room = self.runtime.cache_mib * 2**20
+        self.data = inputs.training_set(self.encoder, params, room=room)
         if params.train.epochs is not None:
             steps = params.train.epochs * self.data.steps_per_epoch(params.train.batch_size)
             params = params.model_copy(update={"train": params.train.model_copy(update={"steps": steps})})
             self.params = params
-        self.validation = inputs.validation_set(self.encoder) if self.runtime.validate_every else None
+        self.validation = inputs.validation_set(self.encoder, room=room) if self.runtime.validate_every else None
         self._check_parts(params)
         self._batches: Iterator[Batch] | None = None
 

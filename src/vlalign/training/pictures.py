@@ -4,6 +4,7 @@ import random
 from pathlib import Path
 
 import torch
+from PIL import Image
 from torch import Tensor
 
 from vlalign.annotate.boxes import random_boxes
@@ -11,6 +12,7 @@ from vlalign.annotate.regions import RegionFile
 from vlalign.data.samples import decode_image
 from vlalign.data.splits import Split
 from vlalign.data.transforms import View, coverage
+from vlalign.errors import VlalignError
 from vlalign.models import DualEncoder
 from vlalign.params import AugmentParams, RegionChoice
 
@@ -25,9 +27,16 @@ class Pictures:
 
     def __call__(self, image: int, when: str) -> tuple[Tensor, ...]:
         """uint8 3 H W."""
+        return (self.view(self.picture(image), self.draw(image, when))[0],)
+
+    def picture(self, image: int) -> Image.Image:
+        """The whole picture; raises VlalignError when it was damaged after it was verified."""
         shard, row = self.split.locate(image)
-        picture = decode_image(self.split.open(shard).image(row))
-        return (self.view(picture, self.draw(image, when))[0],)
+        file = self.split.open(shard)
+        try:
+            return decode_image(file.image(row))
+        except VlalignError as error:
+            raise VlalignError(f"'{file.field('key', row)}' of {file.path}: {error}; verify the split again") from None
 
     def draw(self, image: int, when: str) -> random.Random:
         """Random numbers of a picture in an epoch."""
@@ -59,7 +68,7 @@ class MaskedPictures(Pictures):
     def __call__(self, image: int, when: str) -> tuple[Tensor, ...]:
         """uint8 3 H W, and how each mask covers the patch grid, R V: zero where there are fewer."""
         shard, row = self.split.locate(image)
-        picture, draw = decode_image(self.split.open(shard).image(row)), self.draw(image, when)
+        picture, draw = self.picture(image), self.draw(image, when)
         found = self.regions.find(shard, row, self.split.key(image))
         masks = found.masks(self.choice.count, draw if self.choice.order == "random" else None)
         pixels, masks_RHW = self.view(picture, draw, torch.from_numpy(masks))
