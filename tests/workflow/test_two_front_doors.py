@@ -206,3 +206,18 @@ def test_an_overlay_stays_below_its_root(finished_copy):
     assert outside == set()
     assert {path for path in before if after[path] != before[path]} == set()
     assert repository.plan() == set()
+
+
+@pytest.mark.parametrize(
+    ("change", "rules"),
+    [
+        ({"runtime": {"parts": 3}}, {"phrases_part", "regions_part", "parts"}),
+        ({"runtime": {"workers": 2, "cache_mib": 10, "log_every": 5}}, set()),
+        ({"annotate": {"regions": {"batch_size": 4}}}, set()),
+        ({"annotate": {"parser": {"batch_size": 100, "max_skipped": 5, "device": "cpu"}}}, set()),
+    ],
+)
+def test_how_steps_work_trains_nothing_again(finished, tmp_path, change, rules):
+    (tmp_path / "change.yaml").write_text(yaml.safe_dump(change))
+    printed = finished.run("snakemake", "--dry-run", "--configfile", tmp_path / "change.yaml", "--", "all")
+    assert {job.split(" ")[0] for job in jobs(printed)} - {"all"} == rules
