@@ -20,8 +20,10 @@ from vlalign.errors import VlalignError
 from vlalign.files import read_json
 
 FILES = shards(4)
+# A shell that starts tests in the background lets them, and all that they start, ignore Ctrl-C.
 SCRIPT = """
-import sys
+import signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)
 from vlalign.data.download import fetch
 from vlalign.params.sources import HubSource
 fetch(HubSource.model_validate_json(sys.argv[1]), sys.argv[2])
