@@ -5,7 +5,7 @@ import pytest
 from skimage import data as photographs
 
 from vlalign.annotate import regions
-from vlalign.annotate.regions import RegionFile, annotate_split, image_regions, read_regions
+from vlalign.annotate.regions import RegionFile, annotate_split, image_regions
 from vlalign.data.manifest import write_split
 from vlalign.data.samples import Sample, decode_image, encode_png
 from vlalign.errors import VlalignError
@@ -29,6 +29,12 @@ def labels(seed, size=(20, 30)):
 def sample(index, *, instances=True):
     picture = np.random.default_rng(index).integers(0, 256, (20, 30, 3), np.uint8)
     return Sample(f"k{index}", encode_png(picture), instances=encode_png(labels(index)) if instances else None)
+
+
+def read_regions(folder):
+    """Key -> regions, of all files that the manifest names."""
+    files = [RegionFile(folder / shard["name"]) for shard in read_json(folder / "manifest.json")["shards"]]
+    return {file[row].key: file[row] for file in files for row in range(len(file))}
 
 
 @pytest.fixture
@@ -94,11 +100,17 @@ def test_coarse_grids_keep_the_place_of_a_mask():
     assert np.array_equal(found.masks()[0], expected)
 
 
-def test_a_file_finds_images_by_their_keys(annotated):
+def test_a_file_has_its_shard_s_images_in_order(annotated):
     file = RegionFile(annotated / "000000.arrow")
-    assert len(file) == 2
-    assert file.find(1, "k1") == file.find(0, "k1") == file.find(7, "k1") == file[1]
-    assert file.find(0, "k2") is None
+    assert file.keys.to_pylist() == [file[row].key for row in range(len(file))] == ["k0", "k1"]
+
+
+def test_a_model_is_loaded_only_where_it_is_needed(split, annotated, monkeypatch):
+    monkeypatch.setattr(regions, "create_segmenter", None)
+    annotate_split(split, annotated, PARAMS)
+    (annotated / "000000.arrow").unlink()
+    with pytest.raises(TypeError):
+        annotate_split(split, annotated, PARAMS)
 
 
 def test_the_manifest_counts(annotated):

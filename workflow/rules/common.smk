@@ -87,7 +87,7 @@ detach_records()
 RUNTIME = as_json(PARAMS.runtime)
 
 # What reads shards.
-READING = [f"data/{name}" for name in ("index", "samples", "shards", "skips", "splits")]
+READING = [f"data/{name}" for name in ("arrow", "index", "samples", "shards", "skips", "splits")]
 
 # What makes batches.
 BATCHING = [f"training/{name}" for name in ("batches", "captions", "extras", "order", "pictures", "rows")]

@@ -9,12 +9,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from vlalign.annotate.collection import no_collection
 from vlalign.annotate.trees import Constituent, Parse, Word
+from vlalign.data.arrow import read_batch, write_batch
 from vlalign.errors import VlalignError
-from vlalign.files import atomic_write, read_json
+from vlalign.files import read_json
 
 NAME = pa.dictionary(pa.uint16(), pa.string())
 # Places fit 16 bits, since a longer caption is not parsed.
@@ -82,7 +82,7 @@ def write_phrase_file(
 ) -> None:
     """Write (key, [(caption, parse), ...]) of every sample; equal samples give equal bytes.
 
-    metadata: kept in the file's schema, for `read_metadata`.
+    metadata: kept in the file's schema.
     """
     samples = list(samples)
     captions = _captions([entry for _, entries in samples for entry in entries])
@@ -90,9 +90,7 @@ def write_phrase_file(
         pa.array([key for key, _ in samples], pa.string()),
         _lists([len(entries) for _, entries in samples], captions),
     ]
-    schema = SCHEMA.with_metadata(metadata)
-    with atomic_write(path) as temporary, pa.ipc.new_file(str(temporary), schema) as writer:
-        writer.write_batch(pa.record_batch(columns, schema=schema))
+    write_batch(path, pa.record_batch(columns, schema=SCHEMA.with_metadata(metadata)))
 
 
 def _captions(entries: Sequence[tuple[str, PackedParse]]) -> pa.StructArray:
@@ -124,35 +122,24 @@ def _names(parses: Sequence[PackedParse], name: str) -> pa.DictionaryArray:
     return pa.DictionaryArray.from_arrays(encoded.indices.cast(pa.uint16()), encoded.dictionary)
 
 
-def read_metadata(path: Path) -> dict[bytes, bytes]:
-    """What `write_phrase_file` was given; empty for a file that is missing, broken or another's."""
-    try:
-        with pa.memory_map(str(path)) as source:
-            return pa.ipc.open_file(source).schema.metadata or {}
-    except (OSError, pa.ArrowInvalid):
-        return {}
-
-
 class PhraseFile:
-    """The parsed captions of one shard: `file[row]`, or `file[key]`, are those of one sample.
+    """The parsed captions of one shard: `file[row]` are those of one sample, and only what belongs to it is read.
 
-    Only what belongs to the sample is read; a key is looked for among all of the shard's. Rows are in the order of the
-    shard's samples. Raises VlalignError when the file is missing or broken, KeyError or IndexError for samples that
-    are not there.
+    Rows are in the order of the shard's samples, whose keys are `keys`. Raises VlalignError when the file is missing or
+    broken, IndexError for samples that are not there.
     """
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
-        try:
-            with pa.memory_map(str(path)) as source:
-                rows = pa.ipc.open_file(source).get_batch(0)
-            captions = rows.column("captions")
-            words, parts = (captions.values.field(name) for name in ("words", "constituents"))
-        except (OSError, pa.ArrowInvalid, KeyError) as error:
+        manifest = self.path.parent / "manifest.json"
+        rows = read_batch(self.path, manifest=manifest)
+        if not rows.schema.equals(SCHEMA):
             raise VlalignError(
-                f"{path} cannot be read ({error}); delete {self.path.parent}/manifest.json and run the workflow again"
-            ) from None
-        self._keys = rows.column("key")
+                f"{path} cannot be read (no file of phrases); delete {manifest} and run the workflow again"
+            )
+        captions = rows.column("captions")
+        words, parts = (captions.values.field(name) for name in ("words", "constituents"))
+        self.keys = rows.column("key")
         self._rows = captions.offsets.to_numpy()
         self._captions, self._skipped, self._cut = map(captions.values.field, ("caption", "skipped", "cut"))
         self._words, self._parts = words.offsets.to_numpy(), parts.offsets.to_numpy()
@@ -165,32 +152,22 @@ class PhraseFile:
         return PhraseFile, (self.path,)
 
     def __len__(self) -> int:
-        return len(self._keys)
+        return len(self.keys)
 
     def __iter__(self) -> Iterator[tuple[ParsedCaption, ...]]:
         return map(self.__getitem__, range(len(self)))
 
-    def __getitem__(self, row: int | str) -> tuple[ParsedCaption, ...]:
-        place = self.row(row) if isinstance(row, str) else range(len(self))[row]
-        key, first, last = self._keys[place].as_py(), self._rows[place], self._rows[place + 1]
-        return tuple(self._caption(key, index, entry) for index, entry in enumerate(range(first, last)))
+    def __getitem__(self, row: int) -> tuple[ParsedCaption, ...]:
+        place = range(len(self))[row]
+        return tuple(self.caption(place, index) for index in range(self.count(place)))
 
-    def keys(self) -> list[str]:
-        """The keys of all rows."""
-        return self._keys.to_pylist()
+    def count(self, row: int) -> int:
+        """How many captions a sample has."""
+        return int(self._rows[row + 1] - self._rows[row])
 
-    def find(self, row: int, key: str) -> tuple[ParsedCaption, ...] | None:
-        """The captions of a key, which is likely to be in this row; None where there is none."""
-        if row >= len(self) or self._keys[row].as_py() != key:
-            row = pc.index(self._keys, key).as_py()
-        return None if row < 0 else self[row]
-
-    def row(self, key: str) -> int:
-        """The row of a key."""
-        place = pc.index(self._keys, key).as_py()
-        if place < 0:
-            raise KeyError(key)
-        return place
+    def caption(self, row: int, index: int) -> ParsedCaption:
+        """One caption of a sample."""
+        return self._caption(self.keys[row].as_py(), index, self._rows[row] + index)
 
     def _caption(self, key: str, index: int, entry: int) -> ParsedCaption:
         text = self._captions[entry].as_py()
@@ -223,7 +200,7 @@ def read_phrases(output_dir: str | Path) -> dict[str, list[ParsedCaption]]:
     for shard in read_json(Path(output_dir) / "manifest.json")["shards"]:
         file = PhraseFile(Path(output_dir) / shard["name"])
         with no_collection():
-            for key, captions in zip(file.keys(), file, strict=True):
+            for key, captions in zip(file.keys.to_pylist(), file, strict=True):
                 if key in found:
                     raise VlalignError(
                         f"two samples of {output_dir} have the key '{key}': what is measured for each sample needs "

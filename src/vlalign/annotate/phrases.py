@@ -3,7 +3,6 @@ tokenizer.
 """
 
 import functools
-import hashlib
 import json
 import logging
 from collections import OrderedDict
@@ -19,7 +18,6 @@ from vlalign.annotate.phrase_files import (
     PackedParse,
     ParsedCaption,
     PhraseFile,
-    read_metadata,
     read_phrases,
     write_phrase_file,
 )
@@ -27,12 +25,14 @@ from vlalign.annotate.pipeline import read_model_manifest
 from vlalign.annotate.tokens import clean_caption
 from vlalign.annotate.trees import Constituent, Parse, Word
 from vlalign.console import console
+from vlalign.data.arrow import INPUTS, read_metadata
 from vlalign.data.index import captions_of
 from vlalign.data.shards import fingerprint
 from vlalign.data.skips import Skips
 from vlalign.data.splits import part_of, read_manifest
 from vlalign.errors import VlalignError
 from vlalign.files import remove_temporary, write_json
+from vlalign.params import digest
 
 __all__ = ["Constituent", "ParsedCaption", "PhraseFile", "Word", "parse_split", "read_phrases"]
 
@@ -40,7 +40,7 @@ logger = logging.getLogger(__name__)
 
 # Raised whenever equal captions and models would give other rows, so that files of an older version are made again.
 VERSION = 2
-INPUTS, SUMMARY = b"vlalign.inputs", b"vlalign.summary"
+SUMMARY = b"vlalign.summary"
 COUNTS = ("captions", "constituents", "cut")
 # Different captions that are remembered from shard to shard, at about 900 bytes each.
 REMEMBERED = 200_000
@@ -134,7 +134,7 @@ def _make(files: dict[Path, dict[str, Any]], split_dir: Path, memory: ParseMemor
     with Progress(console=console, disable=not console.is_terminal) as progress:
         bar = progress.add_task("parsing captions", total=sum(shard["samples"] for shard in files.values()))
         for path, shard in files.items():
-            inputs = _digest(shard["sha256"], shard["limits"], *settings)
+            inputs = digest([shard["sha256"], shard["limits"], *settings]).encode()
             if read_metadata(path).get(INPUTS) == inputs:
                 progress.advance(bar, shard["samples"])
                 continue
@@ -142,10 +142,6 @@ def _make(files: dict[Path, dict[str, Any]], split_dir: Path, memory: ParseMemor
                 captions = _read_captions(split_dir, shard)
                 parses = _parse_shard(captions, memory, lambda samples: progress.advance(bar, samples))
                 _write(path, captions, parses, inputs=inputs)
-
-
-def _digest(*inputs: Any) -> bytes:
-    return hashlib.sha256(json.dumps(inputs, sort_keys=True).encode()).hexdigest().encode()
 
 
 def _read_captions(split_dir: Path, shard: dict[str, Any]) -> Captions:

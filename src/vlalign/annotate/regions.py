@@ -5,6 +5,7 @@ They are kept on a grid of cells over the whole image, one file for each shard, 
 reader's affair. Random boxes (PowerCLIP-R) are no annotation: training draws new ones in every epoch.
 """
 
+import functools
 import random
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
@@ -14,22 +15,21 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from PIL import Image
 
 from vlalign.annotate.masks import decode_mask, encode_mask, grid_shape, reduce_mask
 from vlalign.annotate.segment import Segmenter, create_segmenter
 from vlalign.console import progress
+from vlalign.data.arrow import INPUTS, read_batch, read_metadata, write_batch
+from vlalign.data.index import samples_of
 from vlalign.data.samples import Sample, decode_image, decode_instances
 from vlalign.data.shards import batched
-from vlalign.data.splits import part_of, read_manifest, samples_of
-from vlalign.errors import VlalignError
-from vlalign.files import atomic_write, remove_temporary, write_json
+from vlalign.data.splits import part_of, read_manifest
+from vlalign.files import remove_temporary, write_json
 from vlalign.params import RegionsParams, digest
 
 # Raised whenever equal shards and params would give other regions, so that files of an older version are made again.
 VERSION = 1
-INPUTS = b"vlalign.inputs"
 EDGES = ("left", "top", "right", "bottom")
 BOX = pa.struct({**dict.fromkeys(EDGES, pa.uint16()), "bytes": pa.uint32()})
 # The masks of an image are compressed together, which takes a third off them; any image can be read by itself.
@@ -88,12 +88,12 @@ def annotate_split(
     split, output = Path(split), Path(output)
     every = read_manifest(split)["shards"]
     shards = part_of(every, part)
-    segmenter = create_segmenter(params.segments, side=params.side, device=device)
+    load = functools.cache(lambda: create_segmenter(params.segments, side=params.side, device=device))
     with progress("finding regions", total=sum(shard["samples"] for shard in shards)) as advance:
         for shard in shards:
             path, inputs = region_path(output, shard), _inputs(shard, params)
-            if _made_from(path) != inputs:
-                write_regions(path, _shard_regions(split, shard, params, segmenter), inputs=inputs)
+            if read_metadata(path).get(INPUTS) != inputs:
+                write_regions(path, _shard_regions(split, shard, params, load()), inputs=inputs)
             advance(shard["samples"])
     if part is not None:
         write_json(output / "parts" / f"{part}.json", {"shards": len(shards)})
@@ -109,14 +109,6 @@ def region_path(directory: Path, shard: dict[str, Any]) -> Path:
 def _inputs(shard: dict[str, Any], params: RegionsParams) -> bytes:
     asked = params.model_dump(mode="json", exclude={"batch_size"})
     return digest([VERSION, shard["sha256"], shard["limits"], asked]).encode()
-
-
-def _made_from(path: Path) -> bytes | None:
-    try:
-        with pa.memory_map(str(path)) as source:
-            return (pa.ipc.open_file(source).schema.metadata or {}).get(INPUTS)
-    except (OSError, pa.ArrowInvalid):
-        return None
 
 
 def _write_manifest(output: Path, shards: Sequence[dict[str, Any]], params: RegionsParams) -> None:
@@ -175,9 +167,7 @@ def _region(mask_HW: np.ndarray) -> Region:
 def write_regions(path: Path, rows: Iterable[ImageRegions], *, inputs: bytes = b"") -> None:
     """Write one shard's regions; `inputs` tells what they were made from."""
     schema = SCHEMA.with_metadata({INPUTS: inputs})
-    values = list(map(_packed, rows))
-    with atomic_write(path) as temporary, pa.ipc.new_file(str(temporary), schema) as writer:
-        writer.write_batch(pa.RecordBatch.from_pylist(values, schema=schema))
+    write_batch(path, pa.RecordBatch.from_pylist(list(map(_packed, rows)), schema=schema))
 
 
 def _packed(row: ImageRegions) -> dict[str, Any]:
@@ -202,23 +192,11 @@ class RegionFile:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        try:
-            with pa.memory_map(str(path)) as source:
-                self.rows = pa.ipc.open_file(source).get_batch(0)
-        except (OSError, pa.ArrowInvalid) as error:
-            raise VlalignError(
-                f"{path} cannot be read ({error}); delete {path.parent}/manifest.json and run the workflow again"
-            ) from None
+        self.rows = read_batch(path, manifest=path.parent / "manifest.json")
         self.keys = self.rows.column("key")
 
     def __len__(self) -> int:
         return self.rows.num_rows
-
-    def find(self, row: int, key: str) -> ImageRegions | None:
-        """The regions of a key, which is likely to be in this row; None where there is none."""
-        if row >= len(self) or self.keys[row].as_py() != key:
-            row = pc.index(self.keys, key).as_py()
-        return None if row < 0 else self[row]
 
     def __getitem__(self, row: int) -> ImageRegions:
         key, height, width, boxes, masks = (self.rows.column(name)[row].as_py() for name in SCHEMA.names)
@@ -228,9 +206,3 @@ class RegionFile:
         """How many regions each image has, and the bytes that boxes and masks of all images take."""
         boxes, masks = self.rows.column("boxes"), self.rows.column("masks")
         return np.diff(boxes.offsets.to_numpy()), boxes.nbytes + masks.nbytes
-
-
-def read_regions(directory: str | Path) -> dict[str, ImageRegions]:
-    """Key -> regions of a whole split; raises VlalignError when a file that the manifest names is missing."""
-    files = (RegionFile(Path(directory) / shard["name"]) for shard in read_manifest(directory)["shards"])
-    return {row.key: row for file in files for row in map(file.__getitem__, range(len(file)))}

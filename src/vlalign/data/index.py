@@ -14,9 +14,9 @@ from typing import Any
 
 import pyarrow as pa
 
+from vlalign.data.arrow import read_batch, write_batch
 from vlalign.data.samples import IMAGE_SUFFIXES, Sample, read_meta
 from vlalign.errors import VlalignError
-from vlalign.files import atomic_write
 
 SCHEMA = pa.schema(
     {
@@ -46,21 +46,16 @@ def index_path(split: Path, shard: str) -> Path:
 def write_index(path: Path, rows: Sequence[dict[str, Any]], report: dict[str, Any]) -> None:
     """Write rows with the fields of SCHEMA, and in the file's metadata what is to be said about the shard."""
     schema = SCHEMA.with_metadata({REPORT: json.dumps(report)})
-    batch = pa.RecordBatch.from_pylist(list(rows), schema=schema)
-    with atomic_write(path) as temporary, pa.ipc.new_file(str(temporary), schema) as writer:
-        writer.write_batch(batch)
+    write_batch(path, pa.RecordBatch.from_pylist(list(rows), schema=schema))
 
 
 def open_index(path: Path) -> tuple[pa.RecordBatch, dict[str, Any]]:
     """Rows, mapped into memory, and the report; raises VlalignError naming the file when it cannot be read."""
-    try:
-        with pa.memory_map(str(path)) as source:
-            reader = pa.ipc.open_file(source)
-            return reader.get_batch(0), json.loads(reader.schema.metadata[REPORT])
-    except (OSError, pa.ArrowInvalid, KeyError, TypeError) as error:
-        raise VlalignError(
-            f"{path} cannot be read ({error}); delete the manifest.json of its split and run the workflow again"
-        ) from None
+    manifest = path.parent.parent / "manifest.json"
+    rows = read_batch(path, manifest=manifest)
+    if REPORT not in (rows.schema.metadata or {}):
+        raise VlalignError(f"{path} cannot be read (no index of a shard); delete {manifest} and run the workflow again")
+    return rows, json.loads(rows.schema.metadata[REPORT])
 
 
 def shard_path(split: Path, shard: dict[str, Any]) -> Path:

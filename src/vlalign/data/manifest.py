@@ -2,11 +2,13 @@
 
 import itertools
 from bisect import bisect_right
+from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
 from vlalign.console import progress
 from vlalign.data.index import index_path, open_index
@@ -59,10 +61,8 @@ def verify_split(directory: Path, params: VerifyParams, *, needs: Collection[str
     if part is not None:
         write_json(directory / "parts" / f"{part}.json", {"shards": len(part_of(listed["shards"], part))})
         return
-    if not sum(open_index(index_path(directory, shard["name"]))[0].num_rows for shard in listed["shards"]):
-        raise VlalignError(f"none of the {len(listed['shards'])} shards of {directory} has a sample that can be used")
     told = {"source": listed["source"], "before": {key: listed.get(key, {}) for key in ("skipped", "noted")}}
-    write_manifest(directory, listed["shards"], params=params, needs=needs, **told)
+    write_manifest(directory, listed["shards"], params=params, needs=needs, least=1, **told)
 
 
 def _check_names(directory: Path, shards: Sequence[dict[str, Any]]) -> None:
@@ -92,26 +92,29 @@ def write_manifest(
     params: VerifyParams,
     needs: Collection[str],
     before: Mapping[str, Any] | None = None,
+    least: int = 0,
 ) -> None:
     """Add up the reports of verified shards; written last, the manifest says that the split can be used.
 
     before: what was "skipped" and "noted" before there were shards.
-    Raises VlalignError when more than `params.max_bad_share` of the samples are skipped.
+    Raises VlalignError when more than `params.max_bad_share` of the samples are skipped, or fewer than `least` remain.
     """
     totals = {name: Skips() for name in ("skipped", "captions_skipped", "noted")}
     for name, counts in (before or {}).items():
         totals[name].merge(counts)
-    modes: dict[str, int] = {}
-    entries = []
+    modes: Counter[str] = Counter()
+    entries, indices = [], []
     for shard in shards:
-        _, report = open_index(index_path(directory, shard["name"]))
+        rows, report = open_index(index_path(directory, shard["name"]))
         _check_count(directory, shard, report)
         for name, total in totals.items():
             total.merge(report[name])
-        for mode, count in report["modes"].items():
-            modes[mode] = modes.get(mode, 0) + count
+        modes.update(report["modes"])
+        indices.append(rows)
         entries.append({key: value for key, value in (report | shard).items() if key in PER_SHARD})
     samples = sum(entry["samples"] for entry in entries)
+    if samples < least:
+        raise VlalignError(f"none of the {len(entries)} shards of {directory} has a sample that can be used")
     _refuse_too_many(directory, samples, totals["skipped"], params)
     _remove_stale(directory, shards)
     write_json(
@@ -122,7 +125,7 @@ def write_manifest(
             "captions": sum(entry["captions"] for entry in entries),
             **{name: total.as_dict() for name, total in totals.items()},
             "modes": dict(sorted(modes.items())),
-            "repeated_images": _repeated_images(directory, shards),
+            "repeated_images": _repeated_images(indices),
             "needs": sorted(needs),
             "source": source,
             "verify": params.model_dump(mode="json", exclude={"max_bad_share"}),
@@ -158,9 +161,8 @@ def _remove_stale(directory: Path, shards: Collection[dict[str, Any]]) -> None:
     remove_temporary(directory / "index")
 
 
-def _repeated_images(directory: Path, shards: Iterable[dict[str, Any]]) -> dict[str, Any]:
+def _repeated_images(rows: Sequence[pa.RecordBatch]) -> dict[str, Any]:
     """How many images have the very bytes of an earlier one, and the first names; all of them are kept."""
-    rows = [open_index(index_path(directory, shard["name"]))[0] for shard in shards]
     digests = [batch.column("digest").fill_null(0).to_numpy(zero_copy_only=False) for batch in rows]
     every = np.concatenate([np.zeros(0, np.int64), *digests])
     _, first = np.unique(every, return_index=True)

@@ -10,6 +10,9 @@ from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar
 
+import pyarrow as pa
+
+from vlalign.data.arrow import row_of
 from vlalign.data.index import ShardFile, samples_of, shard_path
 from vlalign.data.samples import Sample
 from vlalign.data.shards import Item
@@ -99,10 +102,9 @@ class Split:
 
 
 class AnnotationFile(Protocol):
-    """What is known of the samples of one shard, with the row of each that belongs to a key."""
+    """What is known of the samples of one shard, row by row; `keys` says of which."""
 
-    def find(self, row: int, key: str) -> Any:
-        """The entry of a key, which is likely to be in this row; None where there is none."""
+    keys: pa.StringArray
 
 
 File = TypeVar("File", bound=AnnotationFile)
@@ -129,12 +131,17 @@ class Annotations(Generic[File]):
     def _open(self, shard: int) -> File:
         return self.kind(self.directory / self.names[shard])
 
-    def find(self, shard: int, row: int, key: str) -> Any:
-        """The entry of a sample; raises VlalignError when there is none."""
-        found = self.open(shard).find(row, key)
+    def find(self, sample: int) -> tuple[File, int]:
+        """The file and the row of a sample, which is likely to be that of the sample in its shard.
+
+        Raises VlalignError when there is none.
+        """
+        shard, row = self.split.locate(sample)
+        file, key = self.open(shard), self.split.key(sample)
+        found = row_of(file.keys, key, likely=row)
         if found is None:
             raise VlalignError(f"'{key}' has no {self.rule} in {self.directory}; run the {self.rule} rule again")
-        return found
+        return file, found
 
 
 @cache

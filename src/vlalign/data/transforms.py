@@ -31,10 +31,8 @@ def fit(picture: Image.Image, size: int, *, interpolation: str = "bicubic", resi
 
 def fit_masks(masks_RHW: Tensor, size: int, *, resize_mode: str = "shortest") -> Tensor:
     """Masks moved exactly as `fit` moves their picture."""
-    if masks_RHW.shape[1:] != (size, size):
-        resized = V.resize(masks_RHW, _target(size, resize_mode), interpolation=InterpolationMode.NEAREST)
-        masks_RHW = V.center_crop(resized, [size, size])
-    return masks_RHW
+    whole = masks_RHW.shape[2], masks_RHW.shape[1]
+    return cut_masks(masks_RHW, whole, middle(whole, resize_mode=resize_mode), size)
 
 
 def _target(size: int, resize_mode: str) -> list[int]:
@@ -51,10 +49,12 @@ class View:
     """What an encoder sees of a picture and its masks: the middle, or what augmentation draws."""
 
     def __init__(self, encoder: DualEncoder, augment: AugmentParams | None = None) -> None:
-        self.size, self.augment = encoder.image_size, augment
+        self.size = encoder.image_size
         self.how = {name: encoder.preprocess[name] for name in ("interpolation", "resize_mode")}
         self.mode = InterpolationMode(self.how["interpolation"])
-        self.crop = None if augment is None else RandomResizedCrop(self.size, augment.scale, augment.ratio)
+        self.crop, self.flip = None, 0.0
+        if augment is not None:
+            self.crop, self.flip = RandomResizedCrop(self.size, augment.scale, augment.ratio), augment.flip
 
     def __call__(
         self, picture: Image.Image, draw: random.Random, masks_RHW: Tensor | None = None
@@ -62,8 +62,8 @@ class View:
         """uint8 3 H W, and the masks, moved exactly as the picture is; functions of what `draw` gives next."""
         masks = torch.zeros(0, 1, 1, dtype=torch.bool) if masks_RHW is None else masks_RHW
         size = [self.size, self.size]
-        if self.crop is None or self.augment is None:
-            box = middle(picture, resize_mode=self.how["resize_mode"])
+        if self.crop is None:
+            box = middle(picture.size, resize_mode=self.how["resize_mode"])
             return fit(picture, self.size, **self.how), cut_masks(masks, picture.size, box, self.size)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(draw.getrandbits(63))
@@ -71,12 +71,12 @@ class View:
         box = found["top"], found["left"], found["height"], found["width"]
         pixels = V.pil_to_tensor(V.resized_crop(picture, *box, size=size, interpolation=self.mode))
         seen = cut_masks(masks, picture.size, box, self.size)
-        return (pixels.flip(-1), seen.flip(-1)) if draw.random() < self.augment.flip else (pixels, seen)
+        return (pixels.flip(-1), seen.flip(-1)) if draw.random() < self.flip else (pixels, seen)
 
 
-def middle(picture: Image.Image, *, resize_mode: str) -> tuple[float, float, float, float]:
-    """The part of a picture that `fit` shows: top, left, height and width in its pixels."""
-    width, height = picture.size
+def middle(picture_size: tuple[int, int], *, resize_mode: str) -> tuple[float, float, float, float]:
+    """The part of a picture that `fit` shows: top, left, height and width in its pixels; of its width and height."""
+    width, height = picture_size
     if resize_mode == "squash":
         return 0, 0, height, width
     side = min(width, height)

@@ -38,7 +38,7 @@ def illustrate(
         if features.dense is not None:
             scenes += drawings(features, features.dense, data / split, label=name, grid=encoder.grid)
         elif name in compared:
-            scenes += region_drawings(encoder, features, data / split, annotations, label=name)
+            scenes += region_drawings(encoder, data / split, annotations, label=name)
     # Runs stand side by side for the same picture.
     shown = len(scenes) // max(1, sum(name in compared for name in run_dirs))
     draw_similarity([scene for row in range(shown) for scene in scenes[row::shown]], output / "similarity.svg")

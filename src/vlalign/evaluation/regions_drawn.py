@@ -8,12 +8,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from vlalign.annotate.phrases import ParsedCaption, read_phrases
+from vlalign.annotate.phrases import ParsedCaption, PhraseFile
 from vlalign.annotate.regions import RegionFile
 from vlalign.data.samples import decode_image
-from vlalign.data.splits import Split
+from vlalign.data.splits import Annotations, Split
 from vlalign.data.transforms import View, coverage, cut_masks, fit, middle
-from vlalign.evaluation.features import SplitFeatures, encode_images, encode_phrases
+from vlalign.evaluation.features import encode_images, encode_phrases
 from vlalign.evaluation.phrases import GoldPhrase
 from vlalign.models import DualEncoder
 from vlalign.objectives import pool_regions
@@ -28,25 +28,33 @@ PHRASES = PhraseChoice(count=4)
 ZOOM = 3
 
 
-def region_drawings(
-    encoder: DualEncoder, features: SplitFeatures, split: Path, annotations: Path, *, label: str
-) -> list[SceneDrawing]:
+def region_drawings(encoder: DualEncoder, split: Path, annotations: Path, *, label: str) -> list[SceneDrawing]:
     """The first pictures of a split with the phrases of their first captions.
 
     annotations: folder with `phrases/<split>`, and `regions/<split>` if there are any.
     """
     data = Split(split)
-    parsed = read_phrases(annotations / "phrases" / split.name)
-    regions = annotations / "regions" / split.name
-    found = data.annotations(regions, RegionFile, rule="regions") if (regions / "manifest.json").is_file() else None
+    phrases = data.annotations(annotations / "phrases" / split.name, PhraseFile, rule="phrases")
+    folder = annotations / "regions" / split.name
+    regions = data.annotations(folder, RegionFile, rule="regions") if (folder / "manifest.json").is_file() else None
     drawn: list[SceneDrawing] = []
-    for image, key in enumerate(features.keys):
-        entry = parsed[key][0]
+    for image in range(len(data)):
+        parsed, row = phrases.find(image)
+        entry = parsed.caption(row, 0)
         spans = choose_phrases(entry, PHRASES, present=set(range(len(entry.words))))
-        if len(spans) >= 2 and len(drawn) < IMAGES:
-            masks = np.zeros((0, 1, 1), bool) if found is None else found.find(*data.locate(image), key).masks(REGIONS)
-            drawn.append(_drawing(encoder, data, image, entry, spans, torch.from_numpy(masks), label=label))
+        if len(spans) >= 2:
+            drawn.append(_drawing(encoder, data, image, entry, spans, _masks(regions, image), label=label))
+        if len(drawn) == IMAGES:
+            break
     return drawn
+
+
+def _masks(regions: Annotations[RegionFile] | None, image: int) -> Tensor:
+    """The largest regions of an image, or none."""
+    if regions is None:
+        return torch.zeros(0, 1, 1, dtype=torch.bool)
+    file, row = regions.find(image)
+    return torch.from_numpy(file[row].masks(REGIONS))
 
 
 def _drawing(
@@ -71,7 +79,7 @@ def _drawing(
     size = ZOOM * encoder.image_size
     return SceneDrawing(
         image=fit(picture, size, resize_mode=how).permute(1, 2, 0).numpy(),
-        masks=cut_masks(masks_RHW, picture.size, middle(picture, resize_mode=how), size).numpy(),
+        masks=cut_masks(masks_RHW, picture.size, middle(picture.size, resize_mode=how), size).numpy(),
         phrases=[_text(entry, phrase) for phrase in phrases],
         patch_similarity=(phrases_PD @ F.normalize(patches_IVD[0], dim=-1).T).numpy(),
         grid=encoder.grid,

@@ -1,7 +1,7 @@
 """Annotated shards as training batches, a pure function of (seed, step)."""
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -82,8 +82,7 @@ class PairedSet:
         phrase_choice, region_choice: which of them enter.
         augment: how every epoch sees another part of each picture.
         all_captions: whether the captions that were not drawn come as `more_tokens`.
-        unpaired: folders of images and of captions without a partner by `images` and `captions`, and how many of them
-            come with every batch.
+        more_images, more_captions: images and captions without a partner, of which some come with every batch.
         room: bytes that may be kept.
 
     Raises:
@@ -101,7 +100,8 @@ class PairedSet:
         region_choice: RegionChoice | None = None,
         augment: AugmentParams | None = None,
         all_captions: bool = False,
-        unpaired: Mapping[str, tuple[Path, int]] | None = None,
+        more_images: UnpairedImages | None = None,
+        more_captions: UnpairedCaptions | None = None,
         room: int = ROOM,
     ) -> None:
         self.split, self.grid, self.choice = Split(split), encoder.grid, region_choice
@@ -118,13 +118,7 @@ class PairedSet:
         room -= needed if needed <= room else 0
         fits = pictures.fixed and size_of(pictures, images) <= room
         self.pictures = Kept(pictures, images) if fits else Fresh(pictures)
-        self.all_captions = all_captions
-        self.more_images, self.more_captions = None, None
-        for kind, (folder, count) in (unpaired or {}).items():
-            if kind == "images":
-                self.more_images = UnpairedImages(folder, count, encoder, augment=augment)
-            else:
-                self.more_captions = UnpairedCaptions(folder, count, encoder)
+        self.all_captions, self.more_images, self.more_captions = all_captions, more_images, more_captions
 
     def __len__(self) -> int:
         return len(self.split)

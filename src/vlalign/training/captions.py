@@ -16,9 +16,6 @@ from vlalign.params import PhraseChoice
 class Captions:
     """Makes the row of one caption; caption k of image i has the number i * most + k."""
 
-    # What a caption is does not depend on the epoch.
-    fixed = True
-
     def __init__(self, split: Split, encoder: DualEncoder) -> None:
         self.split, self.most, self.tokenizer = split, split.most_captions, encoder.tokenizer
 
@@ -46,11 +43,11 @@ class ParsedCaptions(Captions):
     def __call__(self, number: int, when: str) -> tuple[Tensor, ...]:
         """Token ids L, the word that owns each token, L (-1: none), and the words of each phrase, P L."""
         image, index = divmod(number, self.most)
-        key = self.split.key(image)
-        entries = self.phrases.find(*self.split.locate(image), key)
-        if index >= len(entries):
+        file, row = self.phrases.find(image)
+        if index >= file.count(row):
+            key = self.split.key(image)
             raise VlalignError(f"caption {index} of '{key}' was never parsed; run the phrases rule again")
-        return self._encode(entries[index])
+        return self._encode(file.caption(row, index))
 
     def _encode(self, entry: ParsedCaption) -> tuple[Tensor, Tensor, Tensor]:
         tokens_L, word_L = self.mapper.encode(entry.caption, entry.words)

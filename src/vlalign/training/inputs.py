@@ -6,8 +6,9 @@ from pathlib import Path
 from vlalign.data.shards import fingerprint
 from vlalign.errors import VlalignError
 from vlalign.models import DualEncoder
-from vlalign.params import CSParams, ModelParams, RunParams
+from vlalign.params import ModelParams, RunParams
 from vlalign.training.batches import ROOM, PairedSet, check_parts
+from vlalign.training.extras import UnpairedCaptions, UnpairedImages
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,9 @@ class Inputs:
         powerset = params.objective.powerset
         if powerset.weight and (self.phrases is None or (self.regions is None and "mask" in powerset.regions.kinds)):
             raise VlalignError("objective.powerset.weight is above 0: give --phrases and --regions")
-        used = bool(powerset.weight)
+        used, augment = bool(powerset.weight), params.train.augment
+        images = self._unpaired("images", self.unpaired_images, params)
+        captions = self._unpaired("captions", self.unpaired_captions, params)
         data = PairedSet(
             self.split,
             encoder,
@@ -57,24 +60,23 @@ class Inputs:
             regions=self.regions if used else None,
             phrase_choice=powerset.phrases if used else None,
             region_choice=powerset.regions if used else None,
-            augment=params.train.augment,
+            augment=augment,
             all_captions=bool(params.objective.cs.weight) and params.objective.cs.captions == "all",
-            unpaired=self._unpaired(params.objective.cs),
+            more_images=UnpairedImages(*images, encoder, augment=augment) if images else None,
+            more_captions=UnpairedCaptions(*captions, encoder) if captions else None,
             room=room,
         )
         data.steps_per_epoch(params.train.batch_size)
         check_parts(data)
         return data
 
-    def _unpaired(self, cs: CSParams) -> dict[str, tuple[Path, int]]:
-        found = {}
-        for kind, folder in (("images", self.unpaired_images), ("captions", self.unpaired_captions)):
-            count = getattr(cs.unpaired, kind)
-            if cs.weight and count and folder is None:
-                raise VlalignError(f"objective.cs.unpaired.{kind} is {count}: give --unpaired-{kind}")
-            if cs.weight and count and folder is not None:
-                found[kind] = (folder, count)
-        return found
+    def _unpaired(self, kind: str, folder: Path | None, params: RunParams) -> tuple[Path, int] | None:
+        """Where the unpaired data of a run lie, and how many of them come with every batch."""
+        cs = params.objective.cs
+        count = getattr(cs.unpaired, kind) if cs.weight else 0
+        if count and folder is None:
+            raise VlalignError(f"objective.cs.unpaired.{kind} is {count}: give --unpaired-{kind}")
+        return (folder, count) if count and folder is not None else None
 
     def validation_set(self, encoder: DualEncoder, *, room: int = ROOM) -> PairedSet | None:
         """Pairs of the validation split, if there is one."""

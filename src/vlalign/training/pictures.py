@@ -67,11 +67,10 @@ class MaskedPictures(Pictures):
 
     def __call__(self, image: int, when: str) -> tuple[Tensor, ...]:
         """uint8 3 H W, and how each mask covers the patch grid, R V: zero where there are fewer."""
-        shard, row = self.split.locate(image)
-        picture, draw = self.picture(image), self.draw(image, when)
-        found = self.regions.find(shard, row, self.split.key(image))
-        masks = found.masks(self.choice.count, draw if self.choice.order == "random" else None)
-        pixels, masks_RHW = self.view(picture, draw, torch.from_numpy(masks))
+        file, row = self.regions.find(image)
+        draw = self.draw(image, when)
+        masks = file[row].masks(self.choice.count, draw if self.choice.order == "random" else None)
+        pixels, masks_RHW = self.view(self.picture(image), draw, torch.from_numpy(masks))
         covered = torch.zeros(self.choice.count, self.grid[0] * self.grid[1])
         covered[: len(masks)] = coverage(masks_RHW, self.grid)
         return pixels, covered
