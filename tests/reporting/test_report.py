@@ -1,5 +1,6 @@
 import json
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import pytest
@@ -142,3 +143,15 @@ def test_everything_from_the_files_of_the_workflow(tmp_path):
     assert len(wanted) == 7
     assert wanted <= set(page.ids)
     assert (tmp_path / "tables" / "ablation-tau.csv").exists()
+
+
+def test_text_in_a_figure_stays_as_it_is(tmp_path):
+    phrase = '<script> id="a" url(#b)'
+    figures.draw_similarity([replace(make_scene(0), phrases=[phrase] * 3)], tmp_path / "similarity.svg")
+    svg = inline_svg(tmp_path / "similarity.svg", '"$5" <b>')
+    page = Page()
+    page.feed(svg)
+    assert phrase in " ".join(" ".join(page.text).split())
+    assert "<script>" not in svg
+    assert 'aria-label="&#34;$5&#34; &lt;b&gt;"' in svg
+    assert all(name.startswith("similarity-") for name in page.ids)

@@ -9,7 +9,18 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from vlalign.errors import VlalignError
-from vlalign.reporting.style import MUTED, PALETTE, End, label_ends, panels, placeholder, save, spans_decades, styled
+from vlalign.reporting.style import (
+    MUTED,
+    PALETTE,
+    End,
+    label_ends,
+    logarithmic,
+    panels,
+    placeholder,
+    save,
+    spans_decades,
+    styled,
+)
 
 SWEEPS = {"tau": "temperature τ", "zeta": "ζ", "regions": "regions R"}
 # Of the CSV file that `vlalign precision` writes.
@@ -77,11 +88,11 @@ def _draw_sweep(axes: Axes, table: pd.DataFrame, sweep: str, *, colours: Mapping
             axes.plot(part[sweep], error, "o-", color=colours[label], linewidth=1.5, markersize=3.5)
             _draw_bound(axes, part, sweep, colour=colours[label])
         ends.append((float(error.iloc[-1]), label, colours[label]))
-    axes.set(yscale="log", xlabel=SWEEPS[sweep])
+    axes.set(xlabel=SWEEPS[sweep])
+    logarithmic(axes, "y")
     if spans_decades(rows[sweep].dropna().tolist()):
-        axes.set_xscale("log")
+        logarithmic(axes, "x")
     axes.axhline(1, color=MUTED, linewidth=0.7, linestyle=(0, (1, 2)))
-    axes.minorticks_off()
     axes.grid(axis="y")
     return ends
 

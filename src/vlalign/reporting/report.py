@@ -149,7 +149,7 @@ def inline_svg(path: Path, label: str) -> Markup:
         raise VlalignError(f"{path} is not an SVG; delete it and draw it again")
     prefix = re.sub(r"[^a-zA-Z0-9-]", "-", path.stem)
     body = re.sub(r"<metadata>.*?</metadata>\s*", "", text[start:], flags=re.DOTALL)
-    body = re.sub(r'\bid="', f'id="{prefix}-', body)
-    body = re.sub(r'(href="#|url\(#)', rf"\g<1>{prefix}-", body)
+    # Within tags alone: a caption may say `id="x"`.
+    body = re.sub(r"<[^>]+>", lambda tag: re.sub(r'(\bid="|href="#|url\(#)', rf"\g<1>{prefix}-", tag[0]), body)
     body = body.replace("<svg", f'<svg role="img" aria-label="{Markup.escape(label)}"', 1)
     return Markup(body)
