@@ -6,7 +6,7 @@ D embedding, W words.
 
 import dataclasses
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,9 +16,10 @@ from torch import Tensor
 
 from vlalign.annotate.phrases import ParsedCaption
 from vlalign.annotate.tokens import token_mapper
+from vlalign.console import progress
 from vlalign.data.samples import Sample, decode_image, decode_instances
 from vlalign.data.shards import batched
-from vlalign.data.splits import read_split
+from vlalign.data.splits import read_manifest, read_split
 from vlalign.data.transforms import pool_masks, preprocess
 from vlalign.errors import VlalignError
 from vlalign.evaluation.phrases import GoldPhrase, gold_phrases, parsed_captions, word_members
@@ -107,7 +108,7 @@ def encode_split(
     Raises VlalignError for an unreadable shard, a stale annotation, or embeddings that are not finite.
     """
     samples, images_ID, patches_IVD = encode_images(
-        encoder, read_split(directory), keep_patches=annotation is not None, batch_size=batch_size
+        encoder, _watched(directory), keep_patches=annotation is not None, batch_size=batch_size
     )
     captions = tuple(caption for sample in samples for caption in sample.captions)
     counts = torch.tensor([len(sample.captions) for sample in samples], dtype=torch.long)
@@ -123,6 +124,14 @@ def encode_split(
     left_out = dict(sorted((causes + more_causes + invisible + cut).items()))
     dense = DenseFeatures(patches_IVD, coverage_IRV, objects_IR, tuple(phrases), phrases_ND, left_out)
     return SplitFeatures(samples, images_ID, captions, captions_CD, caption_image_C, dense)
+
+
+def _watched(directory: Path) -> Iterator[Sample]:
+    """The samples of a split, with a bar on the terminal."""
+    with progress(f"encoding {directory}", total=read_manifest(directory)["samples"]) as advance:
+        for sample in read_split(directory):
+            yield sample
+            advance(1)
 
 
 def _visible(phrases: list[GoldPhrase], objects_IR: Tensor) -> tuple[list[GoldPhrase], Counter[str]]:
