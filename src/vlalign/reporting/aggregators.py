@@ -49,7 +49,10 @@ def draw_precision(precision: str | Path, output: str | Path, *, direction: Lite
     While one parameter varies the others keep the values of FIXED, or the most frequent one where the CSV lacks those.
     Raises VlalignError when a column is missing.
     """
-    table = pd.read_csv(precision)
+    try:
+        table = pd.read_csv(precision)
+    except (FileNotFoundError, ValueError) as error:
+        raise VlalignError(f"{precision} is no table ({str(error).strip()}); delete it and measure again") from None
     if missing := set(COLUMNS) - set(table.columns):
         raise VlalignError(f"{precision} lacks the columns {', '.join(sorted(missing))}; delete it and measure again")
     table = table.assign(label=[_label(*pair) for pair in zip(table["aggregator"], table["samples"], strict=True)])

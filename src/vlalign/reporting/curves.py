@@ -84,10 +84,16 @@ def _draw_term(axes: Axes, term: str, *, histories: dict[str, list[pd.DataFrame]
 
 
 def _history(directory: Path) -> pd.DataFrame:
+    file = directory / "history.csv"
     try:
-        return pd.read_csv(directory / "history.csv")
+        history = pd.read_csv(file)
     except FileNotFoundError:
-        raise VlalignError(f"{directory / 'history.csv'} does not exist; train the run again") from None
+        raise VlalignError(f"{file} does not exist; train the run again") from None
+    except ValueError as error:  # of pandas' parser, and of its decoder
+        raise VlalignError(f"{file} is no table ({str(error).strip()}); delete the run and train it again") from None
+    if "step" not in history or not all(map(pd.api.types.is_numeric_dtype, history.dtypes)):
+        raise VlalignError(f"{file} has no column `step`, or text among its numbers; delete the run and train it again")
+    return history
 
 
 def _logged(history: pd.DataFrame, term: str) -> bool:

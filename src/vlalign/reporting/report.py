@@ -93,12 +93,23 @@ def write_report(
             title=title,
             results=results,
             summary=summarise(results),
+            unmeasured=_unmeasured(results),
             sections=list(_sections(results, list(map(Path, figures)))),
             published=published_tables(),
             provenance=provenance(results),
             sources=sources([read_json(path) for path in manifests]),
         ),
     )
+
+
+def _unmeasured(results: Results) -> list[str]:
+    """A sentence for every benchmark and reason for which it could not be measured."""
+    every = {run.name for run in results.runs}
+    sentences = []
+    for (benchmark, reason), names in results.unmeasured.items():
+        runs = "any run" if set(names) == every else ", ".join(names)
+        sentences.append(f"The benchmark {benchmark} was not measured for {runs}: {reason}.")
+    return sentences
 
 
 def _environment() -> jinja2.Environment:
