@@ -1,14 +1,17 @@
 import logging
 import re
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from evaluation_data import encoder, parsed, squares, write_composition, write_zeroshot
+from typer.testing import CliRunner, Result
 
 from vlalign import models
 from vlalign.annotate.phrases import ParsedCaption
+from vlalign.cli import app
 from vlalign.data.manifest import write_split
 from vlalign.data.samples import Sample
 from vlalign.errors import VlalignError
@@ -228,3 +231,33 @@ def test_measurements_of_another_model_do_not_stay(run_dir: Path, data: Path, tm
     evaluate(run_dir, data=data, output_dir=tmp_path / "out", benchmarks=("retrieval", "zeroshot"))
     evaluate(run_dir, data=data, output_dir=tmp_path / "out", benchmarks=("retrieval",))
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["retrieval.json"]
+
+
+def command(run: Path, data: Path, output: Path) -> Result:
+    folders = {"run": run, "data": data, "annotations": data.parent / "none", "output": output}
+    options = [text for name, folder in folders.items() for text in (f"--{name}", str(folder))]
+    return CliRunner().invoke(app, ["evaluate", "--config", "{}", *options])
+
+
+def test_a_model_that_is_no_run_is_measured_and_keeps_its_readme(run_dir: Path, data: Path, tmp_path: Path) -> None:
+    stock = shutil.copytree(run_dir, tmp_path / "stock")
+    config = read_json(stock / "open_clip_config.json")
+    write_json(stock / "open_clip_config.json", {key: config[key] for key in ("model_cfg", "preprocess_cfg")})
+    write_text(stock / "README.md", "theirs")
+    for output in (stock / "metrics", tmp_path / "elsewhere"):
+        result = command(stock, data, output)
+        assert result.exit_code == 0, result.output
+        assert (output / "zeroshot.json").is_file()
+    assert (stock / "README.md").read_text() == "theirs"
+
+
+@pytest.mark.parametrize("content", ["[]", "{}", "{", '{"run": 3}'])
+def test_a_damaged_record_is_named_before_anything_is_measured(
+    run_dir: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: str
+) -> None:
+    run = shutil.copytree(run_dir, tmp_path / "run")
+    write_text(run / "run.json", content)
+    monkeypatch.delattr(models.DualEncoder, "encode_image")
+    result = command(run, data, run / "metrics")
+    assert isinstance(result.exception, VlalignError)
+    assert re.search(r"run\.json .*(delete it|delete the run)", str(result.exception))
