@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -72,8 +73,9 @@ class SplitFeatures:
 
     @property
     def strata(self) -> tuple[str | None, ...]:
-        """The images' strata, None where the dataset names none."""
-        return tuple(sample.stratum for sample in self.samples)
+        """The images' strata, None where the dataset names none; "all" is everything's own name."""
+        names: list[Any] = [sample.stratum for sample in self.samples]
+        return tuple(name if isinstance(name, str) and name != "all" else None for name in names)
 
     def pairs(self) -> tuple[Tensor, Tensor]:
         """One caption per image, as images_ND and captions_ND.
