@@ -50,9 +50,14 @@ def write_text(path: str | Path, text: str) -> None:
         temporary.write_text(text, encoding="utf-8")
 
 
+def json_text(value: Any) -> str:
+    """Sorted, indented JSON; NaN and infinities are errors, since other readers refuse them."""
+    return json.dumps(value, indent=2, sort_keys=True, allow_nan=False, ensure_ascii=False) + "\n"
+
+
 def write_json(path: str | Path, value: Any) -> None:
-    """Write sorted, indented JSON; NaN and infinities are errors, since other readers refuse them."""
-    write_text(path, json.dumps(value, indent=2, sort_keys=True, allow_nan=False, ensure_ascii=False) + "\n")
+    """Write `json_text`."""
+    write_text(path, json_text(value))
 
 
 def read_json(path: str | Path) -> Any:

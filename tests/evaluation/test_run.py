@@ -14,7 +14,8 @@ from vlalign.evaluation import workbench
 from vlalign.evaluation.ranking import AbsentError
 from vlalign.evaluation.run import BENCHMARKS, evaluate
 from vlalign.evaluation.workbench import Workbench
-from vlalign.files import read_json, write_json, write_text
+from vlalign.files import read_json, write_text
+from vlalign.records import write_record
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +44,7 @@ def annotations(data: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(workbench, "read_phrases", read)
     directory = data.parent / "annotations"
     for split in ("validation", "test"):
-        write_json(directory / "phrases" / split / "manifest.json", {})
+        write_record(directory / "phrases" / split / "manifest.json", {})
     return directory
 
 

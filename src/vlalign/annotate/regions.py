@@ -27,6 +27,7 @@ from vlalign.data.shards import batched
 from vlalign.data.splits import part_of, read_manifest
 from vlalign.files import remove_temporary, write_json
 from vlalign.params import RegionsParams, digest
+from vlalign.records import Stamp, stamp, write_record
 
 # Raised whenever equal shards and params would give other regions, so that files of an older version are made again.
 VERSION = 1
@@ -116,13 +117,14 @@ def _write_manifest(output: Path, shards: Sequence[dict[str, Any]], params: Regi
     for shard in shards:
         file = RegionFile(region_path(output, shard))
         counts, total = file.counts()
-        entries.append({"name": file.path.name, "images": len(counts), "inputs": _inputs(shard, params).decode()})
+        inputs = _inputs(shard, params).decode()
+        entries.append({"name": file.path.name, "images": len(counts), "inputs": inputs, **stamp(file.path)})
         regions, without, size = regions + int(counts.sum()), without + int((counts == 0).sum()), size + total
     for stale in set(output.glob("*.arrow")) - {region_path(output, shard) for shard in shards}:
         stale.unlink()
     remove_temporary(output)
     told = {"regions": regions, "images_without_regions": without, "bytes": size}
-    write_json(
+    write_record(
         output / "manifest.json",
         {"shards": entries, **told, "params": params.model_dump(mode="json", exclude={"batch_size"})},
     )
@@ -187,12 +189,13 @@ def _unpacked(boxes: list[dict[str, int]], masks: bytes) -> Iterator[Region]:
 class RegionFile:
     """The regions of one shard, of which only those of the images that are asked for are read.
 
-    Raises VlalignError when the file is missing or broken.
+    expected: the file's size and SHA-256, as the manifest has them.
+    Raises VlalignError when the file is missing, broken or another one.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, expected: Stamp | None = None) -> None:
         self.path = path
-        self.rows = read_batch(path, manifest=path.parent / "manifest.json")
+        self.rows = read_batch(path, manifest=path.parent / "manifest.json", expected=expected)
         self.keys = self.rows.column("key")
 
     def __len__(self) -> int:

@@ -10,9 +10,10 @@ from vlalign.data.folders import CLASS_FILES
 from vlalign.data.local import img2dataset_samples, local_shards
 from vlalign.data.pack import pack
 from vlalign.errors import VlalignError
-from vlalign.files import check_writable, read_json, write_json
+from vlalign.files import check_writable
 from vlalign.params import Source
 from vlalign.params.sources import Fetched, Img2datasetSource, Packed, ShardsSource
+from vlalign.records import read_record, write_record
 
 # Keys of sources that hold paths.
 PATHS = ("table", "images", "folder", "annotations", "shards")
@@ -29,7 +30,7 @@ def bring(source: Source, directory: Path, *, base: Path = Path(), key: str = "s
         from vlalign.data.download import fetch
 
         fetch(source, directory, extras=CLASS_FILES, key=key)
-        _remove_class_files(directory, but=read_json(directory / "shards.json")["extras"])
+        _remove_class_files(directory, but=read_record(directory / "shards.json")["extras"])
     elif isinstance(source, get_args(Packed)):
         pack(_located(source, base), directory)
     else:
@@ -63,7 +64,7 @@ def _list(source: ShardsSource | Img2datasetSource, directory: Path) -> None:
         if isinstance(source, Img2datasetSource):
             shards[-1]["expected"] = img2dataset_samples(path)
     _copy_class_files(paths[0], directory)
-    write_json(directory / "shards.json", {"shards": shards, "skipped": {}, "source": source.model_dump(mode="json")})
+    write_record(directory / "shards.json", {"shards": shards, "skipped": {}, "source": source.model_dump(mode="json")})
 
 
 def _copy_class_files(shard: Path, directory: Path) -> None:
