@@ -54,9 +54,12 @@ def write_json(path: str | Path, value: Any) -> None:
     write_text(path, json.dumps(value, indent=2, sort_keys=True, allow_nan=False, ensure_ascii=False) + "\n")
 
 
-def read_json(path: str | Path) -> Any:
-    """Raises VlalignError naming the file when it is missing, cannot be read, or is not strict JSON: NaN, infinities
-    and keys that stand twice in one object are refused.
+REMEDY = "delete it and run the workflow again"
+
+
+def read_json(path: str | Path, *, remedy: str = REMEDY) -> Any:
+    """Raises VlalignError naming the file, and the remedy, when it is missing, cannot be read, or is not strict JSON:
+    NaN, infinities and keys that stand twice in one object are refused.
     """
     try:
         text = Path(path).read_text(encoding="utf-8")
@@ -66,23 +69,19 @@ def read_json(path: str | Path) -> Any:
     except OSError as error:
         raise VlalignError(f"{path} cannot be read ({error.strerror or error}); mend that and run again") from None
     except UnicodeDecodeError:
-        raise _not_json(path, "it is not text in UTF-8") from None
+        raise VlalignError(f"{path} is not valid JSON (it is not text in UTF-8); {remedy}") from None
     except RecursionError:
-        raise _not_json(path, "it is nested too deeply") from None
+        raise VlalignError(f"{path} is not valid JSON (it is nested too deeply); {remedy}") from None
     except ValueError as error:
-        raise _not_json(path, str(error)) from None
+        raise VlalignError(f"{path} is not valid JSON ({error}); {remedy}") from None
 
 
-def read_object(path: str | Path) -> dict[str, Any]:
+def read_object(path: str | Path, *, remedy: str = REMEDY) -> dict[str, Any]:
     """`read_json` of a record: raises VlalignError also when the file holds a list or a single value."""
-    value = read_json(path)
+    value = read_json(path, remedy=remedy)
     if not isinstance(value, dict):
-        raise _not_json(path, f"a JSON object was expected, not {type(value).__name__}")
+        raise VlalignError(f"{path} holds no JSON object, but a {type(value).__name__}; {remedy}")
     return value
-
-
-def _not_json(path: str | Path, reason: str) -> VlalignError:
-    return VlalignError(f"{path} is not valid JSON ({reason}); delete it and run the workflow again")
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

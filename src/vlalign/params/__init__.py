@@ -16,6 +16,7 @@ from vlalign.params.annotate import (
 )
 from vlalign.params.base import describe, digest, merged, nested
 from vlalign.params.data import ScenesParams, SplitsParams, VerifyParams
+from vlalign.params.reading import read
 from vlalign.params.run import (
     AugmentParams,
     CSParams,
@@ -76,5 +77,6 @@ __all__ = [
     "merged",
     "nested",
     "parse",
+    "read",
     "schema",
 ]

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal, get_args
 
 from pydantic import Discriminator, Field, Tag, model_validator
 
-from vlalign.params.base import Count, Share, Strict
+from vlalign.params.base import Count, Few, Many, Seed, Share, Strict
 from vlalign.params.sources import PackedSource, Source
 
 Benchmark = Literal["retrieval", "zeroshot", "composition", "grounding", "modality", "transfer"]
@@ -16,12 +16,12 @@ class ScenesParams(Strict):
     """The embedded dataset: sizes, and how hard it is."""
 
     source: Literal["scenes"] = "scenes"
-    seed: int = 0
-    images: dict[Literal["train", "validation", "test"], Count] = Field(
+    seed: Seed = 0
+    images: dict[Literal["train", "validation", "test"], Many] = Field(
         default={"train": 8000, "validation": 1000, "test": 2000}, description="Images of each split"
     )
     image_size: Annotated[int, Field(ge=32, le=512)] = Field(default=96, description="Side of a picture in pixels")
-    captions: Count = Field(default=4, description="Captions of each image")
+    captions: Few = Field(default=4, description="Captions of each image")
     # A cluttered scene has up to five groups of different classes, and hard negatives need one class more.
     classes: Annotated[int, Field(ge=6, le=28)] = Field(default=20, description="Object classes")
     simple_share: Share = Field(default=0.5, description="Share of simple scenes; the others are cluttered")
@@ -29,7 +29,7 @@ class ScenesParams(Strict):
         default=0.0,
         description="Share of the simple training scenes that have one object; the others have two or three",
     )
-    zeroshot_images: Count = Field(default=1000, description="Images of each zero-shot split")
+    zeroshot_images: Many = Field(default=1000, description="Images of each zero-shot split")
     composition_items: Count = Field(default=250, description="Hard negatives of each category and split")
 
     @model_validator(mode="after")
@@ -55,7 +55,7 @@ class VerifyParams(Strict):
         default=20.0, description="Images of which one side is longer than so many times the other are skipped"
     )
     min_side: Count = Field(default=4, description="Images with a shorter side, in pixels, are skipped")
-    max_characters: Count = Field(default=10_000, description="Longer captions are skipped")
+    max_characters: Many = Field(default=10_000, description="Longer captions are skipped")
 
 
 class ZeroshotSources(Strict):
