@@ -119,6 +119,48 @@ def test_mistakes_in_a_grid_name_it(change, named):
         params.parse({**DEFAULTS, "runs": {**DEFAULTS["runs"], "ablations": ["grid"]}, "ablations": [grid]})
 
 
+CLASSES = {"source": "folder", "folder": "pets"}
+TABLE = {"source": "table", "table": "a.csv"}
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        ({"train": CLASSES}, "train: a folder of classes has no captions; set `labels: captions`"),
+        ({"validation": CLASSES}, "validation: a folder of classes has no captions"),
+        ({"test": CLASSES}, "test: a folder of classes has no captions"),
+        ({"unpaired": {"captions": CLASSES}}, "unpaired.captions: a folder of classes has no captions"),
+        ({"zeroshot": {"test": TABLE}}, "zeroshot.test: it has no classes; give a folder of classes"),
+        ({"zeroshot": {"validation": {**CLASSES, "labels": "captions"}}}, "zeroshot.validation: it has no classes"),
+    ],
+)
+def test_captions_and_classes_come_from_where_they_are(data, message):
+    mine = dict.fromkeys(("train", "validation", "test"), TABLE)
+    assert parse("datasets.mine", {**mine, "zeroshot": {"test": CLASSES}, "unpaired": {"images": CLASSES}})
+    assert parse("datasets.mine", {**mine, "train": {**CLASSES, "labels": "captions"}})
+    with pytest.raises(VlalignError, match=re.escape(f"datasets.mine: {message}")):
+        parse("datasets.mine", {**mine, **data})
+
+
+def test_a_single_caption_column_needs_no_list():
+    mine = {split: {**TABLE, "caption_columns": "title"} for split in ("train", "validation", "test")}
+    assert parse("datasets.mine", mine).datasets["mine"].train.caption_columns == ("title",)
+    validator = jsonschema.Draft202012Validator(params.schema())
+    assert not list(validator.iter_errors(params.merged(DEFAULTS, {"datasets": {"mine": mine}})))
+    for wrong in ([], 3):
+        with pytest.raises(VlalignError, match=r"datasets\.mine\.train\.caption_columns"):
+            parse("datasets.mine", {**mine, "train": {**TABLE, "caption_columns": wrong}})
+
+
+def test_a_root_that_cannot_be_written_to_is_named_and_not_made(tmp_path):
+    (tmp_path / "file").write_text("")
+    for root, reason in (("file", "is no folder"), ("file/below", "is no folder"), ("x" * 300, "File name too long")):
+        with pytest.raises(VlalignError, match=rf"^root: .*{reason}"):
+            params.check_root(parse("root", str(tmp_path / root)))
+    params.check_root(parse("root", str(tmp_path / "new" / "deep")))
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
 @pytest.mark.parametrize("value", ["x" * 97, "长" * 40])
 def test_names_of_runs_are_short_enough_for_every_disk(value):
     grid = params.Ablation(name="tau", arm="powerclip", param="objective.powerset.tau", values=(value,))

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal, get_args
 from pydantic import Discriminator, Field, Tag, model_validator
 
 from vlalign.params.base import Count, Few, Many, Seed, Share, Strict
-from vlalign.params.sources import PackedSource, Source
+from vlalign.params.sources import FolderSource, PackedSource, Source
 
 Benchmark = Literal["retrieval", "zeroshot", "composition", "grounding", "modality", "transfer"]
 HELD_OUT = ("validation", "test")
@@ -99,6 +99,21 @@ class SplitsParams(Strict):
             raise ValueError("hold_out: nothing is left to train on")
         return self
 
+    @model_validator(mode="after")
+    def _captions_and_classes_are_where_they_are_needed(self) -> "SplitsParams":
+        pairs = {name: getattr(self, name) for name in ("train", *HELD_OUT)}
+        for name, source in {**pairs, "unpaired.captions": self.unpaired.captions}.items():
+            if _of_classes(source):
+                raise ValueError(
+                    f"{name}: a folder of classes has no captions; set `labels: captions` if they lie beside the "
+                    "images in .txt files, or give it under `zeroshot`"
+                )
+        for name in HELD_OUT:
+            source = getattr(self.zeroshot, name)
+            if isinstance(source, PackedSource) and not _of_classes(source):
+                raise ValueError(f"zeroshot.{name}: it has no classes; give a folder of classes, or shards with .cls")
+        return self
+
     def sources(self) -> dict[str, dict[str, Any]]:
         """Where every split comes from, as plain values by the split's folder."""
         found = dict(self._pairs())
@@ -135,6 +150,10 @@ class SplitsParams(Strict):
         if split == "test" and len(classes) == 2:
             found.append("transfer")
         return tuple(found)
+
+
+def _of_classes(source: Any) -> bool:
+    return isinstance(source, FolderSource) and source.labels == "classes"
 
 
 def _kind(value: Any) -> str:

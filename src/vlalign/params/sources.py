@@ -1,14 +1,22 @@
 """Where the shards of a split come from."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator
+from pydantic import BeforeValidator, Field, field_validator
 
 from vlalign.params.base import Count, Few, PathText, Share, Strict
 
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Patterns = Annotated[tuple[str, ...], Field(min_length=1)]
-Columns = Annotated[tuple[str, ...], Field(min_length=1)]
+
+
+def _as_list(value: Any) -> Any:
+    """A single name stands for a list of it."""
+    return [value] if isinstance(value, str) else value
+
+
+Names = Annotated[tuple[str, ...], Field(min_length=1)]
+Columns = Annotated[Names, BeforeValidator(_as_list, json_schema_input_type=str | Names)]
 
 
 class HubSource(Strict):
@@ -77,7 +85,9 @@ class TableSource(PackedSource):
         default=None, description="Folder that paths in the table start from; the table's own"
     )
     image_column: str = "image"
-    caption_columns: Columns = Field(default=("caption",), description="Each holds a caption, or a list of them")
+    caption_columns: Columns = Field(
+        default=("caption",), description="One name or several; each column holds a caption, or a list of them"
+    )
     caption_cells: Literal["text", "json"] = Field(
         default="text", description="What a cell of text is: one caption, or a JSON list of captions"
     )

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, ValidationError, model_validator
 
 from vlalign.errors import VlalignError
+from vlalign.files import check_writable
 from vlalign.params.annotate import AnnotateParams
 from vlalign.params.base import (
     NAME_LENGTH,
@@ -262,6 +263,16 @@ def load(*paths: str | Path) -> Params:
     for path in paths:
         config = merged(config, read(path))
     return parse(config, source=" + ".join(map(str, paths)))
+
+
+def check_root(params: Params) -> None:
+    """Raises VlalignError naming the key when nothing can be written below `root`; makes nothing."""
+    try:
+        check_writable(Path(params.root))
+    except VlalignError as error:
+        raise VlalignError(f"root: {error}") from None
+    except OSError as error:
+        raise VlalignError(f"root: {params.root:.200} cannot be used ({error.strerror}); give another path") from None
 
 
 def schema() -> dict[str, Any]:
