@@ -3,6 +3,7 @@
 Commands import what they need when they run, so that `--help` answers at once.
 """
 
+import errno
 import json
 import logging
 import os
@@ -32,6 +33,13 @@ How = Annotated[str, typer.Option(help="Further keys of --config, which change h
 Output = Annotated[Path, typer.Option(help="Where to write.")]
 Split = Annotated[Path, typer.Option(help="Folder of shards with its manifest.json.")]
 
+# Set to 1, errors of disk and memory show where they were raised.
+TRACEBACK = "VLALIGN_TRACEBACK"
+REMEDIES = {
+    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT), "make room on the disk and run the same command again"),
+    **dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), "change its permissions or give another path"),
+}
+
 
 def main() -> None:
     """Run a command; mistakes that the user can mend end with one message and exit code 1."""
@@ -52,6 +60,22 @@ def main() -> None:
         sys.exit(error.exit_code)
     except ValidationError as error:
         _fail(f"--config is not valid:\n{parameters.describe(error)}")
+    except (OSError, MemoryError, RecursionError) as error:
+        if os.environ.get(TRACEBACK) == "1":
+            raise
+        _fail(f"{_of_surroundings(error)}. With {TRACEBACK}=1 in the environment, a traceback shows where it was")
+
+
+def _of_surroundings(error: BaseException) -> str:
+    """What disk, memory or a file has to do with an error that no command foresaw, and what to do."""
+    if isinstance(error, MemoryError):
+        return f"memory does not suffice ({error}); take smaller batches or fewer workers, and check the files it reads"
+    if isinstance(error, RecursionError):
+        return "something that was read is nested too deeply; check the files and options that were given"
+    number = getattr(error, "errno", None)
+    file, reason = getattr(error, "filename", None), getattr(error, "strerror", None) or str(error)
+    remedy = REMEDIES.get(number or 0, "mend that and run the same command again")
+    return f"{file}: {reason}; {remedy}" if file else f"{reason}; {remedy}"
 
 
 def _fail(message: str, *, code: int = 1) -> NoReturn:
@@ -381,8 +405,12 @@ def experiments(
 def validate(
     files: Annotated[list[Path], typer.Argument(help="params.yaml, then overlays.")],
 ) -> None:
-    """Check params files and list the runs that they describe."""
+    """Check params files, and that the data they name are there, and list the runs that they describe."""
+    from vlalign.data.present import check_sources
+
     loaded = parameters.load(*files)
+    parameters.check_root(loaded)
+    check_sources(loaded)
     for run in loaded.all_runs.values():
         print(f"{run.name}\tseeds {', '.join(map(str, run.seeds))}")
 

@@ -9,8 +9,20 @@ from snakemake.exceptions import WorkflowError
 from vlalign import params as parameters
 from vlalign.errors import VlalignError
 
+# Snakemake's own reader lets the last of two keys win, expands every alias, and runs files that ask for it.
+try:
+    for file in ("params.yaml", *workflow.configfiles):
+        parameters.read(file)
+except VlalignError as error:
+    raise WorkflowError(str(error)) from None
+
+
+configfile: "params.yaml"
+
+
 try:
     PARAMS = parameters.parse(config, source="params.yaml with its overlays")
+    parameters.check_root(PARAMS)
 except VlalignError as error:
     raise WorkflowError(str(error)) from None
 

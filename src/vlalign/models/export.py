@@ -38,8 +38,9 @@ def save(encoder: DualEncoder, directory: str | Path) -> list[str]:
     directory, names = Path(directory), [WEIGHTS, CONFIG]
     weights = {name: value.detach().cpu().contiguous() for name, value in encoder.clip.state_dict().items()}
     with atomic_write(directory / WEIGHTS) as temporary:
+        mode = temporary.stat().st_mode
         save_file(weights, temporary, metadata={"format": "pt"})
-        temporary.chmod(0o644)  # safetensors puts a file of its own in the place of ours, for its owner alone
+        temporary.chmod(mode)  # safetensors puts a file of its own in the place of ours, for its owner alone
     if isinstance(encoder.tokenizer, HFTokenizer):
         # open_clip looks for it nowhere else.
         names += [Path(path).name for path in encoder.tokenizer.tokenizer.save_pretrained(str(directory))]
