@@ -262,13 +262,19 @@ def evaluate(
     output: Output,
     threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 1,
 ) -> None:
-    """Measure one run: one JSON file for each benchmark, and the model card in the run's folder."""
+    """Measure one run, or another model that open_clip reads: one JSON file for each benchmark.
+
+    A run whose metrics go into its own folder also gets its model card there, README.md. What is measured, and the
+    headline numbers, are logged.
+    """
     import torch
 
     from vlalign.evaluation.run import evaluate
-    from vlalign.reporting.card import write_card
+    from vlalign.reporting.card import has_card, write_card
 
     torch.set_num_threads(threads)
+    # Before the long measuring: what is wrong with the run's record would be found after it.
+    carded = output.resolve() == (run / "metrics").resolve() and has_card(run)
     settings = parameters.EvaluationParams.model_validate(_config(config))
     evaluate(
         run,
@@ -279,7 +285,8 @@ def evaluate(
         benchmarks=settings.benchmarks,
         batch_size=settings.batch_size,
     )
-    write_card(run)
+    if carded:
+        write_card(run)
 
 
 @app.command()

@@ -7,12 +7,14 @@ import torch
 import torch.nn.functional as F
 from evaluation_data import encoder, parsed, picture, squares
 
+from vlalign.annotate.phrases import Word
 from vlalign.annotate.tokens import TokenMapper
 from vlalign.data.manifest import write_split
 from vlalign.data.samples import Sample, decode_image
 from vlalign.data.transforms import preprocess
 from vlalign.errors import VlalignError
 from vlalign.evaluation.features import SplitFeatures, encode_split, encode_texts, object_coverage
+from vlalign.evaluation.illustrate import drawings
 from vlalign.evaluation.similarity import feature_centres, phrase_scores
 
 SAMPLES = list(squares(6))
@@ -176,3 +178,52 @@ def test_pairs_take_one_caption_that_nobody_has_taken() -> None:
 
 def test_no_texts_give_no_rows() -> None:
     assert len(encode_texts(encoder(), [])) == 0
+
+
+@pytest.mark.parametrize("stratum", [["a"], {"a": 1}, 3, None, True, "all"])
+def test_a_stratum_that_is_no_name_is_none(split: Path, stratum: object) -> None:
+    samples = [replace(s, meta={**s.meta, "stratum": stratum}) if i < 2 else s for i, s in enumerate(SAMPLES)]
+    write_split(split, samples, source={})
+    assert encode_split(encoder(), split).strata == (None, None, "even", "odd", "even", "odd")
+
+
+GOOD = SAMPLES[0].meta["phrases"][0]
+MALFORMED = [
+    [GOOD, "text", 3, None, []],
+    [GOOD, {**GOOD, "caption": 2}, {**GOOD, "caption": -1}, {**GOOD, "caption": "0"}, {"caption": 0}],
+    [GOOD, {**GOOD, "start": None}, {**GOOD, "end": 2.5}, {**GOOD, "kind": ["one"]}, {**GOOD, "instances": 1}],
+    [GOOD, *({**GOOD, "instances": instances} for instances in (["a"], [None], [[1]], {"1": 1}))],
+]
+
+
+@pytest.mark.parametrize("phrases", MALFORMED)
+def test_malformed_phrases_are_counted(split: Path, annotation: dict, phrases: list) -> None:
+    write_split(split, [replace(SAMPLES[0], meta={"phrases": phrases})], source={})
+    dense = encode_split(encoder(), split, annotation=annotation).dense
+    assert dense is not None
+    assert [phrase.text for phrase in dense.phrases] == ["a red square"]
+    assert dense.left_out["phrase that is malformed"] == 4
+
+
+@pytest.mark.parametrize("phrases", ["a red square", {"caption": 0}, 3])
+def test_phrases_that_are_no_list_count_once(split: Path, annotation: dict, phrases: object) -> None:
+    write_split(split, [replace(SAMPLES[0], meta={"phrases": phrases})], source={})
+    dense = encode_split(encoder(), split, annotation=annotation).dense
+    assert dense is not None
+    assert (len(dense.phrases), dense.left_out["phrase that is malformed"]) == (0, 1)
+
+
+def test_a_phrase_is_drawn_as_it_stands_in_its_caption(split: Path) -> None:
+    """Words are the parser's, which cuts off what white space does not."""
+    caption = "a red,square"
+    phrase = {"caption": 0, "start": 2, "end": len(caption), "kind": "one", "instances": [1]}
+    sample = Sample(
+        "k", SAMPLES[0].image, (caption,), meta={"phrases": [phrase, phrase]}, instances=SAMPLES[0].instances
+    )
+    write_split(split, [sample], source={})
+    words = tuple(Word(start, end, caption[start:end], "NN") for start, end in ((0, 1), (2, 5), (5, 6), (6, 12)))
+    annotation = {"k": [replace(parsed(sample)[0], words=words)]}
+    features = encode_split(encoder(), split, annotation=annotation)
+    assert features.dense is not None
+    [drawing] = drawings(features, features.dense, split, label="", grid=encoder().grid)
+    assert drawing.phrases == ["red,square"] * 2

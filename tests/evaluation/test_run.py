@@ -1,12 +1,17 @@
 import logging
+import re
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from evaluation_data import encoder, parsed, squares, write_composition, write_zeroshot
+from typer.testing import CliRunner, Result
 
 from vlalign import models
 from vlalign.annotate.phrases import ParsedCaption
+from vlalign.cli import app
 from vlalign.data.manifest import write_split
 from vlalign.data.samples import Sample
 from vlalign.errors import VlalignError
@@ -14,8 +19,9 @@ from vlalign.evaluation import workbench
 from vlalign.evaluation.ranking import AbsentError
 from vlalign.evaluation.run import BENCHMARKS, evaluate
 from vlalign.evaluation.workbench import Workbench
-from vlalign.files import read_json, write_text
+from vlalign.files import read_json, write_json, write_text
 from vlalign.records import write_record
+from vlalign.reporting.metrics import read_metrics, read_reasons
 
 
 @pytest.fixture(scope="module")
@@ -116,8 +122,86 @@ def test_unknown_benchmark_is_an_error(run_dir: Path, data: Path) -> None:
 def test_phrases_without_instances_ground_nothing(run_dir: Path, data: Path, annotations: Path, tmp_path: Path) -> None:
     flat = [Sample(s.key, s.image, s.captions, meta=s.meta) for s in squares(12)]
     write_split(data / "test", flat, source={})
-    with pytest.raises(VlalignError, match="no phrase with known and visible referents"):
-        evaluate(run_dir, data=data, annotations=annotations, output_dir=tmp_path, benchmarks=("grounding",))
+    scores = evaluate(run_dir, data=data, annotations=annotations, output_dir=tmp_path, benchmarks=("grounding",))
+    assert "test has no phrase with known and visible referents" in scores["grounding"]["not_measured"]
+
+
+@pytest.mark.parametrize(
+    ("count", "alike", "expected"),
+    [
+        (1, False, {"retrieval", "modality", "transfer"}),
+        (2, False, {"modality"}),
+        (3, False, {"modality"}),
+        (4, False, set()),
+        (8, True, {"modality", "transfer"}),
+    ],
+)
+def test_a_split_that_is_too_small_or_too_alike_leaves_a_benchmark_out(
+    run_dir: Path, data: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, count: int, alike: bool, expected: set
+) -> None:
+    samples = [replace(s, captions=("a square",)) if alike else s for s in squares(count)]
+    write_split(data / "test", samples, source={})
+    names = ("retrieval", "zeroshot", "composition", "modality", "transfer")
+    scores = evaluate(run_dir, data=data, output_dir=tmp_path / "metrics", benchmarks=names)
+    assert {path.stem for path in (tmp_path / "metrics").iterdir()} == set(names), "the workflow waits for each"
+    unmeasured = {name: values["not_measured"] for name, values in scores.items() if "not_measured" in values}
+    assert set(unmeasured) == expected
+    for name, reason in unmeasured.items():
+        assert f"{name} is not measured: {reason}" in caplog.text
+        assert f"not {1 if alike else count}" in reason
+    assert read_reasons(tmp_path) == unmeasured
+    assert not {path.partition(".")[0] for path, _ in read_metrics(tmp_path)} & expected
+
+
+def test_one_class_leaves_classification_out(run_dir: Path, data: Path, tmp_path: Path) -> None:
+    samples = [Sample(f"z{i}", s.image, label=0) for i, s in enumerate(squares(4))]
+    for split in ("validation", "test"):
+        write_split(data / "zeroshot" / split, samples, source={}, shard_name="{}.tar")
+    several = evaluate(run_dir, data=data, output_dir=tmp_path / "several")
+    assert "images of at least 2 classes to learn from, not of 1" in several["transfer"]["not_measured"]
+    assert several["zeroshot"]["classes"] == 4
+    write_text(data / "zeroshot" / "classnames.txt", "red\n")
+    alone = evaluate(run_dir, data=data, output_dir=tmp_path / "alone")
+    assert "at least 2 classes, not 1" in alone["zeroshot"]["not_measured"]
+
+
+def test_splits_whose_labels_mean_other_classes_move_no_classifier(run_dir: Path, data: Path, tmp_path: Path) -> None:
+    write_text(data / "zeroshot" / "validation" / "classnames.txt", "red\nblue\ngreen\nyellow\n")
+    write_text(data / "zeroshot" / "validation" / "zeroshot_classification_templates.txt", "{c}\n")
+    reason = evaluate(run_dir, data=data, output_dir=tmp_path / "out")["transfer"]["not_measured"]
+    assert re.search(r"class 1 is 'green' in .*classnames\.txt, but 'blue' in .*validation/classnames\.txt", reason)
+
+
+@pytest.mark.parametrize("split", ["test", "validation"])
+def test_labels_beyond_the_names_are_an_error_before_anything_is_measured(
+    run_dir: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, split: str
+) -> None:
+    image = next(squares(1)).image
+    samples = [Sample("z0", image, label=0), Sample("z1", image, label=2 * 10**9)]
+    write_split(data / "zeroshot" / split, samples, source={}, shard_name="{}.tar")
+    monkeypatch.delattr(models.DualEncoder, "encode_image")
+    with pytest.raises(VlalignError, match=rf"zeroshot/{split} has the class 2000000000, but .*classnames\.txt has 4"):
+        evaluate(run_dir, data=data, output_dir=tmp_path / "out", benchmarks=("retrieval", "zeroshot", "transfer"))
+
+
+def test_damaged_class_lists_are_an_error_before_anything_is_measured(
+    run_dir: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_text(data / "zeroshot" / "classnames.txt", "red\n\ngreen\nblue\nyellow\n")
+    monkeypatch.delattr(models.DualEncoder, "encode_image")
+    with pytest.raises(VlalignError, match="line 2 is blank"):
+        evaluate(run_dir, data=data, output_dir=tmp_path / "out")
+
+
+def test_progress_names_every_benchmark_and_its_headline(
+    run_dir: Path, data: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.INFO):
+        scores = evaluate(run_dir, data=data, output_dir=tmp_path / "out", benchmarks=("zeroshot", "modality"))
+    accuracy = f"{scores['zeroshot']['accuracy']:.1f}"
+    assert f"zeroshot: Zero-shot accuracy {accuracy} (chance 25.0)" in caplog.messages
+    assert caplog.messages[0] == "zeroshot: measuring on test"
+    assert any(message.startswith("modality: Modality gap ") for message in caplog.messages)
 
 
 def test_lost_shard_is_an_error(data: Path) -> None:
@@ -148,3 +232,33 @@ def test_measurements_of_another_model_do_not_stay(run_dir: Path, data: Path, tm
     evaluate(run_dir, data=data, output_dir=tmp_path / "out", benchmarks=("retrieval", "zeroshot"))
     evaluate(run_dir, data=data, output_dir=tmp_path / "out", benchmarks=("retrieval",))
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["retrieval.json"]
+
+
+def command(run: Path, data: Path, output: Path) -> Result:
+    folders = {"run": run, "data": data, "annotations": data.parent / "none", "output": output}
+    options = [text for name, folder in folders.items() for text in (f"--{name}", str(folder))]
+    return CliRunner().invoke(app, ["evaluate", "--config", "{}", *options])
+
+
+def test_a_model_that_is_no_run_is_measured_and_keeps_its_readme(run_dir: Path, data: Path, tmp_path: Path) -> None:
+    stock = shutil.copytree(run_dir, tmp_path / "stock")
+    config = read_json(stock / "open_clip_config.json")
+    write_json(stock / "open_clip_config.json", {key: config[key] for key in ("model_cfg", "preprocess_cfg")})
+    write_text(stock / "README.md", "theirs")
+    for output in (stock / "metrics", tmp_path / "elsewhere"):
+        result = command(stock, data, output)
+        assert result.exit_code == 0, result.output
+        assert (output / "zeroshot.json").is_file()
+    assert (stock / "README.md").read_text() == "theirs"
+
+
+@pytest.mark.parametrize("content", ["[]", "{}", "{", '{"run": 3}'])
+def test_a_damaged_record_is_named_before_anything_is_measured(
+    run_dir: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: str
+) -> None:
+    run = shutil.copytree(run_dir, tmp_path / "run")
+    write_text(run / "run.json", content)
+    monkeypatch.delattr(models.DualEncoder, "encode_image")
+    result = command(run, data, run / "metrics")
+    assert isinstance(result.exception, VlalignError)
+    assert re.search(r"run\.json .*(delete it|delete the run)", str(result.exception))

@@ -5,6 +5,7 @@ import open_clip
 import pytest
 import tiny_transformers
 import torch
+import yaml
 from annotated_scenes import write_annotated
 from training_runs import TOWER, run_config, train_below
 from typer.testing import CliRunner
@@ -12,7 +13,8 @@ from typer.testing import CliRunner
 import vlalign
 from vlalign.cli import app
 from vlalign.errors import VlalignError
-from vlalign.reporting.card import model_card, write_card
+from vlalign.files import write_json
+from vlalign.reporting.card import has_card, model_card, write_card
 from vlalign.training.inputs import Inputs
 
 METRICS = {
@@ -48,9 +50,71 @@ def test_the_card_says_what_the_run_is_and_what_was_measured(trained):
     assert "| Image → text R@1 | 43.2 | 2.0 |" in card
     assert "| Modality gap | 0.123 |  |" in card
     assert "2 steps of 4 pairs" in card
-    assert "its text embeddings are others, so use vlalign's" in card
+
+
+def test_the_hub_is_told_of_open_clip_only_where_it_gives_what_was_measured(trained):
+    write_card(trained / "clip")
+    other = (trained / "clip" / "README.md").read_text()
+    assert "its text embeddings are others, so use vlalign's" in other
+    assert front_matter(other) == {
+        "tags": ["clip", "vlalign", "powerclip"],
+        "library_name": "vlalign",
+        "license": "other",
+    }
+    assert "open_clip.create_model" not in other
     write_card(trained / "bert")
-    assert "open_clip gives the same embeddings" in (trained / "bert" / "README.md").read_text()
+    same = (trained / "bert" / "README.md").read_text()
+    assert "open_clip gives the same embeddings" in same
+    assert "open_clip.create_model" in same
+    hub = {"library_name": "open_clip", "pipeline_tag": "zero-shot-image-classification"}
+    assert front_matter(same) == front_matter(other) | hub
+
+
+def test_how_far_open_clip_is_off_stands_in_the_card_if_the_run_knows(trained, tmp_path):
+    run = shutil.copytree(trained / "clip", tmp_path / "run")
+    config = json.loads((run / "open_clip_config.json").read_text())
+    config["vlalign"] |= {"cosine_in_open_clip": {"image": 1.0, "text": 0.3141}}
+    (run / "open_clip_config.json").write_text(json.dumps(config))
+    write_card(run)
+    assert "does not hold there. Cosine in open clip: image 1, text 0.314." in (run / "README.md").read_text()
+    del config["vlalign"]["same_in_open_clip"], config["vlalign"]["cosine_in_open_clip"]
+    (run / "open_clip_config.json").write_text(json.dumps(config))
+    write_card(run)
+    unknown = (run / "README.md").read_text()
+    assert "whether its embeddings are others was not recorded" in unknown
+    assert front_matter(unknown)["library_name"] == "vlalign"
+
+
+def test_what_could_not_be_measured_stands_in_the_card(trained, tmp_path):
+    run = shutil.copytree(trained / "clip", tmp_path / "run")
+    shutil.rmtree(run / "metrics")
+    write_json(run / "metrics" / "modality.json", {"not_measured": "it needs 4 images"})
+    write_card(run)
+    assert "Not measured: modality, since it needs 4 images." in (run / "README.md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "message"),
+    [
+        ("run.json", [], "is no record of a run; delete the run and train it again"),
+        ("run.json", {"run": "x"}, "has no 'arm' as a run has"),
+        ("run.json", {"params": {"model": 3}}, "its params are not valid; delete the run.*\nmodel"),
+        ("open_clip_config.json", [], "has no `model_cfg` as a run has"),
+        ("open_clip_config.json", {"model_cfg": {}}, "has no `model_cfg` as a run has; delete the run"),
+        ("open_clip_config.json", {"vlalign": {"same_in_open_clip": 3}}, "`same_in_open_clip` is no mapping"),
+    ],
+)
+def test_damaged_files_of_a_run_are_named(trained, tmp_path, file, content, message):
+    run = shutil.copytree(trained / "clip", tmp_path / "run")
+    if isinstance(content, dict) and not {"run", "model_cfg"} & set(content):
+        content = json.loads((run / file).read_text()) | content
+    (run / file).write_text(json.dumps(content))
+    with pytest.raises(VlalignError, match=f"(?s){file}.*{message}"):
+        has_card(run)
+
+
+def front_matter(card):
+    return yaml.safe_load(card.split("---\n")[1])
 
 
 def test_a_run_that_was_not_measured_has_no_card(trained, tmp_path):
@@ -101,3 +165,4 @@ def test_what_is_no_measured_run_is_not_pushed(hub, tmp_path):
 def test_the_card_needs_a_run(tmp_path):
     with pytest.raises(VlalignError, match=r"run\.json does not exist"):
         model_card(tmp_path)
+    assert not has_card(tmp_path)

@@ -4,7 +4,9 @@ import pytest
 
 from vlalign.errors import VlalignError
 from vlalign.files import read_json
-from vlalign.reporting.collect import collect, collect_metrics, focus
+from vlalign.reporting.collect import collect, collect_metrics, focus, focus_files
+from vlalign.reporting.metrics import read_reasons
+from vlalign.reporting.results import load_results
 
 
 def test_metrics_are_flattened_over_seeds(run_dirs):
@@ -56,3 +58,43 @@ def test_focus_holds_headline_means_one_level_deep(run_dirs):
 def test_focus_on_an_unknown_run_names_the_known_ones():
     with pytest.raises(VlalignError, match="clip"):
         focus({"clip": {}}, "cilp")
+
+
+def test_a_benchmark_that_was_not_measured_has_no_numbers(run_dirs):
+    before = collect(run_dirs[:1])["clip"]
+    (run_dirs[0] / "metrics" / "modality.json").write_text('{"not_measured": "too few"}')
+    after = collect(run_dirs[:1])["clip"]
+    assert after == {path: entry for path, entry in before.items() if not path.startswith("modality.")}
+    assert read_reasons(run_dirs[0]) == {"modality": "too few"}
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("[]", "is no record of a run"),
+        ("{}", "has no 'run' as a run has; delete the run and train it again"),
+        ('{"run": "a", "arm": "a", "seed": "0", "ablation": null, "params": {}}', "has no 'seed'"),
+        (
+            '{"run": "a", "arm": "a", "seed": 0, "ablation": {"name": "x"}, "params": {}}',
+            "ablation has no param, value",
+        ),
+        ("{", "not valid JSON"),
+    ],
+)
+def test_a_damaged_record_is_named(run_dirs, content, message):
+    (run_dirs[0] / "run.json").write_text(content)
+    with pytest.raises(VlalignError, match=rf"run\.json.*{message}"):
+        collect(run_dirs)
+
+
+@pytest.mark.parametrize(
+    "content", ["[]", "3", '{"clip": []}', '{"clip": {"a": 1}}', '{"clip": {"a": {"mean": "b", "values": {}}}}']
+)
+def test_damaged_collected_metrics_are_named(run_dirs, tmp_path, content):
+    (tmp_path / "metrics.json").write_text(content)
+    for read in (
+        lambda: focus_files(tmp_path / "metrics.json", run_dirs[0], tmp_path),
+        lambda: load_results(tmp_path / "metrics.json", run_dirs),
+    ):
+        with pytest.raises(VlalignError, match=r"metrics\.json does not hold collected metrics; delete it"):
+            read()

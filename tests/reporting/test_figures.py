@@ -9,7 +9,7 @@ from fake_results import load_tree, make_embeddings, make_scene, write_precision
 from vlalign.errors import VlalignError
 from vlalign.reporting import figures
 from vlalign.reporting.embeddings import principal_plane
-from vlalign.reporting.style import arm_colours, spaced, spans_decades
+from vlalign.reporting.style import arm_colours, power_of_ten, spaced, spans_decades
 
 
 def texts(path):
@@ -123,3 +123,32 @@ def test_logarithmic_axes_are_for_decades():
     assert spans_decades([1e-3, 1])
     assert not spans_decades([0, 1e-3, 1])
     assert not spans_decades([0.1, 0.3])
+
+
+PLAIN = ["$5 or $10", "costs $x_", "a\\frac{", "100 % of ^", '<b> & "id="', "שלום עולם", "a 🐶 dog", "汉字"]
+
+
+@pytest.mark.parametrize("text", PLAIN)
+def test_text_is_no_formula_wherever_it_is_drawn(tmp_path, text, recwarn):
+    results = load_tree(tmp_path, write_tree(tmp_path, arms=("clip",), taus=()))
+    scene = replace(make_scene(0, label=text), phrases=[text] * 3)
+    figures.draw_similarity([scene, replace(scene, referents=None)], tmp_path / "similarity.svg")
+    figures.draw_embeddings({text: make_embeddings(1.0)}, tmp_path / "embeddings.svg")
+    figures.draw_ablation(figures_grid(results, (text, "nla")), "made-up", tmp_path / "ablation.svg")
+    shown = {stem: texts(tmp_path / f"{stem}.svg") for stem in ("similarity", "embeddings", "ablation")}
+    assert all(word in svg for word in text.split() for svg in shown.values())
+    assert text in shown["similarity"]
+    assert len(recwarn) == 0, "glyphs that the font lacks are the viewer's"
+
+
+def test_a_phrase_over_two_lines_is_drawn(tmp_path):
+    figures.draw_similarity([replace(make_scene(0), phrases=["two\nlines"] * 3)], tmp_path / "similarity.svg")
+    assert "two lines" in texts(tmp_path / "similarity.svg")
+
+
+def test_ticks_of_decades_are_powers_of_ten_in_plain_text(tmp_path):
+    precision = write_precision(tmp_path / "precision.csv")
+    figures.draw_precision(precision, tmp_path / "precision.svg", direction="r2t")
+    assert "10⁻³" in texts(tmp_path / "precision.svg")
+    assert "$" not in texts(tmp_path / "precision.svg")
+    assert [power_of_ten(value) for value in (1, 100, 1e-12, 20, 0)] == ["10⁰", "10²", "10⁻¹²", "20", "0"]

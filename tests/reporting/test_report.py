@@ -1,5 +1,6 @@
 import json
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import pytest
@@ -142,3 +143,44 @@ def test_everything_from_the_files_of_the_workflow(tmp_path):
     assert len(wanted) == 7
     assert wanted <= set(page.ids)
     assert (tmp_path / "tables" / "ablation-tau.csv").exists()
+
+
+def test_text_in_a_figure_stays_as_it_is(tmp_path):
+    phrase = '<script> id="a" url(#b)'
+    figures.draw_similarity([replace(make_scene(0), phrases=[phrase] * 3)], tmp_path / "similarity.svg")
+    svg = inline_svg(tmp_path / "similarity.svg", '"$5" <b>')
+    page = Page()
+    page.feed(svg)
+    assert phrase in " ".join(" ".join(page.text).split())
+    assert "<script>" not in svg
+    assert 'aria-label="&#34;$5&#34; &lt;b&gt;"' in svg
+    assert all(name.startswith("similarity-") for name in page.ids)
+
+
+def test_what_was_not_measured_is_one_line_with_its_reason(tmp_path):
+    run_dirs = write_tree(tmp_path, arms=("clip", "powerclip"), seeds=(0,), taus=())
+    for run in run_dirs:
+        (run / "metrics" / "modality.json").write_text('{"not_measured": "it needs <4> images"}')
+    (run_dirs[1] / "metrics" / "transfer.json").write_text('{"not_measured": "one class"}')
+    _, text = report(tmp_path, run_dirs)
+    assert "The benchmark modality was not measured for any run: it needs <4> images." in text
+    assert "The benchmark transfer was not measured for powerclip: one class." in text
+
+
+def test_a_report_without_any_measurement_is_written(tmp_path):
+    run_dirs = write_tree(tmp_path, arms=("clip", "powerclip"), seeds=(0,), taus=(0.1,))
+    for file in (file for run in run_dirs for file in (run / "metrics").iterdir()):
+        file.write_text('{"not_measured": "one image"}')
+    load_tree(tmp_path, run_dirs)
+    files = {name: tmp_path / name for name in ("figures", "tables")} | {"output": tmp_path / "report.html"}
+    write_everything(tmp_path / "metrics.json", run_dirs, precision=write_precision(tmp_path / "p.csv"), **files)
+    assert "No headline metric was measured" in (tmp_path / "report.html").read_text()
+
+
+@pytest.mark.parametrize("content", ["", "a,b\n1\n2,3,4\n", "step,loss\n1,x\n", "loss\n1\n"])
+def test_a_damaged_history_is_named(tmp_path, content):
+    [run] = write_tree(tmp_path, arms=("clip",), seeds=(0,), taus=())
+    results = load_tree(tmp_path, [run])
+    (run / "history.csv").write_text(content)
+    with pytest.raises(VlalignError, match=r"history\.csv .*delete the run and train it again"):
+        figures.draw_training(results, tmp_path / "training.svg")

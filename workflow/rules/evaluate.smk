@@ -9,7 +9,7 @@ rule evaluate:
         expand("{folder}/{split}/manifest.json", folder=DATA, split=[*CLASSES, *COMPOSITION]),
         [f"{ANNOTATIONS}/phrases/{split}/manifest.json" for split in HELD_OUT if "grounding" in BENCHMARKS],
         code("evaluation/*", *ENCODING, without=DRAWING),
-        code("reporting/card", "reporting/cells", "reporting/headline", "reporting/metrics", "reporting/stats"),
+        code(*(f"reporting/{name}" for name in ("card", "cells", "headline", "metrics", "results", "stats"))),
         model="results/runs/{run}/seed-{seed}/model.safetensors",
         tower="results/runs/{run}/seed-{seed}/open_clip_config.json",
     output:

@@ -57,7 +57,7 @@ rule focus:
 
 rule precision:
     input:
-        code("evaluation/precision", "reporting/aggregators", "training/objective", *BATCHING, *ENCODING),
+        code("evaluation/precision", "reporting/aggregators", *COLLECTING, "training/objective", *BATCHING, *ENCODING),
         [f"{ANNOTATIONS}/{kind}/validation/manifest.json" for kind in DRAWN_FROM],
         f"{DATA}/validation/manifest.json",
         model=f"{run_folder(SUBJECT, RUNS[SUBJECT].seeds[0])}/model.safetensors",
@@ -103,6 +103,8 @@ rule report:
         precision="results/precision.csv",
         illustrated=expand("results/figures/{name}.svg", name=ILLUSTRATED),
         runs=[f"{run_folder(run, seed)}/{name}" for run, seed in SELECTED for name in ("run.json", "history.csv")],
+        # Why a benchmark could not be measured.
+        reasons=[metric_files(run, seed) for run, seed in SELECTED],
         manifest=f"{DATA}/train/manifest.json",
         template=TEMPLATES,
     output:

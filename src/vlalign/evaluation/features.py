@@ -6,9 +6,10 @@ D embedding, W words.
 
 import dataclasses
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,9 +17,10 @@ from torch import Tensor
 
 from vlalign.annotate.phrases import ParsedCaption
 from vlalign.annotate.tokens import token_mapper
+from vlalign.console import progress
 from vlalign.data.samples import Sample, decode_image, decode_instances
 from vlalign.data.shards import batched
-from vlalign.data.splits import read_split
+from vlalign.data.splits import read_manifest, read_split
 from vlalign.data.transforms import pool_masks, preprocess
 from vlalign.errors import VlalignError
 from vlalign.evaluation.phrases import GoldPhrase, gold_phrases, parsed_captions, word_members
@@ -71,8 +73,9 @@ class SplitFeatures:
 
     @property
     def strata(self) -> tuple[str | None, ...]:
-        """The images' strata, None where the dataset names none."""
-        return tuple(sample.stratum for sample in self.samples)
+        """The images' strata, None where the dataset names none; "all" is everything's own name."""
+        names: list[Any] = [sample.stratum for sample in self.samples]
+        return tuple(name if isinstance(name, str) and name != "all" else None for name in names)
 
     def pairs(self) -> tuple[Tensor, Tensor]:
         """One caption per image, as images_ND and captions_ND.
@@ -107,7 +110,7 @@ def encode_split(
     Raises VlalignError for an unreadable shard, a stale annotation, or embeddings that are not finite.
     """
     samples, images_ID, patches_IVD = encode_images(
-        encoder, read_split(directory), keep_patches=annotation is not None, batch_size=batch_size
+        encoder, _watched(directory), keep_patches=annotation is not None, batch_size=batch_size
     )
     captions = tuple(caption for sample in samples for caption in sample.captions)
     counts = torch.tensor([len(sample.captions) for sample in samples], dtype=torch.long)
@@ -123,6 +126,14 @@ def encode_split(
     left_out = dict(sorted((causes + more_causes + invisible + cut).items()))
     dense = DenseFeatures(patches_IVD, coverage_IRV, objects_IR, tuple(phrases), phrases_ND, left_out)
     return SplitFeatures(samples, images_ID, captions, captions_CD, caption_image_C, dense)
+
+
+def _watched(directory: Path) -> Iterator[Sample]:
+    """The samples of a split, with a bar on the terminal."""
+    with progress(f"encoding {directory}", total=read_manifest(directory)["samples"]) as advance:
+        for sample in read_split(directory):
+            yield sample
+            advance(1)
 
 
 def _visible(phrases: list[GoldPhrase], objects_IR: Tensor) -> tuple[list[GoldPhrase], Counter[str]]:

@@ -64,7 +64,7 @@ def drawings(
             SceneDrawing(
                 image=np.asarray(decode_image(sample.image)),
                 masks=np.stack([labels == instance for instance in objects]),
-                phrases=[_text(features, dense, index) for index in phrases],
+                phrases=[dense.phrases[index].text for index in phrases],
                 patch_similarity=(vectors_PD @ F.normalize(dense.patches_IVD[row], dim=-1).T).numpy(),
                 grid=grid,
                 region_similarity=(vectors_PD @ regions_IRD[row, [instance - 1 for instance in objects]].T).numpy(),
@@ -89,10 +89,3 @@ def _choose(features: SplitFeatures, dense: DenseFeatures) -> dict[int, list[int
             chosen[image] = phrases
             count[stratum] = count.get(stratum, 0) + 1
     return chosen
-
-
-def _text(features: SplitFeatures, dense: DenseFeatures, index: int) -> str:
-    """The words of a phrase."""
-    phrase = dense.phrases[index]
-    words = features.captions[phrase.caption].split()
-    return " ".join(words[word] for word in phrase.words)

@@ -7,8 +7,7 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 from torch import Tensor
 
-from vlalign.errors import VlalignError
-from vlalign.evaluation.ranking import Scores
+from vlalign.evaluation.ranking import Scores, UnmeasurableError
 from vlalign.objectives import cs_divergence
 
 # Its kernel matrices are held whole: three times 2,000 x 2,000 numbers, and more points say nothing new.
@@ -54,10 +53,12 @@ def modality_scores(images_ND: Tensor, captions_ND: Tensor) -> Scores:
         "mean_distance" (of the two means, 0-2), "cs_divergence" (median kernel width, first 2,000 pairs),
         "uniformity_image" and "uniformity_text" (0 = collapsed), "probe_accuracy" and "probe_chance" in percent.
 
-    Raises VlalignError for fewer than four pairs, which cannot be halved for the probe.
+    Raises UnmeasurableError for fewer than four pairs, which cannot be halved for the probe.
     """
     if len(images_ND) < 4:
-        raise VlalignError(f"the modality gap needs at least 4 images with captions, not {len(images_ND)}")
+        raise UnmeasurableError(
+            f"the modality gap needs at least 4 images with a caption that no other image has, not {len(images_ND)}"
+        )
     return {
         "mean_distance": (images_ND.mean(0) - captions_ND.mean(0)).norm().item(),
         "cs_divergence": cs_divergence(

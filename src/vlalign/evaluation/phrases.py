@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -23,6 +24,7 @@ class GoldPhrase:
         kind: what the dataset calls this kind of phrase.
         instances: object ids of the image's label map, from 1.
         words: indices of the caption's words inside the phrase.
+        text: the phrase as it stands in the caption.
     """
 
     image: int
@@ -30,6 +32,7 @@ class GoldPhrase:
     kind: str
     instances: tuple[int, ...]
     words: tuple[int, ...]
+    text: str = ""
 
 
 def parsed_captions(
@@ -75,7 +78,9 @@ def gold_phrases(
     causes: Counter[str] = Counter()
     first_caption = 0
     for image, sample in enumerate(samples):
-        for phrase in sorted(sample.meta.get("phrases", ()), key=lambda phrase: phrase["caption"]):
+        phrases, malformed = _well_formed(sample)
+        causes["phrase that is malformed"] += malformed
+        for phrase in phrases:
             row = first_caption + phrase["caption"]
             parsed = parses[row]
             words = () if parsed is None else words_inside(parsed, phrase["start"], phrase["end"])
@@ -88,9 +93,27 @@ def gold_phrases(
             elif not words:
                 causes["phrase without words"] += 1
             else:
-                found.append(GoldPhrase(image, row, phrase["kind"], tuple(phrase["instances"]), words))
+                text = parsed.caption[parsed.words[words[0]].start : parsed.words[words[-1]].end]
+                found.append(GoldPhrase(image, row, phrase["kind"], tuple(phrase["instances"]), words, text))
         first_caption += len(sample.captions)
     return found, causes
+
+
+def _well_formed(sample: Sample) -> tuple[list[dict[str, Any]], int]:
+    """The phrases of a sample's JSON file by caption, and how many are none: anyone may have written it."""
+    given = sample.meta.get("phrases", [])
+    if not isinstance(given, list):
+        return [], 1
+    good = [phrase for phrase in given if _is_phrase(phrase, captions=len(sample.captions))]
+    return sorted(good, key=lambda phrase: phrase["caption"]), len(given) - len(good)
+
+
+def _is_phrase(phrase: Any, *, captions: int) -> bool:
+    if not isinstance(phrase, dict) or not isinstance(phrase.get("instances"), list):
+        return False
+    numbers = (*(phrase.get(key) for key in ("caption", "start", "end")), *phrase["instances"])
+    whole = all(type(number) is int for number in numbers)
+    return whole and 0 <= phrase["caption"] < captions and isinstance(phrase.get("kind"), str)
 
 
 def words_inside(parsed: ParsedCaption, start: int, end: int) -> tuple[int, ...]:

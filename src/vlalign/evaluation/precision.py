@@ -11,7 +11,7 @@ from rich.table import Table
 from torch import Tensor
 
 from vlalign.data.transforms import normalise
-from vlalign.files import read_json, write_text
+from vlalign.files import write_text
 from vlalign.models import load
 from vlalign.objectives import batch_cost
 from vlalign.objectives.aggregators import (
@@ -23,8 +23,9 @@ from vlalign.objectives.aggregators import (
     sample_subsets,
     t1_bound,
 )
-from vlalign.params import ObjectiveParams, PowersetParams, PrecisionParams, RegionChoice, RunParams
+from vlalign.params import ObjectiveParams, PowersetParams, PrecisionParams, RegionChoice
 from vlalign.reporting.aggregators import COLUMNS
+from vlalign.reporting.results import read_run, run_params
 from vlalign.training.batches import PairedSet
 from vlalign.training.objective import Objective, aligned
 from vlalign.training.order import generator
@@ -89,7 +90,7 @@ def trained(run: Path, split: Path, phrases: Path, regions: Path, params: Precis
     """x = s − b of masks, then boxes, with the run's phrases of the first images of a split, as its own loss has them:
     centred or not, with its cost (that of the batch in place of a learnt one).
     """
-    encoder, powerset = load(run), _powerset_of(run)
+    powerset, encoder = _powerset_of(run), load(run)
     # Boxes stand in for masks that no run asked for.
     masks = (regions / "manifest.json").is_file()
     data = PairedSet(
@@ -116,7 +117,7 @@ def trained(run: Path, split: Path, phrases: Path, regions: Path, params: Precis
 
 def _powerset_of(run: Path) -> PowersetParams:
     """The run's own where it has the term, else unit phrases as they are."""
-    powerset = RunParams.model_validate(read_json(run / "run.json")["params"]).objective.powerset
+    powerset = run_params(read_run(run)).objective.powerset
     return powerset if powerset.weight else PowersetParams(weight=1.0)
 
 

@@ -17,6 +17,10 @@ class AbsentError(VlalignError):
     """The data that a benchmark needs are not there; the message says which and how to get them."""
 
 
+class UnmeasurableError(VlalignError):
+    """The data that a benchmark needs are there, but too few or too alike to measure it; the message says how."""
+
+
 def percent(hits: Tensor) -> float:
     """Mean of a non-empty bool or float tensor, in percent (0-100)."""
     return 100.0 * hits.double().mean().item()

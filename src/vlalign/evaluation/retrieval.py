@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from vlalign.evaluation.ranking import TIE, Scores, percent
+from vlalign.evaluation.ranking import TIE, Scores, UnmeasurableError, percent
 
 RANKS = (1, 5, 10)
 
@@ -68,7 +68,11 @@ def retrieval_scores(
         captions_CD: unit-norm caption embeddings.
         caption_image_C: long, the image of each caption.
         strata: one name per image; None puts an image into "all" only.
+
+    Raises UnmeasurableError for a gallery of one image.
     """
+    if len(images_ID) < 2:
+        raise UnmeasurableError(f"retrieval needs at least 2 images, not {len(images_ID)}")
     scores = {"all": recall(images_ID, captions_CD, caption_image_C)}
     for stratum in sorted({name for name in strata if name is not None}):
         inside_I = torch.tensor([name == stratum for name in strata])

@@ -1,7 +1,8 @@
 """Measure one trained run: every benchmark that its data allow, one JSON file each."""
 
+import contextlib
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from vlalign import models
@@ -10,13 +11,16 @@ from vlalign.evaluation.composition import composition_scores, item_similarities
 from vlalign.evaluation.features import BATCH_SIZE, DenseFeatures
 from vlalign.evaluation.grounding import best_threshold, grounding_scores, positive_share
 from vlalign.evaluation.modality import modality_scores
-from vlalign.evaluation.ranking import AbsentError, Scores
+from vlalign.evaluation.ranking import AbsentError, Scores, UnmeasurableError
 from vlalign.evaluation.retrieval import retrieval_scores
 from vlalign.evaluation.similarity import feature_centres, phrase_scores
 from vlalign.evaluation.transfer import classifier_scores, mixed_gallery_scores
 from vlalign.evaluation.workbench import Workbench
 from vlalign.evaluation.zeroshot import zeroshot_classifier, zeroshot_scores
 from vlalign.files import write_json
+from vlalign.reporting.cells import number
+from vlalign.reporting.headline import HEADLINE
+from vlalign.reporting.metrics import NOT_MEASURED, numbers
 
 TUNING_SPLIT = "validation"
 logger = logging.getLogger(__name__)
@@ -44,8 +48,10 @@ def evaluate(
         batch_size: images or captions per forward pass.
 
     Returns:
-        The scores by benchmark, as written.
-    Raises VlalignError for an unknown benchmark, and for one asked for by name whose data are absent.
+        The scores by benchmark, as written. A benchmark whose data are too few or too alike has the one key
+        "not_measured", with the reason.
+    Raises VlalignError for an unknown benchmark, for one asked for by name whose data are absent, and for class lists
+    that do not fit the data.
     """
     for name in benchmarks or ():
         if name not in BENCHMARKS:
@@ -58,21 +64,56 @@ def evaluate(
         dense="grounding" in names,
         batch_size=batch_size,
     )
-    scores: dict[str, Scores] = {}
-    for name in names:
-        try:
-            scores[name] = BENCHMARKS[name](bench, split)
-        except AbsentError as reason:
-            if benchmarks is not None:
-                raise VlalignError(f"benchmark {name}: {reason}") from None
-            logger.warning("%s is left out: %s", name, reason)
-    output_dir = Path(run_dir) / "metrics" if output_dir is None else Path(output_dir)
+    check_classes(bench, split, names)
+    measured = {name: _measure(bench, split, name, asked=benchmarks is not None) for name in names}
+    scores = {name: values for name, values in measured.items() if values is not None}
+    _write(scores, Path(run_dir) / "metrics" if output_dir is None else Path(output_dir))
+    return scores
+
+
+def _measure(bench: Workbench, split: str, name: str, *, asked: bool) -> Scores | None:
+    """The scores of one benchmark, or why there are none; None where it was not asked for and has no data."""
+    logger.info("%s: measuring on %s", name, split)
+    try:
+        scores = BENCHMARKS[name](bench, split)
+    except UnmeasurableError as reason:
+        logger.warning("%s is not measured: %s", name, reason)
+        return {NOT_MEASURED: str(reason)}
+    except AbsentError as reason:
+        if asked:
+            raise VlalignError(f"benchmark {name}: {reason}") from None
+        logger.warning("%s is left out: %s", name, reason)
+        return None
+    for line in _headline(name, scores):
+        logger.info("%s: %s", name, line)
+    return scores
+
+
+def _headline(name: str, scores: Scores) -> Iterator[str]:
+    """The few numbers that the report leads with, each with what guessing scores."""
+    found = dict(numbers(scores, prefix=name, file=Path(f"{name}.json")))
+    for metric in HEADLINE:
+        if metric.path in found:
+            chance = metric.chance(found)
+            guessed = "" if chance is None else f" (chance {number(chance, digits=metric.digits)})"
+            yield f"{metric.label} {number(found[metric.path], digits=metric.digits)}{guessed}"
+
+
+def _write(scores: Mapping[str, Scores], folder: Path) -> None:
     # What was measured of another model, or on other data, must not stand beside this.
-    for stale in set(output_dir.glob("*.json")) - {output_dir / f"{name}.json" for name in scores}:
+    for stale in set(folder.glob("*.json")) - {folder / f"{name}.json" for name in scores}:
         stale.unlink()
     for name, values in scores.items():
-        write_json(output_dir / f"{name}.json", values)
-    return scores
+        write_json(folder / f"{name}.json", values)
+
+
+def check_classes(bench: Workbench, split: str, benchmarks: Sequence[str]) -> None:
+    """Raises VlalignError for class lists that are damaged or too short for the labels, before anything is measured."""
+    used = {"zeroshot": (split,), "transfer": (TUNING_SPLIT, split)}
+    for name in (name for name in used if name in benchmarks):
+        # Whether data that are absent were asked for is decided when the benchmark is measured.
+        with contextlib.suppress(AbsentError):
+            bench.check_classes(*used[name])
 
 
 def measure_retrieval(bench: Workbench, split: str) -> Scores:
@@ -119,7 +160,7 @@ def _dense(bench: Workbench, split: str) -> DenseFeatures:
         if count:
             logger.warning("%s: %d times %s", split, count, cause)
     if not dense.phrases:
-        raise AbsentError(f"{split} has no phrase with known and visible referents in its samples' meta")
+        raise UnmeasurableError(f"{split} has no phrase with known and visible referents in its samples' meta")
     return dense
 
 
@@ -132,14 +173,24 @@ def measure_transfer(bench: Workbench, split: str) -> Scores:
     """`mixed_gallery_scores`, and `classifier_scores` of a classifier trained on the tuning split."""
     if split == TUNING_SPLIT:
         raise AbsentError(f"its classifier is trained on {TUNING_SPLIT}; measure another split")
+    _check_same_classes(bench, split)
     prompts = bench.prompts(split)
+    gallery = mixed_gallery_scores(*bench.split(split).pairs())
     classifier = classifier_scores(
         bench.labelled(TUNING_SPLIT),
         bench.labelled(split),
         (prompts.embeddings_CD, prompts.labels_C),
         classes=len(prompts.classnames),
     )
-    return mixed_gallery_scores(*bench.split(split).pairs()) | classifier
+    return gallery | classifier
+
+
+def _check_same_classes(bench: Workbench, split: str) -> None:
+    """Labels of both splits must mean the same names."""
+    ours, theirs = bench.classes(split), bench.classes(TUNING_SPLIT)
+    for label, (one, other) in enumerate(zip(ours.names, theirs.names, strict=False)):
+        if one != other:
+            raise UnmeasurableError(f"class {label} is {one!r} in {ours.file}, but {other!r} in {theirs.file}")
 
 
 BENCHMARKS: dict[str, Callable[[Workbench, str], Scores]] = {

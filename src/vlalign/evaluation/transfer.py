@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from vlalign.evaluation.modality import linear_classifier
-from vlalign.evaluation.ranking import TIE, Scores, percent
+from vlalign.evaluation.ranking import TIE, Scores, UnmeasurableError, percent
 
 
 def mixed_recall(queries_ND: Tensor, partners_ND: Tensor, *, chunk: int = 512) -> float:
@@ -24,7 +24,11 @@ def mixed_recall(queries_ND: Tensor, partners_ND: Tensor, *, chunk: int = 512) -
 
 
 def mixed_gallery_scores(images_ND: Tensor, captions_ND: Tensor) -> Scores:
-    """`mixed_recall` in both directions, one caption per image."""
+    """`mixed_recall` in both directions, one caption per image; raises UnmeasurableError for fewer than two pairs."""
+    if len(images_ND) < 2:
+        raise UnmeasurableError(
+            f"a mixed gallery needs at least 2 images with a caption that no other image has, not {len(images_ND)}"
+        )
     return {
         "mixed_image_to_text_r1": mixed_recall(images_ND, captions_ND),
         "mixed_text_to_image_r1": mixed_recall(captions_ND, images_ND),
@@ -41,7 +45,11 @@ def classifier_scores(
         images: the same for the images to classify.
         prompts: the same for the text embeddings of the class prompts.
         classes: number of classes, for the chance level.
+
+    Raises UnmeasurableError when the images to learn from are all of one class.
     """
+    if (found := len(train[1].unique())) < 2:
+        raise UnmeasurableError(f"a classifier needs images of at least 2 classes to learn from, not of {found}")
     classifier = linear_classifier().fit(train[0].numpy(), train[1].numpy())
     return {
         "classifier_on_images": 100.0 * float(classifier.score(images[0].numpy(), images[1].numpy())),

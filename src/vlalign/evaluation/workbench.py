@@ -11,7 +11,8 @@ from torch import Tensor
 
 from vlalign.annotate.boxes import random_boxes
 from vlalign.annotate.phrases import ParsedCaption, read_phrases
-from vlalign.data.splits import read_split
+from vlalign.data.index import index_path, open_index
+from vlalign.data.splits import read_manifest, read_split
 from vlalign.errors import VlalignError
 from vlalign.evaluation.composition import CompositionItem, read_category
 from vlalign.evaluation.features import (
@@ -22,13 +23,23 @@ from vlalign.evaluation.features import (
     encode_texts,
 )
 from vlalign.evaluation.ranking import AbsentError
-from vlalign.evaluation.zeroshot import fill_templates
+from vlalign.evaluation.zeroshot import check_labels, fill_templates, read_classnames, read_templates
 from vlalign.models import DualEncoder
 
 # Boxes of an image among which phrases are grounded.
 BOXES = 16
+TEMPLATES = "zeroshot_classification_templates.txt"
 
 logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Classes:
+    """The names of a split's classes, the templates of their prompts, and the file that has the names."""
+
+    names: tuple[str, ...]
+    templates: tuple[str, ...]
+    file: Path
 
 
 @dataclass(frozen=True)
@@ -58,6 +69,7 @@ class Workbench:
     dense: bool = True
     batch_size: int = BATCH_SIZE
     _splits: dict[str, SplitFeatures] = field(default_factory=dict, repr=False)
+    _classes: dict[str, Classes] = field(default_factory=dict, repr=False)
     _prompts: dict[str, Prompts] = field(default_factory=dict, repr=False)
 
     def split(self, name: str) -> SplitFeatures:
@@ -69,22 +81,42 @@ class Workbench:
 
     def labelled(self, name: str) -> tuple[Tensor, Tensor]:
         """Embeddings [N, D] and labels [N] (long) of `zeroshot/<name>`; raises AbsentError when there are none."""
-        features = self._encoded(f"zeroshot/{name}")
-        labels = [sample.label for sample in features.samples if sample.label is not None]
-        if len(labels) < len(features.samples) or not labels:
-            raise AbsentError(f"{self.data / 'zeroshot' / name} has samples without a class; give every sample a .cls")
-        return features.images_ID, torch.tensor(labels)
+        labels = self.labels(name)
+        return self._encoded(f"zeroshot/{name}").images_ID, torch.tensor(labels)
+
+    def labels(self, name: str) -> list[int]:
+        """The labels of `zeroshot/<name>`, without encoding it; raises AbsentError where a sample has none."""
+        directory = self._directory(f"zeroshot/{name}")
+        indices = (open_index(index_path(directory, shard["name"]))[0] for shard in read_manifest(directory)["shards"])
+        labels = [label for rows in indices for label in rows.column("label").to_pylist()]
+        if None in labels or not labels:
+            raise AbsentError(f"{directory} has samples without a class; give every sample a .cls")
+        return labels
+
+    def classes(self, split: str) -> Classes:
+        """What CLIP_benchmark's two files beside `zeroshot/<split>` say; raises AbsentError when one is missing, and
+        VlalignError when one is no list of names or templates.
+        """
+        if split not in self._classes:
+            names, templates = self._class_file(split, "classnames.txt"), self._class_file(split, TEMPLATES)
+            self._classes[split] = Classes(tuple(read_classnames(names)), tuple(read_templates(templates)), names)
+        return self._classes[split]
+
+    def check_classes(self, *splits: str) -> None:
+        """Raises VlalignError when samples of a split of `zeroshot` have classes that the last one has no names for."""
+        classes = self.classes(splits[-1])
+        for split in splits:
+            data = self.data / "zeroshot" / split
+            check_labels(self.labels(split), classes.names, data=data, names=classes.file)
 
     def prompts(self, split: str) -> Prompts:
-        """Every class name of `zeroshot/<split>` in every template; raises AbsentError when CLIP_benchmark's two files
-        are missing.
-        """
+        """Every class name of `zeroshot/<split>` in every template; see `classes` for what it raises."""
         if split not in self._prompts:
-            names = self._lines(split, "classnames.txt")
-            templates = self._lines(split, "zeroshot_classification_templates.txt")
-            embeddings_CD = encode_texts(self.encoder, fill_templates(names, templates), batch_size=self.batch_size)
-            labels_C = torch.arange(len(names)).repeat_interleave(len(templates))
-            self._prompts[split] = Prompts(tuple(names), embeddings_CD, labels_C)
+            classes = self.classes(split)
+            prompts = fill_templates(classes.names, classes.templates)
+            embeddings_CD = encode_texts(self.encoder, prompts, batch_size=self.batch_size)
+            labels_C = torch.arange(len(classes.names)).repeat_interleave(len(classes.templates))
+            self._prompts[split] = Prompts(classes.names, embeddings_CD, labels_C)
         return self._prompts[split]
 
     def boxes(self, name: str) -> tuple[Tensor, Tensor]:
@@ -130,14 +162,14 @@ class Workbench:
             raise AbsentError(f"{directory} has no manifest.json; make this split or leave its benchmark out")
         return directory
 
-    def _lines(self, split: str, name: str) -> list[str]:
+    def _class_file(self, split: str, name: str) -> Path:
         folder = self.data / "zeroshot"
         path = next((p for p in (folder / split / name, folder / name) if p.is_file()), None)
         if path is None:
             raise AbsentError(
                 f"neither {folder / split} nor {folder} has {name}; write one entry per line as CLIP_benchmark does"
             )
-        return [line for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+        return path
 
 
 def _check_shard_count(directory: Path) -> None:

@@ -9,7 +9,18 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from vlalign.errors import VlalignError
-from vlalign.reporting.style import MUTED, PALETTE, End, label_ends, panels, placeholder, save, spans_decades, styled
+from vlalign.reporting.style import (
+    MUTED,
+    PALETTE,
+    End,
+    label_ends,
+    logarithmic,
+    panels,
+    placeholder,
+    save,
+    spans_decades,
+    styled,
+)
 
 SWEEPS = {"tau": "temperature τ", "zeta": "ζ", "regions": "regions R"}
 # Of the CSV file that `vlalign precision` writes.
@@ -38,7 +49,10 @@ def draw_precision(precision: str | Path, output: str | Path, *, direction: Lite
     While one parameter varies the others keep the values of FIXED, or the most frequent one where the CSV lacks those.
     Raises VlalignError when a column is missing.
     """
-    table = pd.read_csv(precision)
+    try:
+        table = pd.read_csv(precision)
+    except (FileNotFoundError, ValueError) as error:
+        raise VlalignError(f"{precision} is no table ({str(error).strip()}); delete it and measure again") from None
     if missing := set(COLUMNS) - set(table.columns):
         raise VlalignError(f"{precision} lacks the columns {', '.join(sorted(missing))}; delete it and measure again")
     table = table.assign(label=[_label(*pair) for pair in zip(table["aggregator"], table["samples"], strict=True)])
@@ -77,11 +91,11 @@ def _draw_sweep(axes: Axes, table: pd.DataFrame, sweep: str, *, colours: Mapping
             axes.plot(part[sweep], error, "o-", color=colours[label], linewidth=1.5, markersize=3.5)
             _draw_bound(axes, part, sweep, colour=colours[label])
         ends.append((float(error.iloc[-1]), label, colours[label]))
-    axes.set(yscale="log", xlabel=SWEEPS[sweep])
+    axes.set(xlabel=SWEEPS[sweep])
+    logarithmic(axes, "y")
     if spans_decades(rows[sweep].dropna().tolist()):
-        axes.set_xscale("log")
+        logarithmic(axes, "x")
     axes.axhline(1, color=MUTED, linewidth=0.7, linestyle=(0, (1, 2)))
-    axes.minorticks_off()
     axes.grid(axis="y")
     return ends
 

@@ -9,10 +9,11 @@ from open_clip.push_to_hf_hub import generate_readme
 
 from vlalign.errors import VlalignError
 from vlalign.files import read_json, write_text
-from vlalign.params import ObjectiveParams, TrainParams
+from vlalign.params import ObjectiveParams
 from vlalign.reporting.cells import number
 from vlalign.reporting.headline import HEADLINE
-from vlalign.reporting.metrics import read_metrics
+from vlalign.reporting.metrics import read_metrics, read_reasons
+from vlalign.reporting.results import is_number, read_run, run_params
 
 POWERCLIP = """@article{powerclip,
   title = {PowerCLIP: Powerset Alignment for Contrastive Pre-Training},
@@ -27,46 +28,97 @@ CS_ALIGNER = """@article{csaligner,
 }"""
 
 
+SNIPPET = """```python
+import vlalign
+
+encoder = vlalign.load("<this folder>")
+text = encoder.encode_text(encoder.tokenizer(["a photo of a dog"])).embedding_CD
+```"""
+OPEN_CLIP_SNIPPET = """```python
+import open_clip
+
+model, _, preprocess = open_clip.create_model_and_transforms("local-dir:<this folder>")
+```"""
+
+
 def model_card(run: str | Path) -> dict[str, Any]:
     """Card of a run's folder, as the `model_card` of `open_clip.push_to_hf_hub`; it names no licence, which is yours
     to choose.
 
-    Raises VlalignError when the folder holds no run.
+    Raises VlalignError when the folder holds no run, a damaged one, or one without metrics.
     """
-    run = Path(run)
-    record, config = read_json(run / "run.json"), read_json(run / "open_clip_config.json")
-    params, same = record["params"], config["vlalign"]["same_in_open_clip"]
-    # run.json leaves out the params of terms that are off.
-    objective = ObjectiveParams.model_validate(params["objective"])
-    train = TrainParams.model_validate(params["train"])
-    length = f"{train.steps} steps" if train.epochs is None else f"{train.epochs} epochs"
-    versions = record["versions"]
-    return {
-        "tags": ["clip", "vlalign", *(["powerclip"] if objective.powerset.weight else [])],
-        "license": "other",
-        "description": f"Run `{record['run']}`, seed {record['seed']}, of vlalign: image and text towers trained with "
-        f"{described_objective(objective)}.",
-        "details": {
-            "Towers": _towers(config["model_cfg"]),
-            "Pooling": "mean of projected patch and word tokens"
-            if config["vlalign"]["pooling"] == "average"
-            else "the towers' own",
-            "Training": f"{length} of {train.batch_size} pairs, AdamW, learning rate "
-            f"{train.learning_rate:g}, weight decay {train.weight_decay:g}",
-            "Params of the objective": f"`{json.dumps(params['objective'], sort_keys=True)}`",
-            "Made with": ", ".join(f"{name} {versions[name]}" for name in ("vlalign", "torch", "open_clip_torch")),
-            "Commit": record["git_commit"] or "not a checkout",
-        },
-        "usage": _usage(same),
-        "comparison": _results(run),
-        "citation": [POWERCLIP, CS_ALIGNER],
-    }
+    return {**_described(Path(run)), "comparison": _results(Path(run)), "citation": [POWERCLIP, CS_ALIGNER]}
+
+
+def has_card(run: str | Path) -> bool:
+    """Whether a folder is a run's, which has a model card; raises VlalignError when one could not be written."""
+    if not (Path(run) / "run.json").is_file():
+        return False
+    _described(Path(run))
+    return True
 
 
 def write_card(run: str | Path) -> None:
     """Write `README.md` into a run's folder."""
-    record = read_json(Path(run) / "run.json")
-    write_text(Path(run) / "README.md", generate_readme(model_card(run), f"{record['run']}-seed-{record['seed']}"))
+    record, card = read_run(run), model_card(run)
+    _, _, body = generate_readme(dict(card), f"{record.name}-seed-{record.seed}").split("---\n", 2)
+    write_text(Path(run) / "README.md", f"---\n{_front_matter(card, _same(Path(run)))}---\n{body}")
+
+
+def _front_matter(card: Mapping[str, Any], same: Mapping[str, bool]) -> str:
+    """What the hub reads; it offers everyone a snippet of the library that is named here."""
+    lines = ["tags:", *(f"- {tag}" for tag in card["tags"])]
+    if same and all(same.values()):
+        lines += ["library_name: open_clip", "pipeline_tag: zero-shot-image-classification"]
+    else:
+        lines += ["library_name: vlalign"]
+    return "\n".join([*lines, f"license: {card['license']}"]) + "\n"
+
+
+def _described(folder: Path) -> dict[str, Any]:
+    """All of the card that no metrics are needed for."""
+    run, config = read_run(folder), _config(folder)
+    params = run_params(run)
+    train, objective, versions = params.train, params.objective, run.record.get("versions", {})
+    length = f"{train.steps} steps" if train.epochs is None else f"{train.epochs} epochs"
+    made_with = [f"{name} {versions[name]}" for name in ("vlalign", "torch", "open_clip_torch") if name in versions]
+    return {
+        "tags": ["clip", "vlalign", *(["powerclip"] if objective.powerset.weight else [])],
+        "license": "other",
+        "description": f"Run `{run.name}`, seed {run.seed}, of vlalign: image and text towers trained with "
+        f"{described_objective(objective)}.",
+        "details": {
+            "Towers": _towers(config["model_cfg"]),
+            "Pooling": "mean of projected patch and word tokens"
+            if config["vlalign"].get("pooling") == "average"
+            else "the towers' own",
+            "Training": f"{length} of {train.batch_size} pairs, AdamW, learning rate "
+            f"{train.learning_rate:g}, weight decay {train.weight_decay:g}",
+            "Params of the objective": f"`{json.dumps(run.params.get('objective', {}), sort_keys=True)}`",
+            "Made with": ", ".join(made_with) or "unknown versions",
+            "Commit": run.record.get("git_commit") or "not a checkout",
+        },
+        "usage": _usage(config["vlalign"]),
+    }
+
+
+def _config(folder: Path) -> dict[str, Any]:
+    """The config of a run's encoder, with all that its card reads."""
+    file = folder / "open_clip_config.json"
+    config = read_json(file)
+    keys = {"model_cfg": ("vision_cfg", "text_cfg", "embed_dim"), "vlalign": ()}
+    for part, needed in keys.items():
+        found = config.get(part) if isinstance(config, dict) else None
+        if not isinstance(found, dict) or any(key not in found for key in needed):
+            raise VlalignError(f"{file} has no `{part}` as a run has; delete the run and train it again")
+    if not isinstance(config["vlalign"].get("same_in_open_clip", {}), dict):
+        raise VlalignError(f"{file}: `same_in_open_clip` is no mapping; delete the run and train it again")
+    return config
+
+
+def _same(folder: Path) -> Mapping[str, bool]:
+    """Which embeddings open_clip gives as they are; empty where the run does not say."""
+    return _config(folder)["vlalign"].get("same_in_open_clip", {})
 
 
 def described_objective(objective: ObjectiveParams) -> str:
@@ -84,8 +136,9 @@ def described_objective(objective: ObjectiveParams) -> str:
 def _towers(config: Mapping[str, Any]) -> str:
     vision, text = config["vision_cfg"], config["text_cfg"]
     image = vision.get("timm_model_name") or _sizes(vision)
+    pixels = f", {vision['image_size']} pixels" if "image_size" in vision else ""
     words = text.get("hf_model_name") or _sizes(text)
-    return f"image: {image}, {vision['image_size']} pixels; text: {words}; joint space of {config['embed_dim']} numbers"
+    return f"image: {image}{pixels}; text: {words}; joint space of {config['embed_dim']} numbers"
 
 
 def _sizes(tower: Mapping[str, Any]) -> str:
@@ -93,39 +146,42 @@ def _sizes(tower: Mapping[str, Any]) -> str:
     return ", ".join(f"{name} {tower[name]}" for name in ("layers", "width", "patch_size") if name in tower)
 
 
-def _usage(same: Mapping[str, bool]) -> str:
-    differ = [f"{name} embeddings" for name, equal in same.items() if not equal]
-    remark = (
-        f"open_clip has no such pooling: its {' and '.join(differ)} are others, so use vlalign's."
-        if differ
-        else "open_clip gives the same embeddings."
+def _usage(ours: Mapping[str, Any]) -> str:
+    """How to load the run; with open_clip only where that gives the embeddings that were measured.
+
+    ours: what vlalign wrote into open_clip_config.json.
+    """
+    same = ours.get("same_in_open_clip", {})
+    if same and all(same.values()):
+        return f"{SNIPPET}\n\n{OPEN_CLIP_SNIPPET}\n\nopen_clip gives the same embeddings."
+    differ = " and ".join(f"{name} embeddings" for name, equal in same.items() if not equal)
+    remark = f"its {differ} are others" if same else "whether its embeddings are others was not recorded"
+    return (
+        f"{SNIPPET}\n\nopen_clip reads the weights, but has no such pooling: {remark}, so use vlalign's; what was "
+        f"measured below does not hold there.{_how_far(ours)}"
     )
-    return f"""```python
-import vlalign
 
-encoder = vlalign.load("<this folder>")
-text = encoder.encode_text(encoder.tokenizer(["a photo of a dog"])).embedding_CD
 
-import open_clip
-
-model, _, preprocess = open_clip.create_model_and_transforms("local-dir:<this folder>")
-```
-
-{remark}"""
+def _how_far(ours: Mapping[str, Any]) -> str:
+    """The numbers beside `same_in_open_clip`, if there are any."""
+    found = {
+        key: ", ".join(f"{name} {value:.3g}" for name, value in values.items() if is_number(value))
+        for key, values in ours.items()
+        if isinstance(values, Mapping)
+    }
+    return "".join(f" {key.replace('_', ' ').capitalize()}: {text}." for key, text in found.items() if text)
 
 
 def _results(run: Path) -> str:
-    """A table of the headline metrics that were measured, with what guessing scores."""
-    found = dict(read_metrics(run))
-    rows = ["| Metric | This run | Chance |", "|---|---|---|"]
-    for metric in HEADLINE:
-        if metric.path in found:
-            chance = metric.chance(found)
-            guessed = "" if chance is None else number(chance, digits=metric.digits)
-            rows.append(f"| {metric.label} | {number(found[metric.path], digits=metric.digits)} | {guessed} |")
-    if len(rows) == 2:
+    """A table of the headline metrics that were measured, with what guessing scores, and what was not measured."""
+    found, reasons = dict(read_metrics(run)), read_reasons(run)
+    if not found and not reasons:
         raise VlalignError(f"{run} holds no metrics; evaluate the run first")
-    return (
-        "\n".join(rows)
-        + "\n\nIn percent, but for the modality gap, which is the distance between the means of both kinds."
-    )
+    rows = ["| Metric | This run | Chance |", "|---|---|---|"]
+    for metric in (metric for metric in HEADLINE if metric.path in found):
+        chance = metric.chance(found)
+        guessed = "" if chance is None else number(chance, digits=metric.digits)
+        rows.append(f"| {metric.label} | {number(found[metric.path], digits=metric.digits)} | {guessed} |")
+    units = "In percent, but for the modality gap, which is the distance between the means of both kinds."
+    unmeasured = [f"Not measured: {benchmark}, since {reason}." for benchmark, reason in reasons.items()]
+    return "\n\n".join(["\n".join(rows), units, *unmeasured])

@@ -5,10 +5,10 @@ from pathlib import Path
 from typing import Any
 
 from vlalign.errors import VlalignError
-from vlalign.files import read_json, write_json, write_text
+from vlalign.files import write_json, write_text
 from vlalign.reporting.headline import HEADLINE
 from vlalign.reporting.metrics import read_metrics
-from vlalign.reporting.results import Collected, read_run
+from vlalign.reporting.results import Collected, read_collected, read_run
 from vlalign.reporting.stats import spread
 
 
@@ -59,11 +59,12 @@ def focus_files(metrics: str | Path, run_dir: str | Path, output: str | Path) ->
     They have the same names whatever the run, so that `dvc metrics diff`, `dvc params diff` and `dvc plots` compare
     experiments.
     """
-    run_dir, output = Path(run_dir), Path(output)
-    run = read_json(run_dir / "run.json")
-    write_json(output / "metrics.json", focus(read_json(metrics), run["run"]))
-    write_json(output / "focus.json", {"run": run["run"], **run["params"]})
-    write_text(output / "focus.csv", (run_dir / "history.csv").read_text(encoding="utf-8"))
+    run, output, history = read_run(run_dir), Path(output), Path(run_dir) / "history.csv"
+    if not history.is_file():
+        raise VlalignError(f"{history} does not exist; train the run again")
+    write_json(output / "metrics.json", focus(read_collected(metrics), run.name))
+    write_json(output / "focus.json", {"run": run.name, **run.params})
+    write_text(output / "focus.csv", history.read_text(encoding="utf-8"))
 
 
 def _summary(seeds: dict[str, float]) -> dict[str, Any]:

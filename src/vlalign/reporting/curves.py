@@ -16,6 +16,7 @@ from vlalign.reporting.style import (
     INK,
     arm_colours,
     key,
+    logarithmic,
     panels,
     placeholder,
     save,
@@ -76,18 +77,23 @@ def _draw_term(axes: Axes, term: str, *, histories: dict[str, list[pd.DataFrame]
         axes.plot(mean.index, mean, color=colours[arm], linewidth=1.8, marker=marker, markersize=3.5)
         everything += [value for seed in seeds for value in seed]
     if spans_decades(everything):
-        axes.set_yscale("log")
-        axes.minorticks_off()
+        logarithmic(axes, "y")
     last = max(history["step"].max() for many in histories.values() for history in many)
     axes.set(title=TERMS[term], xlabel="step", xlim=(0, 1.02 * last))
     axes.grid(axis="y")
 
 
 def _history(directory: Path) -> pd.DataFrame:
+    file = directory / "history.csv"
     try:
-        return pd.read_csv(directory / "history.csv")
+        history = pd.read_csv(file)
     except FileNotFoundError:
-        raise VlalignError(f"{directory / 'history.csv'} does not exist; train the run again") from None
+        raise VlalignError(f"{file} does not exist; train the run again") from None
+    except ValueError as error:  # of pandas' parser, and of its decoder
+        raise VlalignError(f"{file} is no table ({str(error).strip()}); delete the run and train it again") from None
+    if "step" not in history or not all(map(pd.api.types.is_numeric_dtype, history.dtypes)):
+        raise VlalignError(f"{file} has no column `step`, or text among its numbers; delete the run and train it again")
+    return history
 
 
 def _logged(history: pd.DataFrame, term: str) -> bool:
@@ -139,8 +145,7 @@ def _place(axes: Axes, values: Sequence[Any]) -> list[float]:
     """Set the horizontal axis for `values` and return their positions on it."""
     numeric = all(is_number(value) for value in values)
     if numeric and spans_decades(values):
-        axes.set_xscale("log")
-        axes.minorticks_off()
+        logarithmic(axes, "x")
         axes.set_xlim(min(values) / 1.6, max(values) * 1.6)
         return [float(value) for value in values]
     if numeric and not spans_decades([value for value in values if value > 0]):

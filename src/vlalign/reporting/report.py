@@ -93,12 +93,23 @@ def write_report(
             title=title,
             results=results,
             summary=summarise(results),
+            unmeasured=_unmeasured(results),
             sections=list(_sections(results, list(map(Path, figures)))),
             published=published_tables(),
             provenance=provenance(results),
             sources=sources([read_json(path) for path in manifests]),
         ),
     )
+
+
+def _unmeasured(results: Results) -> list[str]:
+    """A sentence for every benchmark and reason for which it could not be measured."""
+    every = {run.name for run in results.runs}
+    sentences = []
+    for (benchmark, reason), names in results.unmeasured.items():
+        runs = "any run" if set(names) == every else ", ".join(names)
+        sentences.append(f"The benchmark {benchmark} was not measured for {runs}: {reason}.")
+    return sentences
 
 
 def _environment() -> jinja2.Environment:
@@ -149,7 +160,7 @@ def inline_svg(path: Path, label: str) -> Markup:
         raise VlalignError(f"{path} is not an SVG; delete it and draw it again")
     prefix = re.sub(r"[^a-zA-Z0-9-]", "-", path.stem)
     body = re.sub(r"<metadata>.*?</metadata>\s*", "", text[start:], flags=re.DOTALL)
-    body = re.sub(r'\bid="', f'id="{prefix}-', body)
-    body = re.sub(r'(href="#|url\(#)', rf"\g<1>{prefix}-", body)
+    # Within tags alone: a caption may say `id="x"`.
+    body = re.sub(r"<[^>]+>", lambda tag: re.sub(r'(\bid="|href="#|url\(#)', rf"\g<1>{prefix}-", tag[0]), body)
     body = body.replace("<svg", f'<svg role="img" aria-label="{Markup.escape(label)}"', 1)
     return Markup(body)

@@ -6,10 +6,14 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
+
 from vlalign.errors import VlalignError
 from vlalign.files import read_json
+from vlalign.params import RunParams, describe
 from vlalign.reporting.cells import shown
 from vlalign.reporting.headline import Metric
+from vlalign.reporting.metrics import read_reasons
 from vlalign.reporting.stats import Difference, Spread, paired_difference, spread
 
 Collected = dict[str, dict[str, dict[str, Any]]]
@@ -75,6 +79,15 @@ class Results:
         """All seeds that any run has."""
         return sorted({run.seed for run in self.runs})
 
+    @cached_property
+    def unmeasured(self) -> dict[tuple[str, str], list[str]]:
+        """(benchmark, reason) -> the runs for which the benchmark could not be measured."""
+        found: dict[tuple[str, str], list[str]] = {}
+        for run in self.runs:
+            for entry in read_reasons(run.directory).items():
+                found.setdefault(entry, []).append(run.name)
+        return {entry: list(dict.fromkeys(names)) for entry, names in found.items()}
+
     def values(self, run: str, path: str) -> dict[str, float]:
         """Value of a metric by seed; empty where it was not measured."""
         values: dict[str, float] = self.metrics.get(run, {}).get(path, {}).get("values", {})
@@ -102,29 +115,72 @@ class Results:
         return None
 
 
+# What the record of a run must hold, and of which type.
+RECORD: dict[str, type | tuple[type, ...]] = {
+    "run": str,
+    "arm": str,
+    "seed": int,
+    "ablation": (dict, type(None)),
+    "params": dict,
+}
+
+
 def read_run(directory: str | Path) -> Run:
-    """Read run.json of one seed's directory. Raises VlalignError when it is missing or lacks a key."""
+    """Read run.json of one seed's directory. Raises VlalignError when it is missing or damaged."""
     file = Path(directory) / "run.json"
     record = read_json(file)
+    again = "delete the run and train it again"
+    if not isinstance(record, dict):
+        raise VlalignError(f"{file} is no record of a run; {again}")
+    for key, kind in RECORD.items():
+        if key not in record or not isinstance(record[key], kind):
+            raise VlalignError(f"{file} has no {key!r} as a run has; {again}")
+    if missing := {"name", "param", "value"} - set(record["ablation"] or ("name", "param", "value")):
+        raise VlalignError(f"{file}: its ablation has no {', '.join(sorted(missing))}; {again}")
+    return Run(
+        directory=Path(directory),
+        name=record["run"],
+        arm=record["arm"],
+        seed=record["seed"],
+        ablation=record["ablation"],
+        params=record["params"],
+        record=record,
+    )
+
+
+def run_params(run: Run) -> RunParams:
+    """The params of a run, typed; raises VlalignError when they are damaged."""
     try:
-        return Run(
-            directory=Path(directory),
-            name=record["run"],
-            arm=record["arm"],
-            seed=record["seed"],
-            ablation=record["ablation"],
-            params=record["params"],
-            record=record,
-        )
-    except KeyError as error:
-        raise VlalignError(f"{file} has no {error}; delete the run and train it again") from None
+        return RunParams.model_validate(run.params)
+    except ValidationError as error:
+        file = run.directory / "run.json"
+        raise VlalignError(
+            f"{file}: its params are not valid; delete the run and train it again:\n{describe(error)}"
+        ) from None
+
+
+def read_collected(path: str | Path) -> Collected:
+    """The metrics of all runs, as `vlalign collect` writes them; raises VlalignError when the file is none of those."""
+    metrics = read_json(path)
+    try:
+        numbers = [
+            number
+            for entries in metrics.values()
+            for entry in entries.values()
+            for number in (entry["mean"], *entry["values"].values())
+        ]
+    except (AttributeError, KeyError, TypeError):
+        numbers = [None]
+    if not all(map(is_number, numbers)):
+        raise VlalignError(f"{path} does not hold collected metrics; delete it and run the workflow again")
+    return metrics
 
 
 def load_results(
     metrics: str | Path, run_dirs: Sequence[str | Path], *, baseline: str = "clip", control: str = "linear"
 ) -> Results:
     """Read the collected metrics and the run.json of every seed's directory; either comparison arm may be absent."""
-    return Results(read_json(metrics), tuple(map(read_run, run_dirs)), baseline, control)
+    return Results(read_collected(metrics), tuple(map(read_run, run_dirs)), baseline, control)
 
 
 def ablation_grids(runs: Sequence[Run]) -> list[Grid]:

@@ -1,15 +1,17 @@
 """How every figure looks, and how it is written: the same bytes for the same numbers."""
 
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.ticker import FuncFormatter, NullLocator
 
 from vlalign.files import atomic_write
 
@@ -20,11 +22,15 @@ BASELINE = "#6b7280"
 # Okabe & Ito's colours, darkened where they are too light for lines and text on white.
 PALETTE = ("#0072b2", "#d55e00", "#009e73", "#b45c95", "#a6761d", "#3a9bd9", "#7a4fb5", "#8c2d04", "#4d6b00")
 
+SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
+
 End = tuple[float, str, str]  # height in data units, text, colour
 
 RC: dict[Any, Any] = {
     "svg.fonttype": "none",
     "svg.hashsalt": "vlalign",
+    # Captions, names and values are plain text: "$5 or $10" is no formula.
+    "text.parse_math": False,
     "font.family": "DejaVu Sans",
     "font.size": 9.0,
     "axes.titlesize": 9.5,
@@ -61,7 +67,9 @@ RC: dict[Any, Any] = {
 @contextmanager
 def styled() -> Iterator[None]:
     """Drawing and saving must both happen inside: SVG options are read when the file is written."""
-    with matplotlib.rc_context(RC):
+    with matplotlib.rc_context(RC), warnings.catch_warnings():
+        # Text stays text in the SVG: whoever shows it has the glyphs that the font for measuring lacks.
+        warnings.filterwarnings("ignore", message=r"Glyph .* missing from font", category=UserWarning)
         yield
 
 
@@ -127,6 +135,21 @@ def spaced(sorted_positions: np.ndarray, *, gap: float) -> np.ndarray:
         while len(merged) > 1 and np.mean(merged[-2]) > np.mean(merged[-1]):
             merged[-2:] = [merged[-2] + merged[-1]]
     return np.concatenate([np.full(len(block), np.mean(block)) for block in merged]) + steps
+
+
+def logarithmic(axes: Axes, name: Literal["x", "y"]) -> None:
+    """Make one axis logarithmic, with powers of ten as plain text: Matplotlib's own labels are formulas."""
+    axes.set(**{f"{name}scale": "log"})
+    axis = axes.xaxis if name == "x" else axes.yaxis
+    axis.set_major_formatter(FuncFormatter(lambda value, _: power_of_ten(value)))
+    axis.set_minor_locator(NullLocator())
+
+
+def power_of_ten(value: float) -> str:
+    """`10⁻³` for 0.001; what is no power of ten as it is."""
+    exponent = round(np.log10(value)) if value > 0 else 0
+    is_power = np.isclose(value, 10.0**exponent, atol=0)
+    return f"10{str(exponent).translate(SUPERSCRIPTS)}" if is_power else f"{value:g}"
 
 
 def spans_decades(values: Sequence[float]) -> bool:

@@ -84,6 +84,8 @@ def _lead(results: Results, comparisons: Sequence[Comparison]) -> list[str]:
     counts = {
         name: sum(len(getattr(one, name)) for one in comparisons) for name in ("better", "worse", "noise", "single")
     }
+    if not any(counts.values()):
+        return [f"No headline metric was measured for both {results.baseline} and another arm."]
     decided = counts["better"] + counts["worse"] + counts["noise"]
     lead = [_tally(results, counts, decided), *_extremes(comparisons)] if decided else []
     if counts["single"]:
