@@ -31,6 +31,9 @@ app = typer.Typer(
 Config = Annotated[str, typer.Option(help="The step's own part of params.yaml, as JSON.")]
 How = Annotated[str, typer.Option(help="Further keys of --config, which change how the step works, not its result.")]
 Output = Annotated[Path, typer.Option(help="Where to write.")]
+Previous = Annotated[
+    Path | None, typer.Option(help="Where the output was set aside: taken back if nothing has changed since.")
+]
 Split = Annotated[Path, typer.Option(help="Folder of shards with its manifest.json.")]
 
 # Set to 1, errors of disk and memory show where they were raised.
@@ -112,6 +115,7 @@ def shards(
     output: Output,
     base: Annotated[Path, typer.Option(help="Folder that relative paths of --config start from.")] = Path(),
     key: Annotated[str, typer.Option(help="The source's key in params.yaml, for messages.")] = "source",
+    classes: Annotated[bool, typer.Option(help="The split needs names of classes and templates of prompts.")] = False,
     how: How = "{}",
 ) -> None:
     """Bring the shards of a split: download them, pack single files, or list those that are there."""
@@ -120,7 +124,7 @@ def shards(
     from vlalign.data.sources import bring
 
     source: parameters.Source = TypeAdapter(parameters.Source).validate_python(_config(config) | _config(how))
-    bring(source, output, base=base, key=key)
+    bring(source, output, base=base, key=key, classes=classes)
 
 
 Part = Annotated[
@@ -220,6 +224,7 @@ def pretrain(
         int, typer.Option(min=1, help="Processes on this machine that share every batch, one for each GPU.")
     ] = 1,
     threads: Annotated[int, typer.Option(min=1, help="CPU threads, which the processes share.")] = 1,
+    previous: Previous = None,
 ) -> None:
     """Train one run with one seed; a run that was killed continues from its last checkpoint.
 
@@ -243,7 +248,7 @@ def pretrain(
         _config(config),
         seed=seed,
         inputs=Inputs(split, phrases, regions, validation, unpaired_images, unpaired_captions),
-        places=Places(output, checkpoints, tracking),
+        places=Places(output, checkpoints, tracking, previous),
         runtime=watched,
     )
 
@@ -261,6 +266,7 @@ def evaluate(
     annotations: Annotations,
     output: Output,
     threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 1,
+    previous: Previous = None,
 ) -> None:
     """Measure one run, or another model that open_clip reads: one JSON file for each benchmark.
 
@@ -269,22 +275,22 @@ def evaluate(
     """
     import torch
 
-    from vlalign.evaluation.run import evaluate
+    from vlalign.evaluation.run import evaluate, subject
     from vlalign.reporting.card import has_card, write_card
+    from vlalign.reporting.metrics import take_measured
 
     torch.set_num_threads(threads)
     # Before the long measuring: what is wrong with the run's record would be found after it.
     carded = output.resolve() == (run / "metrics").resolve() and has_card(run)
     settings = parameters.EvaluationParams.model_validate(_config(config))
-    evaluate(
-        run,
-        data=data,
-        annotations=annotations,
-        output_dir=output,
-        split=settings.split,
-        benchmarks=settings.benchmarks,
-        batch_size=settings.batch_size,
-    )
+    asked: dict[str, Any] = {
+        "data": data,
+        "annotations": annotations,
+        "split": settings.split,
+        "benchmarks": settings.benchmarks,
+    }
+    if not take_measured(previous, output, subject(run, **asked)):
+        evaluate(run, **asked, output_dir=output, batch_size=settings.batch_size)
     if carded:
         write_card(run)
 

@@ -5,16 +5,27 @@ second name in a folder that no rule declares; when it ends well, that folder go
 asked for takes it back in place of making it again.
 """
 
+import hashlib
 import os
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 from vlalign.errors import VlalignError
 from vlalign.files import atomic_write
 from vlalign.records import check_file, read_record
 
+PACKAGE = Path(__file__).parent
+# The records of a run and of its evaluation, in its folder `metrics`.
 RUN, EVALUATION = "run.json", "evaluation.json"
-MEASURED = "metrics"
+
+
+def code_digest(packages: Sequence[str]) -> str:
+    """SHA-256 of the source files of parts of this package, so that what other code has made is not taken for this."""
+    found = hashlib.sha256()
+    for path in sorted(file for name in packages for file in (PACKAGE / name).rglob("*.py")):
+        found.update(f"{path.relative_to(PACKAGE)}\0".encode() + path.read_bytes() + b"\0")
+    return found.hexdigest()
 
 
 def set_aside(results: Path, previous: Path) -> None:
@@ -34,8 +45,8 @@ def _is_finished(path: Path) -> bool:
     run = next((parent for parent in path.parents if parent.name.startswith("seed-")), None)
     if run is None:
         return not path.name.endswith(".tmp")
-    measured = path.parent.name == MEASURED or path.name in ("README.md", EVALUATION)
-    return (run / (EVALUATION if measured else RUN)).exists() and not path.name.endswith(".tmp")
+    measured = path.parent.name == "metrics" or path.name == "README.md"
+    return (run / "metrics" / EVALUATION if measured else run / RUN).exists() and not path.name.endswith(".tmp")
 
 
 def take_back(previous: Path, folder: Path, *, record: str) -> bool:

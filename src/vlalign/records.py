@@ -72,6 +72,14 @@ def read_record(path: str | Path, *, remedy: str = REMEDY) -> dict[str, Any]:
     return content
 
 
+def check_record(path: Path, *, remedy: str = REMEDY) -> dict[str, Any]:
+    """The content of a record, after all the files that it names, from its folder on, were compared with it."""
+    content = read_record(path, remedy=remedy)
+    for name, expected in content["files"].items():
+        check_file(path.parent / name, expected, record=path, remedy=remedy)
+    return content
+
+
 def _digest(content: Mapping[str, Any]) -> str:
     text = json.dumps(content, sort_keys=True, ensure_ascii=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()

@@ -8,7 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
+from vlalign.records import stamps, write_record
 from vlalign.reporting.collect import collect_metrics
+from vlalign.reporting.metrics import write_metrics
 from vlalign.reporting.results import Results, load_results
 from vlalign.reporting.similarity import SceneDrawing
 
@@ -123,8 +125,7 @@ def write_run(root: Path, name: str, seed: int, *, arm: str, effect: tuple, abla
     directory = root / "runs" / name / f"seed-{seed}"
     (directory / "metrics").mkdir(parents=True)
     random = np.random.default_rng([seed, sum(map(ord, name))])
-    for benchmark, values in _metrics(random, effect).items():
-        (directory / "metrics" / f"{benchmark}.json").write_text(json.dumps(values))
+    write_metrics(directory / "metrics", _metrics(random, effect), measured={})
     powerset, cs = "powerclip" in name or "linear" in name or bool(ablation), "cs" in name
     _history(directory / "history.csv", random, powerset=powerset, cs=cs)
     tau = ablation["value"] if ablation else 0.001
@@ -135,8 +136,15 @@ def write_run(root: Path, name: str, seed: int, *, arm: str, effect: tuple, abla
         "params_hash": f"{zlib.crc32(f'{arm}{tau}'.encode()):08x}", "versions": {"python": "3.11.9", "torch": "2.9.0"},
         "git_commit": "0123456789abcdef0123456789abcdef01234567",
     }  # fmt: skip
-    (directory / "run.json").write_text(json.dumps(record))
+    write_record(directory / "run.json", {**record, "files": stamps(directory, ["history.csv"])})
     return directory
+
+
+def remeasure(run: Path, **scores: dict) -> None:
+    """Other scores of some benchmarks, as an evaluation would have written them."""
+    files = [file for file in (run / "metrics").glob("*.json") if file.stem != "evaluation"]
+    before = {file.stem: json.loads(file.read_text()) for file in files}
+    write_metrics(run / "metrics", {**before, **scores}, measured={})
 
 
 def write_tree(

@@ -2,12 +2,15 @@
 
 import json
 import os
+import shutil
 from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
 
 from vlalign import params as parameters
 from vlalign.errors import VlalignError
+from vlalign.params.data import CLASS_FILES, SCENE_CATEGORIES
+from vlalign.previous import set_aside
 
 # Snakemake's own reader lets the last of two keys win, expands every alias, and runs files that ask for it.
 try:
@@ -63,6 +66,11 @@ SUBJECT = next((name for name in PARAMS.runs.arms if RUNS[name].params.objective
 USING = [run.params.objective.powerset for run in RUNS.values() if run.params.objective.powerset.weight]
 MASKS = SCENES or any("mask" in powerset.regions.kinds for powerset in USING)
 ANNOTATED = {"phrases": SPLITS if USING or SCENES else HELD_OUT, "regions": SPLITS if MASKS else []}
+# Names of classes and templates of prompts: the embedded dataset has one set for both splits.
+CLASS_LISTS = [f"{DATA}/{folder}/{name}" for folder in (["zeroshot"] if SCENES else CLASSES) for name in CLASS_FILES]
+CATEGORIES = [f"{DATA}/{split}/{category}.json" for split in COMPOSITION for category in SCENE_CATEGORIES]
+# Finished results have a second name here while the workflow runs.
+PREVIOUS = Path("checkpoints") / "previous"
 FOCUS_FILES = ["metrics.json", "focus.json", "focus.csv"]
 RUN_FILES = ["model.safetensors", "open_clip_config.json", "history.csv", "run.json"]
 
@@ -99,7 +107,7 @@ detach_records()
 RUNTIME = as_json(PARAMS.runtime)
 
 # What reads shards.
-READING = [f"data/{name}" for name in ("arrow", "index", "samples", "shards", "skips", "splits")]
+READING = ["records", *(f"data/{name}" for name in ("arrow", "index", "samples", "shards", "skips", "splits"))]
 
 # What makes batches.
 BATCHING = [f"training/{name}" for name in ("batches", "captions", "extras", "order", "pictures", "rows")]
@@ -126,12 +134,17 @@ def run_folder(run, seed):
     return f"results/runs/{run}/seed-{seed}"
 
 
+def previous(folder):
+    """Where a folder below `results` is set aside while the workflow runs."""
+    return PREVIOUS / Path(folder).relative_to("results")
+
+
 def run_files(run, seed):
     return [f"{run_folder(run, seed)}/{name}" for name in RUN_FILES]
 
 
 def metric_files(run, seed):
-    return [f"{run_folder(run, seed)}/metrics/{name}.json" for name in BENCHMARKS]
+    return [f"{run_folder(run, seed)}/metrics/{name}.json" for name in (*BENCHMARKS, "evaluation")]
 
 
 def run_config(wildcards):

@@ -11,7 +11,6 @@ import numpy as np
 import pyarrow as pa
 
 from vlalign.console import progress
-from vlalign.data.folders import CLASS_FILES
 from vlalign.data.index import index_path, open_index
 from vlalign.data.samples import Sample
 from vlalign.data.shards import batched, write_shard
@@ -21,6 +20,7 @@ from vlalign.data.verify import verify_shard
 from vlalign.errors import VlalignError
 from vlalign.files import remove_temporary, write_json, write_text
 from vlalign.params import VerifyParams
+from vlalign.params.data import CLASS_FILES
 from vlalign.records import read_record, stamp, stamps, write_record
 
 PER_SHARD = ("name", "path", "bytes", "sha256", "samples", "captions", "most_captions", "limits")

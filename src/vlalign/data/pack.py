@@ -11,11 +11,12 @@ from rich.progress import Progress
 
 from vlalign.console import console
 from vlalign.data.entries import Entry, entries, nothing_left
-from vlalign.data.folders import CLASS_FILES, TEMPLATES, write_classnames
+from vlalign.data.folders import TEMPLATES, write_classnames
 from vlalign.data.shards import batched, write_tar
 from vlalign.data.skips import Skips
 from vlalign.errors import VlalignError
 from vlalign.files import atomic_write, check_writable, remove_temporary
+from vlalign.params.data import CLASS_FILES
 from vlalign.params.sources import FolderSource, Packed
 from vlalign.records import stamp, write_record
 

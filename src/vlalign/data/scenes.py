@@ -16,15 +16,15 @@ from PIL import Image, ImageDraw, ImageFont
 
 from vlalign.data.captions import Node, caption, mention
 from vlalign.data.drawing import draw
-from vlalign.data.folders import CLASS_FILES
 from vlalign.data.layout import CLASSES, INVERSE, TINTS, Fact, Group, Scene, sample_scene
 from vlalign.data.manifest import write_split
 from vlalign.data.samples import Sample, encode_png
 from vlalign.files import json_text
 from vlalign.params import ScenesParams
+from vlalign.params.data import CLASS_FILES, SCENE_CATEGORIES
 
 TEMPLATES = ("a {c}", "a large {c}", "a small {c}", "a {c} on a white background", "a {c} on a gray background")
-CATEGORIES = ("swap_object", "swap_attribute", "flip_relation", "replace_object", "replace_attribute", "change_count")
+CATEGORIES = SCENE_CATEGORIES
 
 
 def build(directory: str | Path, params: ScenesParams) -> None:

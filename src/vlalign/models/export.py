@@ -92,9 +92,7 @@ def load(directory: str | Path, *, pooling: str | None = None) -> DualEncoder:
     """
     directory = Path(str(directory).removeprefix("local-dir:"))
     config = _read_config(directory)
-    weights = next((directory / name for name in (HF_SAFE_WEIGHTS_NAME, WEIGHTS) if (directory / name).is_file()), None)
-    if weights is None:
-        raise VlalignError(f"{directory / WEIGHTS} does not exist; train the run first, or convert to safetensors")
+    weights = weights_file(directory)
     _check_files(directory, weights)
     text = config["model_cfg"]["text_cfg"]
     for name, file in (("hf_tokenizer_name", TOKENIZER), ("hf_model_name", TEXT)):
@@ -110,6 +108,14 @@ def load(directory: str | Path, *, pooling: str | None = None) -> DualEncoder:
     except Exception as error:  # files that are damaged or of another kind fail in many ways
         raise VlalignError(f"{weights} cannot be loaded into the towers of {CONFIG} ({error!r})") from error
     return encoder.eval()
+
+
+def weights_file(directory: Path) -> Path:
+    """The weights in a folder of a model; raises VlalignError when there are none in safetensors."""
+    for name in (HF_SAFE_WEIGHTS_NAME, WEIGHTS):
+        if (directory / name).is_file():
+            return directory / name
+    raise VlalignError(f"{directory / WEIGHTS} does not exist; train the run first, or convert to safetensors")
 
 
 def _read_config(directory: Path) -> dict[str, Any]:

@@ -10,6 +10,17 @@ from vlalign.params.sources import FolderSource, PackedSource, Source
 
 Benchmark = Literal["retrieval", "zeroshot", "composition", "grounding", "modality", "transfer"]
 HELD_OUT = ("validation", "test")
+# CLIP_benchmark's names of the files with the names of classes and the templates of prompts, one in a line.
+CLASS_FILES = ("classnames.txt", "zeroshot_classification_templates.txt")
+# Hard negatives of the embedded dataset, each a file.
+SCENE_CATEGORIES = (
+    "swap_object",
+    "swap_attribute",
+    "flip_relation",
+    "replace_object",
+    "replace_attribute",
+    "change_count",
+)
 
 
 class ScenesParams(Strict):

@@ -6,6 +6,7 @@ from typing import Any
 
 from vlalign.errors import VlalignError
 from vlalign.files import write_json, write_text
+from vlalign.records import write_record
 from vlalign.reporting.headline import HEADLINE
 from vlalign.reporting.metrics import read_metrics
 from vlalign.reporting.results import Collected, read_collected, read_run
@@ -50,7 +51,7 @@ def focus(metrics: Collected, run: str) -> dict[str, dict[str, float]]:
 
 def collect_metrics(run_dirs: Sequence[str | Path], output: str | Path) -> None:
     """Write `collect(run_dirs)` as JSON."""
-    write_json(output, collect(run_dirs))
+    write_record(output, collect(run_dirs))
 
 
 def focus_files(metrics: str | Path, run_dir: str | Path, output: str | Path) -> None:

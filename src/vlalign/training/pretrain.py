@@ -1,10 +1,9 @@
 """One run from its params to its folder: what `vlalign pretrain` does."""
 
-import hashlib
 import logging
 import platform
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -16,7 +15,7 @@ from vlalign.errors import VlalignError
 from vlalign.files import check_writable, remove_temporary, write_text
 from vlalign.models import save, tower_config
 from vlalign.params import RunParams, RuntimeParams, digest
-from vlalign.previous import RUN, take_back
+from vlalign.previous import RUN, code_digest, take_back
 from vlalign.records import check_file, read_record, stamps, write_record
 from vlalign.training.checkpoint import Checkpoints
 from vlalign.training.history import history_csv
@@ -27,7 +26,6 @@ from vlalign.training.processes import processes
 logger = logging.getLogger(__name__)
 
 HISTORY = "history.csv"
-PACKAGE = Path(__file__).parents[1]
 # What weights depend on.
 CODE = ("annotate", "data", "models", "objectives", "params", "training")
 
@@ -124,14 +122,6 @@ def provenance() -> dict[str, Any]:
         "git_commit": git_commit(),
         "code": code_digest(CODE),
     }
-
-
-def code_digest(packages: Sequence[str]) -> str:
-    """SHA-256 of the source files of parts of this package, so that what other code has made is not taken for this."""
-    found = hashlib.sha256()
-    for path in sorted(file for name in packages for file in (PACKAGE / name).rglob("*.py")):
-        found.update(f"{path.relative_to(PACKAGE)}\0".encode() + path.read_bytes() + b"\0")
-    return found.hexdigest()
 
 
 def git_commit() -> str | None:
