@@ -19,6 +19,7 @@ from rich.text import Text
 from vlalign import params as parameters
 from vlalign.console import console
 from vlalign.errors import VlalignError
+from vlalign.redact import Redaction
 
 app = typer.Typer(
     help="Fine-grained and distributional vision-language alignment. The workflow calls these commands; "
@@ -55,6 +56,8 @@ def main() -> None:
         format="%(message)s" if handler else "%(levelname)-8s %(message)s",
         handlers=[handler] if handler else None,
     )
+    for known in logging.getLogger().handlers:
+        known.addFilter(Redaction())
     try:
         app()
     except VlalignError as error:
@@ -122,8 +125,11 @@ def shards(
     from pydantic import TypeAdapter
 
     from vlalign.data.sources import bring
+    from vlalign.params.sources import UrlSource
 
     source: parameters.Source = TypeAdapter(parameters.Source).validate_python(_config(config) | _config(how))
+    if isinstance(source, UrlSource):
+        source = source.with_secrets()
     bring(source, output, base=base, key=key, classes=classes)
 
 

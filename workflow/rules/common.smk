@@ -10,6 +10,7 @@ from snakemake.exceptions import WorkflowError
 from vlalign import params as parameters
 from vlalign.errors import VlalignError
 from vlalign.params.data import CLASS_FILES, SCENE_CATEGORIES
+from vlalign.params.sources import UrlSource
 from vlalign.previous import set_aside
 
 # Snakemake's own reader lets the last of two keys win, expands every alias, and runs files that ask for it.

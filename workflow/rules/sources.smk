@@ -13,8 +13,16 @@ def class_lists(wildcards):
     return [path for path in CLASS_LISTS if Path(path).parent == Path(DATA, wildcards.split)]
 
 
+# Logins and signatures reach the commands through the environment: params of rules are recorded and versioned.
+FROM_ADDRESSES = {split: UrlSource(**source) for split, source in SOURCES.items() if source["source"] == "urls"}
+for source in FROM_ADDRESSES.values():
+    os.environ.update(source.secrets())
+
+
 def source_config(wildcards):
-    """Where a split comes from, without what does not change what comes."""
+    """Where a split comes from, without secrets and what does not change what comes."""
+    if wildcards.split in FROM_ADDRESSES:
+        return as_json(FROM_ADDRESSES[wildcards.split].shown())
     return as_json({key: value for key, value in SOURCES[wildcards.split].items() if key != "connections"})
 
 

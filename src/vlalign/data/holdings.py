@@ -15,6 +15,7 @@ from typing import Any
 from vlalign.data.remote import Listing, RemoteFile, digest
 from vlalign.errors import VlalignError
 from vlalign.records import read_record, stamp, write_record
+from vlalign.redact import address
 
 FETCHED = "shards.json"
 EXPECTED = ".expected.json"
@@ -79,7 +80,10 @@ class Holdings:
         return read_record(path) if path.exists() else None
 
     def _expect(self, listing: Listing) -> None:
-        write_record(self.directory / EXPECTED, {"asked": self.asked, **dataclasses.asdict(listing)})
+        content = {"asked": self.asked, **dataclasses.asdict(listing)}
+        for file in (*content["shards"], *content["extras"]):
+            file["url"] = address(file["url"])
+        write_record(self.directory / EXPECTED, content)
 
     def _is_right(self, vouched: Mapping[str, RemoteFile], file: RemoteFile) -> bool:
         path, known = self.directory / file.name, vouched.get(file.name)

@@ -1,10 +1,12 @@
 """Where the shards of a split come from."""
 
+import os
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, field_validator
 
 from vlalign.params.base import Count, Few, PathText, Share, Strict
+from vlalign.redact import address
 
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Patterns = Annotated[tuple[str, ...], Field(min_length=1)]
@@ -28,6 +30,14 @@ class HubSource(Strict):
     revision: str = Field(default="main", description="Branch, tag or commit; a commit pins the data")
     connections: Few = Field(default=4, description="Files that are fetched at once")
 
+    def shown(self) -> dict[str, Any]:
+        """What of it is recorded: all but how it is fetched."""
+        return self.model_dump(mode="json", exclude={"connections"})
+
+
+# How variables of the environment are called that carry addresses with secrets past all records.
+ADDRESS = "VLALIGN_ADDRESS_"
+
 
 class UrlFile(Strict):
     """One file and what it must hold."""
@@ -42,6 +52,20 @@ class UrlSource(Strict):
     source: Literal["urls"]
     files: tuple[UrlFile, ...] = Field(min_length=1)
     connections: Few = Field(default=4, description="Files that are fetched at once")
+
+    def shown(self) -> dict[str, Any]:
+        """As `HubSource.shown`, and without the logins and signatures of addresses."""
+        files = [{"url": address(file.url), "sha256": file.sha256} for file in self.files]
+        return {"source": self.source, "files": files}
+
+    def secrets(self) -> dict[str, str]:
+        """Variables of the environment for the addresses that hold any."""
+        return {f"{ADDRESS}{file.sha256}": file.url for file in self.files if address(file.url) != file.url}
+
+    def with_secrets(self) -> "UrlSource":
+        """The same with the addresses that the environment has."""
+        files = [UrlFile(url=os.environ.get(f"{ADDRESS}{f.sha256}", f.url), sha256=f.sha256) for f in self.files]
+        return self.model_copy(update={"files": tuple(files)})
 
 
 class ShardsSource(Strict):
