@@ -421,6 +421,31 @@ def experiments(
 
 
 @app.command()
+def check(
+    folder: Annotated[
+        Path, typer.Argument(help="What the workflow calls `root`: the repository, or an overlay's.")
+    ] = Path(),
+) -> None:
+    """Compare every file of a workspace with the record of the step that wrote it, and say what mends each.
+
+    Exit code 1 when something is damaged, missing or stale; what is merely foreign is told.
+    """
+    from vlalign.check import bytes_to_check, check_workspace
+    from vlalign.console import progress
+
+    if not any((folder / name).is_dir() for name in ("data", "results")):
+        raise VlalignError(f"{folder} is no workspace: it has neither data nor results; give what params call `root`")
+    with progress("checking", total=bytes_to_check(folder)) as advance:
+        findings = list(check_workspace(folder, advance=advance))
+    for finding in findings:
+        print(f"{finding.kind}\t{finding.path} {finding.reason}\n\tto mend: {finding.remedy}")
+    wrong = sum(finding.kind != "foreign" for finding in findings)
+    print(f"{folder}: {wrong} files to mend, {len(findings) - wrong} foreign")
+    if wrong:
+        raise typer.Exit(1)
+
+
+@app.command()
 def validate(
     files: Annotated[list[Path], typer.Argument(help="params.yaml, then overlays.")],
 ) -> None:

@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import secrets
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,19 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def is_whole_archive(path: Path) -> bool:
+    """Whether a zip file, such as torch writes, has the content that its checksums say; raises OSError when it cannot
+    be read.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return archive.testzip() is None
+    except OSError:
+        raise
+    except Exception:  # damaged archives fail in many ways
+        return False
 
 
 def remove_temporary(directory: Path) -> None:

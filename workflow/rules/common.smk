@@ -8,6 +8,7 @@ from pathlib import Path
 from snakemake.exceptions import WorkflowError
 
 from vlalign import params as parameters
+from vlalign.check import dangling_links
 from vlalign.errors import VlalignError
 from vlalign.params.data import CLASS_FILES, SCENE_CATEGORIES
 from vlalign.params.sources import UrlSource
@@ -102,6 +103,21 @@ def detach_records():
 
 
 detach_records()
+
+
+def clear_dangling_links():
+    """A link whose target is gone, as after `dvc checkout` from a damaged cache, counts as a missing file."""
+    gone = dangling_links(Path())
+    for path in gone:
+        path.unlink()
+    if gone:
+        logger.warning(
+            f"Removed {len(gone)} links to files that are gone, first {gone[0]}: what they were is made again. "
+            "`vlalign check` tells whether more is damaged."
+        )
+
+
+clear_dangling_links()
 
 
 # How runs are carried out; see `RuntimeParams`.

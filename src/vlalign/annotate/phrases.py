@@ -93,7 +93,8 @@ def parse_split(
     _refuse_too_many(report, max_skipped=max_skipped)
     _remove_others(output_dir, set(files))
     parser = {key: model[key] for key in ("language", "packages", "source", "files")}
-    write_record(output_dir / "manifest.json", {**report, "parser": parser})
+    made_of = stamp(split_dir / "manifest.json")["sha256"]
+    write_record(output_dir / "manifest.json", {**report, "parser": parser, "split": made_of})
 
 
 def _files(split_dir: Path, output_dir: Path, part: str | None) -> dict[Path, dict[str, Any]]:

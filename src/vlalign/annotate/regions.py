@@ -99,7 +99,7 @@ def annotate_split(
     if part is not None:
         write_json(output / "parts" / f"{part}.json", {"shards": len(shards)})
         return
-    _write_manifest(output, every, params)
+    _write_manifest(output, every, params, made_of=stamp(split / "manifest.json")["sha256"])
 
 
 def region_path(directory: Path, shard: dict[str, Any]) -> Path:
@@ -112,7 +112,7 @@ def _inputs(shard: dict[str, Any], params: RegionsParams) -> bytes:
     return digest([VERSION, shard["sha256"], shard["limits"], asked]).encode()
 
 
-def _write_manifest(output: Path, shards: Sequence[dict[str, Any]], params: RegionsParams) -> None:
+def _write_manifest(output: Path, shards: Sequence[dict[str, Any]], params: RegionsParams, *, made_of: str) -> None:
     entries, regions, without, size = [], 0, 0, 0
     for shard in shards:
         file = RegionFile(region_path(output, shard))
@@ -123,7 +123,7 @@ def _write_manifest(output: Path, shards: Sequence[dict[str, Any]], params: Regi
     for stale in set(output.glob("*.arrow")) - {region_path(output, shard) for shard in shards}:
         stale.unlink()
     remove_temporary(output)
-    told = {"regions": regions, "images_without_regions": without, "bytes": size}
+    told = {"split": made_of, "regions": regions, "images_without_regions": without, "bytes": size}
     write_record(
         output / "manifest.json",
         {"shards": entries, **told, "params": params.model_dump(mode="json", exclude={"batch_size"})},
