@@ -93,6 +93,11 @@ def _folder(path: Path, advance: Callable[[int], None]) -> Iterator[Finding]:
             )
 
 
+def _foreign(file: Path, record: Path) -> Finding:
+    remedy = f"{shlex.join(['rm', str(file)])}, unless you need it"
+    return Finding("foreign", file, f"is not named in {record}", remedy)
+
+
 def _is_mark(file: Path, folder: Path) -> bool:
     name = file.relative_to(folder).as_posix()
     return name in BESIDE or name.startswith("parts/") or name.endswith(".part")

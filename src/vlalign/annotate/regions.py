@@ -26,7 +26,7 @@ from vlalign.data.samples import Sample, decode_image, decode_instances
 from vlalign.data.shards import batched
 from vlalign.data.splits import part_of, read_manifest
 from vlalign.files import remove_temporary, write_json
-from vlalign.params import RegionsParams, digest
+from vlalign.params import RegionsParams, SamSegments, digest
 from vlalign.records import Stamp, stamp, write_record
 
 # Raised whenever equal shards and params would give other regions, so that files of an older version are made again.
@@ -109,7 +109,16 @@ def region_path(directory: Path, shard: dict[str, Any]) -> Path:
 
 def _inputs(shard: dict[str, Any], params: RegionsParams) -> bytes:
     asked = params.model_dump(mode="json", exclude={"batch_size"})
-    return digest([VERSION, shard["sha256"], shard["limits"], asked]).encode()
+    weights = model_files(params.segments.model) if isinstance(params.segments, SamSegments) else {}
+    return digest([VERSION, shard["sha256"], shard["limits"], asked, *([weights] if weights else [])]).encode()
+
+
+@functools.cache
+def model_files(model: str) -> dict[str, str]:
+    """SHA-256 of the files of a segmenter's model that is a folder; those of the hub are named by their revision."""
+    folder = Path(model)
+    files = sorted(path for path in folder.rglob("*") if path.is_file()) if folder.is_dir() else []
+    return {path.relative_to(folder).as_posix(): stamp(path)["sha256"] for path in files}
 
 
 def _write_manifest(output: Path, shards: Sequence[dict[str, Any]], params: RegionsParams, *, made_of: str) -> None:
