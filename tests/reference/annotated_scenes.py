@@ -35,12 +35,12 @@ def parsed(sample):
         yield caption, Parse(words, tuple(constituents_of(sample, number, words)))
 
 
-def write_phrases(folder, samples):
+def write_phrases(folder, samples, *, per_shard=PER_SHARD):
     """samples: key -> (caption, parse) pairs."""
     rows = [(key, [(caption, PackedParse.of(parse)) for caption, parse in pairs]) for key, pairs in samples.items()]
-    shards = [{"name": f"{number:06d}.arrow"} for number in range(-(-len(rows) // PER_SHARD))]
+    shards = [{"name": f"{number:06d}.arrow"} for number in range(-(-len(rows) // per_shard))]
     for number, shard in enumerate(shards):
-        write_phrase_file(folder / shard["name"], rows[number * PER_SHARD : (number + 1) * PER_SHARD], metadata={})
+        write_phrase_file(folder / shard["name"], rows[number * per_shard : (number + 1) * per_shard], metadata={})
         shard |= stamp(folder / shard["name"])
     write_record(folder / "manifest.json", {"shards": shards})
 
