@@ -1,8 +1,6 @@
-import json
-
 from fake_results import load_tree, write_tree
 
-from vlalign.records import read_record
+from vlalign.records import read_record, write_record
 from vlalign.reporting.summary import compare, summarise
 
 
@@ -53,7 +51,7 @@ def test_trivial_subsets_are_cautioned_unless_regions_cost(tmp_path):
     for directory in runs:
         record = read_record(directory / "run.json")
         record["params"]["objective"]["powerset"]["cost"] = 0.3
-        (directory / "run.json").write_text(json.dumps(record))
+        write_record(directory / "run.json", record)
     assert not any("all regions" in text for text in summarise(load_tree(tmp_path, runs)).cautions)
 
 

@@ -40,7 +40,8 @@ def take_measured(previous: Path | None, folder: Path, measured: Mapping[str, An
 def read_metrics(directory: Path) -> Iterator[tuple[str, float]]:
     """`<benchmark>.<path>.<metric>` and value of every number below `metrics/` of a run's folder.
 
-    Raises VlalignError for a value that is no finite number, and for a file that was changed since it was measured.
+    Raises VlalignError for a value that is no finite number, and for a file that was changed since it was measured,
+    and when nothing was measured.
     """
     for file, values in _files(directory):
         if _reason(values) is None:
@@ -56,6 +57,8 @@ def read_reasons(directory: Path) -> dict[str, str]:
 def _files(directory: Path) -> Iterator[tuple[Path, Any]]:
     """The metric files that the run's evaluation vouches for, with their content."""
     folder = directory / "metrics"
+    if not (folder / EVALUATION).exists():
+        raise VlalignError(f"{directory} holds no metrics; evaluate the run first")
     record = check_record(folder / EVALUATION, remedy=f"delete {folder} and run the workflow again")
     for name in sorted(record["files"]):
         if (folder / name).parent == folder:
