@@ -36,8 +36,8 @@ from vlalign.data.manifest import write_split
 from vlalign.data.samples import Sample
 from vlalign.data.splits import read_manifest
 from vlalign.data.transforms import fit
-from vlalign.files import write_json
 from vlalign.params import PhraseChoice, RegionChoice
+from vlalign.records import stamp, write_record
 from vlalign.training.batches import PairedSet
 from vlalign.training.loading import Steps, load
 
@@ -63,7 +63,7 @@ def write_phrases(split: Path, output: Path) -> None:
         found = captions_of(split, shard)
         rows = [(key, [(caption, PackedParse.of(parsed(caption))) for caption in captions]) for key, captions in found]
         write_phrase_file(output / name, rows, metadata={})
-    write_json(output / "manifest.json", {"shards": [{"name": name} for name in names]})
+    write_record(output / "manifest.json", {"shards": [{"name": name, **stamp(output / name)} for name in names]})
 
 
 def parsed(caption: str) -> Parse:

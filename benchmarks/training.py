@@ -32,6 +32,7 @@ from vlalign.data.manifest import write_split
 from vlalign.data.scenes import split_samples
 from vlalign.models import create, tower_config
 from vlalign.params import ModelParams, ScenesParams
+from vlalign.records import read_record
 from vlalign.training.batches import PairedSet
 
 REPOSITORY = Path(__file__).parents[1]
@@ -133,7 +134,7 @@ def open_clip_loader(data: Path, size: int, batch_size: int) -> float:
     from open_clip_train.params import parse_args
 
     exec(MEND, {})
-    count = json.loads((data / "manifest.json").read_text())["samples"]
+    count = read_record(data / "manifest.json")["samples"]
     shards = len(list(data.glob("*.tar")))
     arguments = ["--train-data", f"{data}/{{000000..{shards - 1:06d}}}.tar", "--train-num-samples", str(count)]
     settings = parse_args([*arguments, "--batch-size", str(batch_size), "--workers", "0"])

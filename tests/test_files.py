@@ -1,9 +1,16 @@
+import json
 import math
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
 from vlalign.errors import VlalignError
-from vlalign.files import atomic_write, read_json, write_json, write_text
+from vlalign.files import atomic_write, read_json, read_object, write_json, write_text
+
+ROOT = Path(__file__).parents[1]
 
 
 def names(folder):
@@ -35,9 +42,31 @@ def test_an_error_inside_leaves_the_old_content_and_nothing_else(tmp_path):
     assert names(tmp_path) == ["b.txt"]
 
 
-def test_others_may_read_the_file(tmp_path):
-    write_text(tmp_path / "b.txt", "text")
-    assert (tmp_path / "b.txt").stat().st_mode & 0o777 == 0o644
+WRITE_UNDER_UMASKS = """
+import json, os, sys
+from vlalign.files import write_json
+from vlalign.models import create, save
+encoder = create(json.load(open(sys.argv[1])), pooling="average")
+for umask in sys.argv[2:]:
+    os.umask(int(umask, base=8))
+    write_json(f"{umask}/deep/record.json", {})
+    save(encoder, f"{umask}/model")
+"""
+
+
+def test_files_and_folders_have_the_permissions_that_the_umask_leaves(tmp_path):
+    """In a process of its own, since the umask is the process's."""
+    expected = {"022": (0o644, 0o755), "077": (0o600, 0o700), "002": (0o664, 0o775)}
+    command = [sys.executable, "-c", WRITE_UNDER_UMASKS, str(ROOT / "config" / "towers" / "test.json"), *expected]
+    subprocess.run(command, cwd=tmp_path, check=True)
+    for umask, modes in expected.items():
+        files = [path for path in (tmp_path / umask).rglob("*") if path.is_file()]
+        assert {path.name for path in files} == {"record.json", "model.safetensors", "open_clip_config.json"}
+        assert {(mode(path), mode(path.parent)) for path in files} == {modes}
+
+
+def mode(path):
+    return path.stat().st_mode & 0o777
 
 
 def test_equal_values_give_equal_bytes(tmp_path):
@@ -63,3 +92,45 @@ def test_a_broken_file_is_named(tmp_path):
     (tmp_path / "broken.json").write_text('{"a": ')
     with pytest.raises(VlalignError, match=r"broken\.json is not valid JSON"):
         read_json(tmp_path / "broken.json")
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        ("{}".encode("utf-16"), "not text in UTF-8"),
+        (b"\x00\xff\xfe\x80", "not text in UTF-8"),
+        (b"[" * 100_000 + b"]" * 100_000, "nested too deeply"),
+        (b'{"a": 1, "b": {"c": 1, "d": 2, "c": 3}}', "the key 'c' stands there twice"),
+        (b'{"loss": NaN}', "NaN is no number"),
+        (b"[-Infinity]", "-Infinity is no number"),
+        (b"9" * 5000, "4300"),
+        (b"", "Expecting value"),
+    ],
+    ids=["utf-16", "binary", "deep", "twice", "nan", "infinity", "digits", "empty"],
+)
+def test_a_file_that_is_not_json_is_named_with_reason_and_remedy(tmp_path, content, reason):
+    (tmp_path / "odd.json").write_bytes(content)
+    with pytest.raises(VlalignError, match=rf"odd\.json is not valid JSON \(.*{reason}.*\); delete it"):
+        read_json(tmp_path / "odd.json")
+
+
+def test_a_folder_in_place_of_a_file_is_named(tmp_path):
+    with pytest.raises(VlalignError, match=r"cannot be read \(Is a directory\)"):
+        read_json(tmp_path)
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+def test_a_file_without_permission_is_named(tmp_path):
+    write_json(tmp_path / "closed.json", {})
+    (tmp_path / "closed.json").chmod(0)
+    with pytest.raises(VlalignError, match=r"closed\.json cannot be read \(Permission denied\)"):
+        read_json(tmp_path / "closed.json")
+
+
+@pytest.mark.parametrize("value", [[], [1], 1, None, "text"])
+def test_a_record_is_an_object(tmp_path, value):
+    (tmp_path / "run.json").write_text(json.dumps(value))
+    with pytest.raises(VlalignError, match=r"run\.json holds no JSON object, but a \w+; delete it"):
+        read_object(tmp_path / "run.json")
+    (tmp_path / "run.json").write_text('{"a": 1}')
+    assert read_object(tmp_path / "run.json") == {"a": 1}

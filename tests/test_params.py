@@ -1,5 +1,6 @@
 import json
 import re
+import time
 from pathlib import Path
 
 import jsonschema
@@ -53,6 +54,20 @@ def test_overlays_load(overlay):
         ("objective.powerset.zeta", 1.5, "objective.powerset.zeta"),
         ("objective.powerset.regions.count", 0, "objective.powerset.regions.count"),
         ("objective.powerset.samples", 3, "objective.powerset.samples"),
+        ("train.steps", 10**32, "train.steps"),
+        ("train.batch_size", 10**7, "train.batch_size"),
+        ("train.epochs", 10**7, "train.epochs"),
+        ("runtime.parts", 10**5, "runtime.parts"),
+        ("runtime.workers", 10**4, "runtime.workers"),
+        ("datasets.scenes.images.train", 10**10, "datasets.scenes.images.train"),
+        ("datasets.scenes.seed", -1, "datasets.scenes.seed"),
+        ("annotate.parser.seed", 2**32, "annotate.parser.seed"),
+        ("runs.seeds", [2**63], "runs.seeds.0"),
+        ("evaluation.batch_size", 10**10000, "(given: a number of thousands of digits)"),
+        ("model", {"tower": {"text_cfg": {"width": 10**12}}}, "text_cfg.width must be at most 10,000,000"),
+        ("model", {"tower": {"embed_dim": float("inf")}}, "model.tower: embed_dim must be at most"),
+        ("root", "", "root: "),
+        ("root", "a\0b", "root: "),
         ("objective.powerset", {"aggregator": "exact", "regions": {"count": 17}}, "regions.count must be at most 16"),
         ("objective.cs.sigma", "mean", "objective.cs.sigma"),
         ("train.steps", "many", "train.steps"),
@@ -76,7 +91,11 @@ def test_overlays_load(overlay):
         ("evaluation.split", "train", "evaluation.split"),
         ("evaluation", {"split": "validation", "benchmarks": ["transfer"]}, "benchmarks: transfer cannot be measured"),
         ("dataset", "absent", "dataset: 'absent'"),
+        ("dataset", "a" * 101, "dataset: String should have at most 100 characters"),
+        ("datasets.a/b", {}, "datasets.a/b"),
+        (f"arms.{'a' * 101}", {}, "String should have at most 100 characters"),
     ],
+    ids=lambda value: f"{value!s:.40}" if not isinstance(value, int) else hex(value)[:12],
 )
 def test_mistakes_name_the_key(path, value, named):
     with pytest.raises(VlalignError, match=re.escape(named)):
@@ -98,6 +117,98 @@ def test_mistakes_in_a_grid_name_it(change, named):
     grid = {"name": "grid", "arm": "powerclip", "param": "objective.powerset.tau", "values": [0.1], **change}
     with pytest.raises(VlalignError, match=re.escape(named)):
         params.parse({**DEFAULTS, "runs": {**DEFAULTS["runs"], "ablations": ["grid"]}, "ablations": [grid]})
+
+
+CLASSES = {"source": "folder", "folder": "pets"}
+TABLE = {"source": "table", "table": "a.csv"}
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        ({"train": CLASSES}, "train: a folder of classes has no captions; set `labels: captions`"),
+        ({"validation": CLASSES}, "validation: a folder of classes has no captions"),
+        ({"test": CLASSES}, "test: a folder of classes has no captions"),
+        ({"unpaired": {"captions": CLASSES}}, "unpaired.captions: a folder of classes has no captions"),
+        ({"zeroshot": {"test": TABLE}}, "zeroshot.test: it has no classes; give a folder of classes"),
+        ({"zeroshot": {"validation": {**CLASSES, "labels": "captions"}}}, "zeroshot.validation: it has no classes"),
+    ],
+)
+def test_captions_and_classes_come_from_where_they_are(data, message):
+    mine = dict.fromkeys(("train", "validation", "test"), TABLE)
+    assert parse("datasets.mine", {**mine, "zeroshot": {"test": CLASSES}, "unpaired": {"images": CLASSES}})
+    assert parse("datasets.mine", {**mine, "train": {**CLASSES, "labels": "captions"}})
+    with pytest.raises(VlalignError, match=re.escape(f"datasets.mine: {message}")):
+        parse("datasets.mine", {**mine, **data})
+
+
+def test_a_single_caption_column_needs_no_list():
+    mine = {split: {**TABLE, "caption_columns": "title"} for split in ("train", "validation", "test")}
+    assert parse("datasets.mine", mine).datasets["mine"].train.caption_columns == ("title",)
+    validator = jsonschema.Draft202012Validator(params.schema())
+    assert not list(validator.iter_errors(params.merged(DEFAULTS, {"datasets": {"mine": mine}})))
+    for wrong in ([], 3):
+        with pytest.raises(VlalignError, match=r"datasets\.mine\.train\.caption_columns"):
+            parse("datasets.mine", {**mine, "train": {**TABLE, "caption_columns": wrong}})
+
+
+def test_a_root_that_cannot_be_written_to_is_named_and_not_made(tmp_path):
+    (tmp_path / "file").write_text("")
+    for root, reason in (("file", "is no folder"), ("file/below", "is no folder"), ("x" * 300, "File name too long")):
+        with pytest.raises(VlalignError, match=rf"^root: .*{reason}"):
+            params.check_root(parse("root", str(tmp_path / root)))
+    params.check_root(parse("root", str(tmp_path / "new" / "deep")))
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+@pytest.mark.parametrize("value", ["x" * 97, "长" * 40])
+def test_names_of_runs_are_short_enough_for_every_disk(value):
+    grid = params.Ablation(name="tau", arm="powerclip", param="objective.powerset.tau", values=(value,))
+    assert grid.run_name("x" * 96) == "tau-" + "x" * 96
+    with pytest.raises(ValueError, match=r"ablations\.tau: a run's name holds its value, .* at most 100"):
+        grid.run_name(value)
+
+
+def test_more_runs_than_anyone_trains_are_an_error_and_no_hang():
+    start = time.perf_counter()
+    with pytest.raises(VlalignError, match="runs: 70,011 runs, each seed one of them; at most 10,000 can be"):
+        parse("runs.seeds", list(range(10_000)))
+    grid = {"name": "grid", "arm": "powerclip", "param": "objective.powerset.tau", "values": list(range(1, 90_000))}
+    with pytest.raises(VlalignError, match="runs: 270,018 runs"):
+        params.parse({**DEFAULTS, "runs": {**DEFAULTS["runs"], "ablations": ["grid"]}, "ablations": [grid]})
+    assert time.perf_counter() - start < 10
+
+
+def test_of_many_mistakes_the_first_are_told():
+    with pytest.raises(VlalignError) as caught:
+        parse("runs.arms", [f"Arm {number}" for number in range(1000)])
+    assert len(str(caught.value).splitlines()) == 22
+    assert str(caught.value).endswith("and 981 more")
+
+
+def test_of_a_long_value_the_beginning_is_shown():
+    with pytest.raises(VlalignError, match=r"\(given: 'x{100,200}\.\.\.\)"):
+        parse("train.steps", "x" * 10_000)
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        ("{}".encode("utf-16"), "is not valid JSON (it is not text in UTF-8)"),
+        (b"[" * 100_000, "is not valid JSON (it is nested too deeply)"),
+        (b'{"vision_cfg": ' + b'{"a": ' * 30 + b"1" + b"}" * 31, "vision_cfg is nested too deeply"),
+        (b'{"embed_dim": 4, "embed_dim": 8}', "is not valid JSON (the key 'embed_dim' stands there twice)"),
+        (b"[]", "holds no JSON object, but a list; correct it, or give an open_clip model name"),
+        (None, "cannot be read (Is a directory)"),
+    ],
+)
+def test_a_tower_that_cannot_be_read_is_named_with_its_key(tmp_path, content, reason):
+    tower = tmp_path / "tower.json"
+    tower.mkdir() if content is None else tower.write_bytes(content)
+    with pytest.raises(VlalignError, match=re.escape(reason)) as caught:
+        parse("model.tower", str(tower))
+    assert "\nmodel.tower: " in str(caught.value)
+    assert "tower.json" in str(caught.value)
 
 
 def test_a_missing_key_is_named():

@@ -3,6 +3,7 @@
 Commands import what they need when they run, so that `--help` answers at once.
 """
 
+import errno
 import json
 import logging
 import os
@@ -18,6 +19,7 @@ from rich.text import Text
 from vlalign import params as parameters
 from vlalign.console import console
 from vlalign.errors import VlalignError
+from vlalign.redact import Redaction
 
 app = typer.Typer(
     help="Fine-grained and distributional vision-language alignment. The workflow calls these commands; "
@@ -30,7 +32,17 @@ app = typer.Typer(
 Config = Annotated[str, typer.Option(help="The step's own part of params.yaml, as JSON.")]
 How = Annotated[str, typer.Option(help="Further keys of --config, which change how the step works, not its result.")]
 Output = Annotated[Path, typer.Option(help="Where to write.")]
+Previous = Annotated[
+    Path | None, typer.Option(help="Where the output was set aside: taken back if nothing has changed since.")
+]
 Split = Annotated[Path, typer.Option(help="Folder of shards with its manifest.json.")]
+
+# Set to 1, errors of disk and memory show where they were raised.
+TRACEBACK = "VLALIGN_TRACEBACK"
+REMEDIES = {
+    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT), "make room on the disk and run the same command again"),
+    **dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), "change its permissions or give another path"),
+}
 
 
 def main() -> None:
@@ -44,6 +56,8 @@ def main() -> None:
         format="%(message)s" if handler else "%(levelname)-8s %(message)s",
         handlers=[handler] if handler else None,
     )
+    for known in logging.getLogger().handlers:
+        known.addFilter(Redaction())
     try:
         app()
     except VlalignError as error:
@@ -52,6 +66,22 @@ def main() -> None:
         sys.exit(error.exit_code)
     except ValidationError as error:
         _fail(f"--config is not valid:\n{parameters.describe(error)}")
+    except (OSError, MemoryError, RecursionError) as error:
+        if os.environ.get(TRACEBACK) == "1":
+            raise
+        _fail(f"{_of_surroundings(error)}. With {TRACEBACK}=1 in the environment, a traceback shows where it was")
+
+
+def _of_surroundings(error: BaseException) -> str:
+    """What disk, memory or a file has to do with an error that no command foresaw, and what to do."""
+    if isinstance(error, MemoryError):
+        return f"memory does not suffice ({error}); take smaller batches or fewer workers, and check the files it reads"
+    if isinstance(error, RecursionError):
+        return "something that was read is nested too deeply; check the files and options that were given"
+    number = getattr(error, "errno", None)
+    file, reason = getattr(error, "filename", None), getattr(error, "strerror", None) or str(error)
+    remedy = REMEDIES.get(number or 0, "mend that and run the same command again")
+    return f"{file}: {reason}; {remedy}" if file else f"{reason}; {remedy}"
 
 
 def _fail(message: str, *, code: int = 1) -> NoReturn:
@@ -88,15 +118,19 @@ def shards(
     output: Output,
     base: Annotated[Path, typer.Option(help="Folder that relative paths of --config start from.")] = Path(),
     key: Annotated[str, typer.Option(help="The source's key in params.yaml, for messages.")] = "source",
+    classes: Annotated[bool, typer.Option(help="The split needs names of classes and templates of prompts.")] = False,
     how: How = "{}",
 ) -> None:
     """Bring the shards of a split: download them, pack single files, or list those that are there."""
     from pydantic import TypeAdapter
 
     from vlalign.data.sources import bring
+    from vlalign.params.sources import UrlSource
 
     source: parameters.Source = TypeAdapter(parameters.Source).validate_python(_config(config) | _config(how))
-    bring(source, output, base=base, key=key)
+    if isinstance(source, UrlSource):
+        source = source.with_secrets()
+    bring(source, output, base=base, key=key, classes=classes)
 
 
 Part = Annotated[
@@ -196,6 +230,7 @@ def pretrain(
         int, typer.Option(min=1, help="Processes on this machine that share every batch, one for each GPU.")
     ] = 1,
     threads: Annotated[int, typer.Option(min=1, help="CPU threads, which the processes share.")] = 1,
+    previous: Previous = None,
 ) -> None:
     """Train one run with one seed; a run that was killed continues from its last checkpoint.
 
@@ -219,7 +254,7 @@ def pretrain(
         _config(config),
         seed=seed,
         inputs=Inputs(split, phrases, regions, validation, unpaired_images, unpaired_captions),
-        places=Places(output, checkpoints, tracking),
+        places=Places(output, checkpoints, tracking, previous),
         runtime=watched,
     )
 
@@ -237,6 +272,7 @@ def evaluate(
     annotations: Annotations,
     output: Output,
     threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 1,
+    previous: Previous = None,
 ) -> None:
     """Measure one run, or another model that open_clip reads: one JSON file for each benchmark.
 
@@ -245,22 +281,22 @@ def evaluate(
     """
     import torch
 
-    from vlalign.evaluation.run import evaluate
+    from vlalign.evaluation.run import evaluate, subject
     from vlalign.reporting.card import has_card, write_card
+    from vlalign.reporting.metrics import take_measured
 
     torch.set_num_threads(threads)
     # Before the long measuring: what is wrong with the run's record would be found after it.
     carded = output.resolve() == (run / "metrics").resolve() and has_card(run)
     settings = parameters.EvaluationParams.model_validate(_config(config))
-    evaluate(
-        run,
-        data=data,
-        annotations=annotations,
-        output_dir=output,
-        split=settings.split,
-        benchmarks=settings.benchmarks,
-        batch_size=settings.batch_size,
-    )
+    asked: dict[str, Any] = {
+        "data": data,
+        "annotations": annotations,
+        "split": settings.split,
+        "benchmarks": settings.benchmarks,
+    }
+    if not take_measured(previous, output, subject(run, **asked)):
+        evaluate(run, **asked, output_dir=output, batch_size=settings.batch_size)
     if carded:
         write_card(run)
 
@@ -385,11 +421,40 @@ def experiments(
 
 
 @app.command()
+def check(
+    folder: Annotated[
+        Path, typer.Argument(help="What the workflow calls `root`: the repository, or an overlay's.")
+    ] = Path(),
+) -> None:
+    """Compare every file of a workspace with the record of the step that wrote it, and say what mends each.
+
+    Exit code 1 when something is damaged, missing or stale; what is merely foreign is told.
+    """
+    from vlalign.check import bytes_to_check, check_workspace
+    from vlalign.console import progress
+
+    if not any((folder / name).is_dir() for name in ("data", "results")):
+        raise VlalignError(f"{folder} is no workspace: it has neither data nor results; give what params call `root`")
+    with progress("checking", total=bytes_to_check(folder)) as advance:
+        findings = list(check_workspace(folder, advance=advance))
+    for finding in findings:
+        print(f"{finding.kind}\t{finding.path} {finding.reason}\n\tto mend: {finding.remedy}")
+    wrong = sum(finding.kind != "foreign" for finding in findings)
+    print(f"{folder}: {wrong} files to mend, {len(findings) - wrong} foreign")
+    if wrong:
+        raise typer.Exit(1)
+
+
+@app.command()
 def validate(
     files: Annotated[list[Path], typer.Argument(help="params.yaml, then overlays.")],
 ) -> None:
-    """Check params files and list the runs that they describe."""
+    """Check params files, and that the data they name are there, and list the runs that they describe."""
+    from vlalign.data.present import check_sources
+
     loaded = parameters.load(*files)
+    parameters.check_root(loaded)
+    check_sources(loaded)
     for run in loaded.all_runs.values():
         print(f"{run.name}\tseeds {', '.join(map(str, run.seeds))}")
 

@@ -3,7 +3,8 @@
 import contextlib
 import json
 import os
-import tempfile
+import secrets
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,19 +15,31 @@ from vlalign.errors import VlalignError
 @contextlib.contextmanager
 def atomic_write(path: str | Path) -> Iterator[Path]:
     """Yield a temporary path beside `path`; move it to `path` when the block ends without an error, remove it
-    otherwise.
+    otherwise. Its permissions are those that the process's umask leaves.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
-    os.close(handle)
-    temporary = Path(name)
-    temporary.chmod(0o644)
+    # tempfile would keep others from reading it, whatever the umask says.
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+    temporary.touch(exist_ok=False)
     try:
         yield temporary
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def is_whole_archive(path: Path) -> bool:
+    """Whether a zip file, such as torch writes, has the content that its checksums say; raises OSError when it cannot
+    be read.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return archive.testzip() is None
+    except OSError:
+        raise
+    except Exception:  # damaged archives fail in many ways
+        return False
 
 
 def remove_temporary(directory: Path) -> None:
@@ -50,16 +63,53 @@ def write_text(path: str | Path, text: str) -> None:
         temporary.write_text(text, encoding="utf-8")
 
 
+def json_text(value: Any) -> str:
+    """Sorted, indented JSON; NaN and infinities are errors, since other readers refuse them."""
+    return json.dumps(value, indent=2, sort_keys=True, allow_nan=False, ensure_ascii=False) + "\n"
+
+
 def write_json(path: str | Path, value: Any) -> None:
-    """Write sorted, indented JSON; NaN and infinities are errors, since other readers refuse them."""
-    write_text(path, json.dumps(value, indent=2, sort_keys=True, allow_nan=False, ensure_ascii=False) + "\n")
+    """Write `json_text`."""
+    write_text(path, json_text(value))
 
 
-def read_json(path: str | Path) -> Any:
-    """Raises VlalignError naming the file when it is missing or not JSON."""
+REMEDY = "delete it and run the workflow again"
+
+
+def read_json(path: str | Path, *, remedy: str = REMEDY) -> Any:
+    """Raises VlalignError naming the file, and the remedy, when it is missing, cannot be read, or is not strict JSON:
+    NaN, infinities and keys that stand twice in one object are refused.
+    """
     try:
-        return json.loads(Path(path).read_text(encoding="utf-8"))
+        text = Path(path).read_text(encoding="utf-8")
+        return json.loads(text, object_pairs_hook=_object, parse_constant=_refuse_constant)
     except FileNotFoundError:
         raise VlalignError(f"{path} does not exist; the rule that makes it has not run") from None
-    except json.JSONDecodeError as error:
-        raise VlalignError(f"{path} is not valid JSON ({error}); delete it and run the workflow again") from None
+    except OSError as error:
+        raise VlalignError(f"{path} cannot be read ({error.strerror or error}); mend that and run again") from None
+    except UnicodeDecodeError:
+        raise VlalignError(f"{path} is not valid JSON (it is not text in UTF-8); {remedy}") from None
+    except RecursionError:
+        raise VlalignError(f"{path} is not valid JSON (it is nested too deeply); {remedy}") from None
+    except ValueError as error:
+        raise VlalignError(f"{path} is not valid JSON ({error}); {remedy}") from None
+
+
+def read_object(path: str | Path, *, remedy: str = REMEDY) -> dict[str, Any]:
+    """`read_json` of a record: raises VlalignError also when the file holds a list or a single value."""
+    value = read_json(path, remedy=remedy)
+    if not isinstance(value, dict):
+        raise VlalignError(f"{path} holds no JSON object, but a {type(value).__name__}; {remedy}")
+    return value
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        twice = next(key for number, (key, _) in enumerate(pairs) if key in dict(pairs[:number]))
+        raise ValueError(f"the key {twice!r} stands there twice")
+    return found
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is no number of JSON")

@@ -10,6 +10,7 @@ import requests
 from vlalign.annotate.download import download_parser
 from vlalign.annotate.parser import CaptionParser
 from vlalign.errors import VlalignError
+from vlalign.records import read_record
 
 
 class Handler(http.server.SimpleHTTPRequestHandler):
@@ -64,7 +65,7 @@ def mirror(model_dir, tmp_path, monkeypatch, request):
 def test_a_downloaded_folder_is_used_like_a_trained_one(mirror, model_dir, tmp_path):
     url, asked = mirror
     download_parser(tmp_path / "parser", resources_url=url)
-    manifest = json.loads((tmp_path / "parser/manifest.json").read_text())
+    manifest = read_record(tmp_path / "parser/manifest.json")
     assert manifest["source"] == "download"
     assert manifest["packages"] == {"pos": "combined_charlm", "constituency": "ptb3-revised_charlm"}
     assert len(manifest["files"]) == 3
@@ -83,7 +84,7 @@ def test_a_downloaded_folder_is_used_like_a_trained_one(mirror, model_dir, tmp_p
 def test_other_languages_come_with_their_tokenizer(german_dir, mirror, tmp_path, language, name, processors):
     url, asked = mirror
     download_parser(tmp_path / "parser", language=language, resources_url=url)
-    manifest = json.loads((tmp_path / "parser/manifest.json").read_text())
+    manifest = read_record(tmp_path / "parser/manifest.json")
     assert manifest["language"] == name
     assert sorted(manifest["packages"]) == [processor for processor in processors if processor != "pretrain"]
     assert sorted(path.split("/")[2] for path in asked if path.startswith(f"/{name}/")) == processors

@@ -1,7 +1,5 @@
 """Captions of languages other than English, whose words Stanza's own tokenizer finds."""
 
-import json
-
 import pytest
 
 from vlalign.annotate.parser import CaptionParser
@@ -10,6 +8,7 @@ from vlalign.annotate.pipeline import load_pipelines
 from vlalign.data.manifest import write_split
 from vlalign.data.samples import Sample
 from vlalign.errors import VlalignError
+from vlalign.records import read_record, write_record
 
 
 @pytest.fixture(scope="module")
@@ -110,7 +109,7 @@ def test_splits_of_other_languages_are_parsed_like_english_ones(german_dir, tmp_
         ["ein", "roter", "hund", "zum", "baum", "."],
         ["一", "只", "红色", "的", "狗"],
     ]
-    assert json.loads((tmp_path / "phrases/manifest.json").read_text())["parser"]["language"] == "de"
+    assert read_record(tmp_path / "phrases/manifest.json")["parser"]["language"] == "de"
 
 
 def test_the_tokenizer_needs_no_network(german_dir, no_network):
@@ -118,7 +117,7 @@ def test_the_tokenizer_needs_no_network(german_dir, no_network):
 
 
 def test_a_folder_without_the_tokenizer_is_refused(german_dir, tmp_path):
-    manifest = json.loads((german_dir / "manifest.json").read_text())
+    manifest = read_record(german_dir / "manifest.json")
     for path in german_dir.rglob("*.*"):
         if path.is_file():
             target = tmp_path / path.relative_to(german_dir)
@@ -126,6 +125,6 @@ def test_a_folder_without_the_tokenizer_is_refused(german_dir, tmp_path):
             target.symlink_to(path)
     del manifest["packages"]["tokenize"]
     (tmp_path / "manifest.json").unlink()
-    (tmp_path / "manifest.json").write_text(json.dumps(manifest))
+    write_record(tmp_path / "manifest.json", manifest)
     with pytest.raises(VlalignError, match="there is no tokenize model"):
         load_pipelines(tmp_path)

@@ -17,9 +17,9 @@ from vlalign.annotate.phrase_files import (
     write_phrase_file,
 )
 from vlalign.annotate.trees import Constituent, Parse, Word
-from vlalign.data.arrow import read_metadata
+from vlalign.data.arrow import DIGEST, read_metadata
 from vlalign.errors import VlalignError
-from vlalign.files import write_json
+from vlalign.records import stamp, write_record
 
 CAPTION = "a red dog"
 WORDS = (Word(0, 1, "a", "DT"), Word(2, 5, "red", "JJ"), Word(6, 9, "dog", "NN"))
@@ -75,7 +75,7 @@ def test_only_the_row_that_is_asked_for_is_read(path):
     content = path.read_bytes()
     assert content.count("zwei hündchen".encode()) == 1
     path.write_bytes(content.replace("zwei hündchen".encode(), b"zwei h\xff\xffndchen"))
-    file = PhraseFile(path)
+    file = PhraseFile(path, stamp(path))
     assert parses(of_key(file, "k1")) == SAMPLES["k1"]
     with pytest.raises(UnicodeDecodeError):
         of_key(file, "k0")
@@ -118,14 +118,14 @@ def test_a_file_may_be_empty(tmp_path):
 
 def test_metadata_stay_with_the_file(tmp_path, path):
     assert read_metadata(write(tmp_path / "x.arrow", inputs=b"abc"))[b"inputs"] == b"abc"
-    assert read_metadata(path) == {}
+    assert set(read_metadata(path)) == {DIGEST}
 
 
 def test_all_of_a_folder_is_read_shard_by_shard(tmp_path):
     names = ["b.arrow", "a.arrow"]
     write(tmp_path / names[0], {"k1": SAMPLES["k1"]})
     write(tmp_path / names[1], {"k0": SAMPLES["k0"], "k2": []})
-    write_json(tmp_path / "manifest.json", {"shards": [{"name": name} for name in names]})
+    write_record(tmp_path / "manifest.json", {"shards": [{"name": name, **stamp(tmp_path / name)} for name in names]})
     found = read_phrases(tmp_path)
     expected = {"k1": SAMPLES["k1"], "k0": SAMPLES["k0"], "k2": []}
     assert {key: parses(captions) for key, captions in found.items()} == expected
@@ -170,6 +170,9 @@ def test_what_is_read_is_what_was_written(tmp_path, samples):
 def test_a_key_of_two_shards_is_an_error(tmp_path):
     for name in ("a.arrow", "b.arrow"):
         write(tmp_path / name, {"k1": SAMPLES["k1"]})
-    write_json(tmp_path / "manifest.json", {"shards": [{"name": name} for name in ("a.arrow", "b.arrow")]})
+    write_record(
+        tmp_path / "manifest.json",
+        {"shards": [{"name": name, **stamp(tmp_path / name)} for name in ("a.arrow", "b.arrow")]},
+    )
     with pytest.raises(VlalignError, match=r"two samples of .* have the key 'k1'"):
         read_phrases(tmp_path)

@@ -17,7 +17,7 @@ from vlalign.data.samples import Sample, encode_png
 from vlalign.data.shards import batched
 from vlalign.data.splits import read_manifest
 from vlalign.errors import VlalignError
-from vlalign.files import write_json
+from vlalign.records import read_record, stamp, write_record
 
 CAPTIONS = {
     "a": ("A red  dog &amp; two cats", "a dog"),
@@ -88,7 +88,7 @@ def test_a_sample_is_found_in_the_file_of_its_shard(split, model_dir, tmp_path):
 
 def test_skips_are_counted_and_named_by_cause(split, model_dir, tmp_path):
     run(split, model_dir, tmp_path / "phrases")
-    manifest = json.loads((tmp_path / "phrases/manifest.json").read_text())
+    manifest = read_record(tmp_path / "phrases/manifest.json")
     assert (manifest["counts"]["captions"], manifest["counts"]["cut"]) == (7, 0)
     assert manifest["skipped"] == {
         "empty": {"count": 2, "first": ["c#0", "d#0"]},
@@ -241,7 +241,7 @@ def test_a_broken_file_is_made_again(split, model_dir, tmp_path, damage):
     run(split, model_dir, tmp_path)
     whole = (tmp_path / "000000.arrow").read_bytes()
     (tmp_path / "000000.arrow").write_bytes(damage)
-    with pytest.raises(VlalignError, match=r"000000\.arrow cannot be read"):
+    with pytest.raises(VlalignError, match=r"000000\.arrow is not the file"):
         read_phrases(tmp_path)
     run(split, model_dir, tmp_path)
     assert (tmp_path / "000000.arrow").read_bytes() == whole
@@ -328,7 +328,8 @@ def write_unverified(folder, captions):
     for number, batch in enumerate(batched(captions.items(), 4)):
         shards.append({"name": f"{number}.tar", "samples": len(batch), "sha256": "", "limits": ""})
         write_index(index_path(folder, f"{number}.tar"), [{"key": key, "captions": [text]} for key, text in batch], {})
-    write_json(folder / "manifest.json", {"shards": shards})
+        shards[-1]["index"] = stamp(index_path(folder, f"{number}.tar"))
+    write_record(folder / "manifest.json", {"shards": shards})
 
 
 @pytest.mark.parametrize("long_captions", ["skip", "cut"])

@@ -11,6 +11,7 @@ from vlalign.data.samples import Sample, decode_image, encode_png
 from vlalign.errors import VlalignError
 from vlalign.files import read_json
 from vlalign.params import NoSegments, RegionsParams
+from vlalign.records import read_record
 
 PARAMS = RegionsParams()
 
@@ -33,7 +34,7 @@ def sample(index, *, instances=True):
 
 def read_regions(folder):
     """Key -> regions, of all files that the manifest names."""
-    files = [RegionFile(folder / shard["name"]) for shard in read_json(folder / "manifest.json")["shards"]]
+    files = [RegionFile(folder / shard["name"]) for shard in read_record(folder / "manifest.json")["shards"]]
     return {file[row].key: file[row] for file in files for row in range(len(file))}
 
 
@@ -71,7 +72,7 @@ def test_images_without_object_masks_are_segmented(annotated):
 def test_no_segmenter_leaves_an_image_without_regions(split, tmp_path):
     annotate_split(split, tmp_path / "regions", RegionsParams(segments=NoSegments()))
     assert read_regions(tmp_path / "regions")["cat"].masks(4).shape == (0, 85, 128)
-    manifest = read_json(tmp_path / "regions" / "manifest.json")
+    manifest = read_record(tmp_path / "regions" / "manifest.json")
     assert (manifest["regions"], manifest["images_without_regions"]) == (6, 1)
 
 
@@ -114,7 +115,7 @@ def test_a_model_is_loaded_only_where_it_is_needed(split, annotated, monkeypatch
 
 
 def test_the_manifest_counts(annotated):
-    manifest = read_json(annotated / "manifest.json")
+    manifest = read_record(annotated / "manifest.json")
     assert [shard["images"] for shard in manifest["shards"]] == [2, 1]
     assert manifest["regions"] == sum(len(image.regions) for image in read_regions(annotated).values())
     assert manifest["images_without_regions"] == 0

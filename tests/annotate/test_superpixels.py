@@ -8,8 +8,8 @@ from vlalign.annotate.regions import annotate_split
 from vlalign.annotate.superpixels import Superpixels, segment
 from vlalign.data.manifest import write_split
 from vlalign.data.samples import Sample
-from vlalign.files import read_json
 from vlalign.params import RegionsParams, SuperpixelSegments
+from vlalign.records import read_record
 
 PARAMS = SuperpixelSegments(segmenter="superpixels")
 FIND = Superpixels(PARAMS, side=128)
@@ -131,6 +131,6 @@ def test_ten_segments_of_a_photograph_take_at_most_a_kilobyte(photographs, tmp_p
     write_split(tmp_path / "split", samples, source={})
     params = RegionsParams(segments=PARAMS.model_copy(update={"count": 10}))
     annotate_split(tmp_path / "split", tmp_path / "regions", params)
-    manifest = read_json(tmp_path / "regions" / "manifest.json")
+    manifest = read_record(tmp_path / "regions" / "manifest.json")
     assert manifest["regions"] == 10 * len(pictures)
     assert manifest["bytes"] / len(pictures) <= 1024

@@ -1,5 +1,4 @@
 import hashlib
-import json
 import random
 
 import numpy as np
@@ -9,6 +8,7 @@ import torch
 from vlalign.annotate.parser import CaptionParser
 from vlalign.annotate.tiny_parser import train_on_trees
 from vlalign.data.captions import sample_trees, text
+from vlalign.records import read_record
 
 FILES = ["en/constituency/tiny.pt", "en/pos/tiny.pt", "en/pretrain/tiny.pt"]
 
@@ -27,13 +27,13 @@ def tensors(value, name=""):
 
 
 def test_the_manifest_describes_the_folder_and_its_quality(model_dir):
-    manifest = json.loads((model_dir / "manifest.json").read_text())
+    manifest = read_record(model_dir / "manifest.json")
     assert manifest["source"] == "train"
     assert manifest["language"] == "en"
     assert manifest["packages"] == {"pos": "tiny", "constituency": "tiny"}
     assert sorted(manifest["files"]) == FILES
-    for name, digest in manifest["files"].items():
-        assert hashlib.sha256((model_dir / name).read_bytes()).hexdigest() == digest
+    for name, expected in manifest["files"].items():
+        assert hashlib.sha256((model_dir / name).read_bytes()).hexdigest() == expected["sha256"]
     assert manifest["held_out"]["trees"] == 34
     assert manifest["held_out"]["labelled_f1"] > 40
     assert manifest["held_out"]["tag_accuracy"] > 95

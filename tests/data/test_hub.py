@@ -8,14 +8,14 @@ from hub_server import HubServer, blob_sha1
 from vlalign.data import download
 from vlalign.data.download import fetch
 from vlalign.errors import VlalignError
-from vlalign.files import read_json
+from vlalign.records import read_record
 
 FILES = {**shards(4), **shards(2, seed=1, folder="test/"), "README.md": b"# Pictures\n"}
 AT = "data.train: dataset repository someone/pictures at main"
 
 
 def names(directory):
-    return [shard["name"] for shard in read_json(directory / "shards.json")["shards"]]
+    return [shard["name"] for shard in read_record(directory / "shards.json")["shards"]]
 
 
 def fails(source, directory, message):
@@ -94,7 +94,7 @@ def test_a_revision_is_resolved_once_and_recorded(hub, tmp_path):
     hub.commit(shards(4, seed=2))
     fetch(hub_source(revision="v1.0/a"), tmp_path / "branch")
     fetch(hub_source(revision=first), tmp_path / "commit")
-    assert read_json(tmp_path / "branch/shards.json")["source"]["commit"] == first
+    assert read_record(tmp_path / "branch/shards.json")["source"]["commit"] == first
     assert held(tmp_path / "branch") == held(tmp_path / "commit") == by_name(shards(4))
     assert hub.asked("revision") == {"v1.0/a": 1, first: 1}
     assert set(hub.asked("tree")) == {first}
@@ -210,7 +210,7 @@ def test_extras_are_fetched_where_they_exist(hub, tmp_path):
         hub_source("test/*.tar"), tmp_path, extras=["classnames.txt", "templates.txt", "test/nshards.txt", "empty.txt"]
     )
     assert held(tmp_path) == {**by_name(shards(2, seed=1)), **by_name(extras)}
-    assert read_json(tmp_path / "shards.json")["extras"] == ["classnames.txt", "nshards.txt", "empty.txt"]
+    assert read_record(tmp_path / "shards.json")["extras"] == ["classnames.txt", "nshards.txt", "empty.txt"]
 
 
 def test_files_that_are_kept_in_git_are_verified(hub, tmp_path):

@@ -13,10 +13,9 @@ from PIL import Image
 
 from vlalign.data import pack as packing
 from vlalign.data.pack import pack
-from vlalign.data.shards import fingerprint
 from vlalign.errors import VlalignError
-from vlalign.files import read_json
 from vlalign.params.sources import FolderSource
+from vlalign.records import read_record, stamp
 
 NAMES = ("b.png", "x/a.JPG", "c.webp", "d.gif", "e.tiff")
 
@@ -56,8 +55,8 @@ def test_packed_json_names_every_shard_and_what_was_asked_for(tmp_path, source):
     (tmp_path / "mine/c.webp").unlink()
     pack(source, tmp_path / "out")
     names = ["000000.tar", "000001.tar"]
-    assert read_json(tmp_path / "out/shards.json") == {
-        "shards": [{"name": name, **fingerprint(tmp_path / "out" / name)} for name in names],
+    assert read_record(tmp_path / "out/shards.json") == {
+        "shards": [{"name": name, **stamp(tmp_path / "out" / name)} for name in names],
         "skipped": {"missing file": {"count": 1, "first": ["c.webp"]}},
         "noted": {},
         "source": source.model_dump(mode="json"),
@@ -93,7 +92,7 @@ def test_names_in_any_script_and_strange_bytes_come_back_from_the_path(tmp_path)
     found = members(tmp_path / "out/000000.tar")
     paths = [json.loads(content)["path"] for name, content in found.items() if name.endswith("json")]
     assert paths == [f"犬/{strange}", "犬/фото 1.png"]
-    assert read_json(tmp_path / "out/shards.json")["skipped"]["not a file"]["first"] == ["犬/pipecaf\\udce9.png"]
+    assert read_record(tmp_path / "out/shards.json")["skipped"]["not a file"]["first"] == ["犬/pipecaf\\udce9.png"]
 
 
 def test_classes_are_packed_with_their_names(tmp_path):
@@ -139,13 +138,13 @@ def test_files_that_vanish_between_listing_and_packing_are_counted(tmp_path, sou
     vanishing(monkeypatch, "b.png", code=code)
     pack(source, tmp_path / "out")
     assert next(iter(members(tmp_path / "out/000000.tar"))) == "000000001.jpg"
-    assert read_json(tmp_path / "out/shards.json")["skipped"] == {cause: {"count": 1, "first": ["b.png"]}}
+    assert read_record(tmp_path / "out/shards.json")["skipped"] == {cause: {"count": 1, "first": ["b.png"]}}
 
 
 def test_a_shard_that_lost_all_its_files_is_not_written(tmp_path, source, monkeypatch):
     vanishing(monkeypatch, "b.png", "a.JPG")
     pack(source, tmp_path / "out")
-    shards = read_json(tmp_path / "out/shards.json")["shards"]
+    shards = read_record(tmp_path / "out/shards.json")["shards"]
     assert [shard["name"] for shard in shards] == ["000000.tar", "000001.tar"]
     assert next(iter(members(tmp_path / "out/000000.tar"))) == "000000002.webp"
     vanishing(monkeypatch, *(Path(name).name for name in NAMES))

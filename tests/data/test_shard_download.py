@@ -17,7 +17,7 @@ from rich.console import Console
 from vlalign.data import download, holdings
 from vlalign.data.download import fetch
 from vlalign.errors import VlalignError
-from vlalign.files import read_json
+from vlalign.records import read_record
 
 FILES = shards(4)
 # A shell that starts tests in the background lets them, and all that they start, ignore Ctrl-C.
@@ -51,7 +51,7 @@ def test_shards_of_the_hub_are_recorded(hub, tmp_path):
     commit = hub.commit(FILES, small=["train/0001.tar"])
     fetch(hub_source("train/{0000..0003}.tar"), tmp_path / "new" / "folder")
     assert held(tmp_path / "new" / "folder") == by_name(FILES)
-    assert read_json(tmp_path / "new" / "folder" / "shards.json") == {
+    assert read_record(tmp_path / "new" / "folder" / "shards.json") == {
         "shards": [
             {"name": name, "bytes": len(content), "sha256": sha256(content)} for name, content in by_name(FILES).items()
         ],
@@ -71,7 +71,7 @@ def test_shards_of_plain_addresses_are_recorded(hub, tmp_path):
     files = {"b c.tar": b"second", "a.tar": b"first", "empty.tar": b""}
     fetch(url_source(hub, files), tmp_path, extras=["classnames.txt"])
     assert held(tmp_path) == files
-    record = read_json(tmp_path / "shards.json")
+    record = read_record(tmp_path / "shards.json")
     assert {shard["name"]: shard["bytes"] for shard in record["shards"]} == {"b c.tar": 6, "a.tar": 5, "empty.tar": 0}
     assert [shard["name"] for shard in record["shards"]] == list(files)
     assert record["source"]["files"][1] == {"url": f"{hub.url}/files/a.tar", "sha256": sha256(b"first")}
@@ -119,7 +119,7 @@ def test_only_files_that_differ_in_another_commit_are_fetched(hub, tmp_path, for
     fetch(hub_source(), tmp_path)
     assert hub.asked() == {"train/0002.tar": 1}
     assert held(tmp_path) == by_name(changed)
-    record = read_json(tmp_path / "shards.json")
+    record = read_record(tmp_path / "shards.json")
     assert record["source"]["commit"] == commit
     assert record["shards"][2]["sha256"] == sha256(changed["train/0002.tar"])
 

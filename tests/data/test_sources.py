@@ -11,9 +11,9 @@ from vlalign.data.samples import Sample, encode_png
 from vlalign.data.shards import write_shard
 from vlalign.data.sources import bring
 from vlalign.data.splits import read_split
-from vlalign.files import read_json
 from vlalign.params import VerifyParams
 from vlalign.params.sources import FolderSource, Img2datasetSource, ShardsSource, TableSource
+from vlalign.records import read_record
 
 PICTURE = encode_png(np.random.default_rng(0).integers(0, 256, (8, 8, 3), np.uint8))
 
@@ -41,7 +41,7 @@ def test_img2dataset_says_how_many_samples_there_are(tmp_path):
     shard(tmp_path / "mine/00000.tar", "dog", "cat")
     (tmp_path / "mine/00000_stats.json").write_text(json.dumps({"successes": 2}))
     bring(Img2datasetSource(source="img2dataset", folder="mine"), tmp_path / "out", base=tmp_path)
-    assert read_json(tmp_path / "out/shards.json")["shards"][0]["expected"] == 2
+    assert read_record(tmp_path / "out/shards.json")["shards"][0]["expected"] == 2
     assert keys(tmp_path / "out") == ["dog", "cat"]
 
 
@@ -50,7 +50,7 @@ def test_tables_are_packed_from_where_the_params_lie(tmp_path):
     (tmp_path / "mine/a.png").write_bytes(PICTURE)
     (tmp_path / "mine/captions.csv").write_text("image,caption\na.png,a dog\n,nothing\n")
     bring(TableSource(source="table", table="mine/captions.csv"), tmp_path / "out", base=tmp_path)
-    listed = read_json(tmp_path / "out/shards.json")
+    listed = read_record(tmp_path / "out/shards.json")
     assert [entry["count"] for entry in listed["noted"].values()] == [1], "a row without an image is of no part"
     assert listed["skipped"] == {}
     assert keys(tmp_path / "out") == ["000000000"]

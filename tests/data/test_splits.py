@@ -10,8 +10,8 @@ from vlalign.data.samples import Sample, decode_image, decode_instances, encode_
 from vlalign.data.shards import write_shard
 from vlalign.data.splits import Split, read_manifest, read_split
 from vlalign.errors import VlalignError
-from vlalign.files import write_json
 from vlalign.params import VerifyParams
+from vlalign.records import write_record
 
 LIMITS = VerifyParams()
 NOTED = {"count": 1, "first": ["y"]}
@@ -183,7 +183,7 @@ def test_a_truncated_shard_is_named(tmp_path, keep):
 
 def test_a_split_without_any_sample_is_an_error(tmp_path):
     write_shard(tmp_path / "0.tar", [])
-    write_json(tmp_path / "shards.json", {"shards": [{"name": "0.tar"}], "source": {}})
+    write_record(tmp_path / "shards.json", {"shards": [{"name": "0.tar"}], "source": {}})
     with pytest.raises(VlalignError, match=r"none of the 1 shards of .* has a sample that can be used"):
         verify_split(tmp_path, VerifyParams(), needs=("image",))
 
@@ -195,7 +195,7 @@ def test_parts_and_a_gathering_call_give_what_one_call_gives(tmp_path):
             shards.append({"name": f"{number}.tar"})
             (tmp_path / name).mkdir(exist_ok=True)
             write_shard(tmp_path / name / f"{number}.tar", [sample])
-        write_json(tmp_path / name / "shards.json", {"shards": shards, "source": {}, "noted": {"x": NOTED}})
+        write_record(tmp_path / name / "shards.json", {"shards": shards, "source": {}, "noted": {"x": NOTED}})
     for part in ("1-of-2", "0-of-2"):
         verify_split(tmp_path / "parts", VerifyParams(), needs=("image",), part=part)
         assert not (tmp_path / "parts" / "manifest.json").exists()
@@ -208,13 +208,13 @@ def test_parts_and_a_gathering_call_give_what_one_call_gives(tmp_path):
 
 def test_a_shard_that_lost_samples_since_it_was_made_is_an_error(tmp_path):
     write_shard(tmp_path / "0.tar", samples(2))
-    write_json(tmp_path / "shards.json", {"shards": [{"name": "0.tar", "expected": 5}], "source": {}})
+    write_record(tmp_path / "shards.json", {"shards": [{"name": "0.tar", "expected": 5}], "source": {}})
     with pytest.raises(VlalignError, match=r"0\.tar has 3 samples, but its maker counted 5"):
         verify_split(tmp_path, VerifyParams(), needs=("image",))
 
 
 @pytest.mark.parametrize("names", [("a/0.tar", "b/0.tar"), ("0.tar", "0.tgz")])
 def test_shards_that_share_a_name_are_refused(tmp_path, names):
-    write_json(tmp_path / "shards.json", {"shards": [{"name": name} for name in names], "source": {}})
+    write_record(tmp_path / "shards.json", {"shards": [{"name": name} for name in names], "source": {}})
     with pytest.raises(VlalignError, match="share a name"):
         verify_split(tmp_path, VerifyParams(), needs=("image",))

@@ -220,7 +220,10 @@ def test_work_grows_with_the_rows_and_is_done_as_images_are_asked_for(tmp_path, 
         ("image,caption\na.jpg,dog\nb.jpg\n", "line 3: 1 cells, but 2 columns"),
         ("image,caption\na.jpg,café\n".encode("latin-1"), r"is not in UTF-8 .*save it in UTF-8"),
         ("image,caption\na.jpg,dog\n".encode("utf-16"), "is not in UTF-8"),
-        ('image,caption\na.jpg,"' + "x" * 200_000 + '"\n', "at or before line 2: field larger than field limit"),
+        (
+            'image,caption\na.jpg,"' + "x" * 200_000 + '"\n',
+            "at or before line 2: a cell of more than 131,072 characters, which is the limit",
+        ),
         ("image,caption\nhttps://example.org/a.jpg,dog\n", "holds addresses in column .image.; .*img2dataset"),
     ],
 )

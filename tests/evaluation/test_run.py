@@ -20,6 +20,7 @@ from vlalign.evaluation.ranking import AbsentError
 from vlalign.evaluation.run import BENCHMARKS, evaluate
 from vlalign.evaluation.workbench import Workbench
 from vlalign.files import read_json, write_json, write_text
+from vlalign.records import check_record, write_record
 from vlalign.reporting.metrics import read_metrics, read_reasons
 
 
@@ -49,14 +50,16 @@ def annotations(data: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(workbench, "read_phrases", read)
     directory = data.parent / "annotations"
     for split in ("validation", "test"):
-        write_json(directory / "phrases" / split / "manifest.json", {})
+        write_record(directory / "phrases" / split / "manifest.json", {})
     return directory
 
 
 def test_every_benchmark_writes_what_it_returns(run_dir: Path, data: Path, annotations: Path, tmp_path: Path) -> None:
     scores = evaluate(run_dir, data=data, annotations=annotations, output_dir=tmp_path / "out", batch_size=5)
     assert set(scores) == set(BENCHMARKS)
-    assert {path.name for path in (tmp_path / "out").iterdir()} == {f"{name}.json" for name in BENCHMARKS}
+    assert {path.stem for path in (tmp_path / "out").glob("*.json")} == {*BENCHMARKS, "evaluation"}
+    assert len(list((tmp_path / "out").iterdir())) == len(BENCHMARKS) + 1
+    assert set(check_record(tmp_path / "out" / "evaluation.json")["files"]) == {f"{name}.json" for name in BENCHMARKS}
     for name, values in scores.items():
         assert read_json(tmp_path / "out" / f"{name}.json") == values
     assert set(scores["retrieval"]) == {"all", "even", "odd"}
@@ -74,7 +77,7 @@ def test_every_benchmark_writes_what_it_returns(run_dir: Path, data: Path, annot
 def test_results_repeat_bit_by_bit(run_dir: Path, data: Path, annotations: Path, tmp_path: Path) -> None:
     for name in ("first", "second"):
         evaluate(run_dir, data=data, annotations=annotations, output_dir=tmp_path / name)
-    for name in BENCHMARKS:
+    for name in (*BENCHMARKS, "evaluation"):
         first, second = (tmp_path / folder / f"{name}.json" for folder in ("first", "second"))
         assert first.read_bytes() == second.read_bytes()
 
@@ -142,7 +145,8 @@ def test_a_split_that_is_too_small_or_too_alike_leaves_a_benchmark_out(
     write_split(data / "test", samples, source={})
     names = ("retrieval", "zeroshot", "composition", "modality", "transfer")
     scores = evaluate(run_dir, data=data, output_dir=tmp_path / "metrics", benchmarks=names)
-    assert {path.stem for path in (tmp_path / "metrics").iterdir()} == set(names), "the workflow waits for each"
+    written = {path.stem for path in (tmp_path / "metrics").iterdir()}
+    assert written == {*names, "evaluation"}, "the workflow waits for each"
     unmeasured = {name: values["not_measured"] for name, values in scores.items() if "not_measured" in values}
     assert set(unmeasured) == expected
     for name, reason in unmeasured.items():
@@ -230,7 +234,8 @@ def test_boxes_depend_on_the_keys_of_images_alone(data: Path) -> None:
 def test_measurements_of_another_model_do_not_stay(run_dir: Path, data: Path, tmp_path: Path) -> None:
     evaluate(run_dir, data=data, output_dir=tmp_path / "out", benchmarks=("retrieval", "zeroshot"))
     evaluate(run_dir, data=data, output_dir=tmp_path / "out", benchmarks=("retrieval",))
-    assert [path.name for path in (tmp_path / "out").iterdir()] == ["retrieval.json"]
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"retrieval.json", "evaluation.json"}
+    assert list(check_record(tmp_path / "out" / "evaluation.json")["files"]) == ["retrieval.json"]
 
 
 def command(run: Path, data: Path, output: Path) -> Result:
@@ -251,13 +256,23 @@ def test_a_model_that_is_no_run_is_measured_and_keeps_its_readme(run_dir: Path, 
     assert (stock / "README.md").read_text() == "theirs"
 
 
-@pytest.mark.parametrize("content", ["[]", "{}", "{", '{"run": 3}'])
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("[]", "is no record: it holds list"),
+        ("{", "is not valid JSON"),
+        ('{"run": 3}', r"has no key `\$sha256`"),
+        ('{"run": "a", "$sha256": "0"}', "was changed or damaged after it was written"),
+        ({}, "has no 'run' as a run has"),
+        ({"run": 3}, "has no 'run' as a run has"),
+    ],
+)
 def test_a_damaged_record_is_named_before_anything_is_measured(
-    run_dir: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: str
+    run_dir: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: str | dict, message: str
 ) -> None:
     run = shutil.copytree(run_dir, tmp_path / "run")
-    write_text(run / "run.json", content)
+    write_text(run / "run.json", content) if isinstance(content, str) else write_record(run / "run.json", content)
     monkeypatch.delattr(models.DualEncoder, "encode_image")
     result = command(run, data, run / "metrics")
     assert isinstance(result.exception, VlalignError)
-    assert re.search(r"run\.json .*(delete it|delete the run)", str(result.exception))
+    assert re.search(rf"run\.json {message}.*(delete it|delete the run)", str(result.exception))

@@ -10,8 +10,8 @@ from vlalign.data.manifest import write_split
 from vlalign.data.samples import Sample
 from vlalign.data.scenes import split_samples
 from vlalign.data.splits import read_split
-from vlalign.files import write_json
 from vlalign.params import RegionsParams, ScenesParams
+from vlalign.records import stamp, write_record
 
 COUNT, PER_SHARD = 14, 5
 PARAMS = ScenesParams(image_size=32, captions=3, classes=8)
@@ -35,13 +35,14 @@ def parsed(sample):
         yield caption, Parse(words, tuple(constituents_of(sample, number, words)))
 
 
-def write_phrases(folder, samples):
+def write_phrases(folder, samples, *, per_shard=PER_SHARD):
     """samples: key -> (caption, parse) pairs."""
     rows = [(key, [(caption, PackedParse.of(parse)) for caption, parse in pairs]) for key, pairs in samples.items()]
-    shards = [{"name": f"{number:06d}.arrow"} for number in range(-(-len(rows) // PER_SHARD))]
+    shards = [{"name": f"{number:06d}.arrow"} for number in range(-(-len(rows) // per_shard))]
     for number, shard in enumerate(shards):
-        write_phrase_file(folder / shard["name"], rows[number * PER_SHARD : (number + 1) * PER_SHARD], metadata={})
-    write_json(folder / "manifest.json", {"shards": shards})
+        write_phrase_file(folder / shard["name"], rows[number * per_shard : (number + 1) * per_shard], metadata={})
+        shard |= stamp(folder / shard["name"])
+    write_record(folder / "manifest.json", {"shards": shards})
 
 
 def write_pairs(folder, samples):

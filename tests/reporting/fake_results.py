@@ -1,14 +1,16 @@
 """A results tree with the shapes of real runs and made-up numbers."""
 
 import csv
-import json
 import zlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 
+from vlalign.files import read_json, write_text
+from vlalign.records import read_record, stamps, write_record
 from vlalign.reporting.collect import collect_metrics
+from vlalign.reporting.metrics import write_metrics
 from vlalign.reporting.results import Results, load_results
 from vlalign.reporting.similarity import SceneDrawing
 
@@ -123,8 +125,7 @@ def write_run(root: Path, name: str, seed: int, *, arm: str, effect: tuple, abla
     directory = root / "runs" / name / f"seed-{seed}"
     (directory / "metrics").mkdir(parents=True)
     random = np.random.default_rng([seed, sum(map(ord, name))])
-    for benchmark, values in _metrics(random, effect).items():
-        (directory / "metrics" / f"{benchmark}.json").write_text(json.dumps(values))
+    write_metrics(directory / "metrics", _metrics(random, effect), measured={})
     powerset, cs = "powerclip" in name or "linear" in name or bool(ablation), "cs" in name
     _history(directory / "history.csv", random, powerset=powerset, cs=cs)
     tau = ablation["value"] if ablation else 0.001
@@ -135,8 +136,23 @@ def write_run(root: Path, name: str, seed: int, *, arm: str, effect: tuple, abla
         "params_hash": f"{zlib.crc32(f'{arm}{tau}'.encode()):08x}", "versions": {"python": "3.11.9", "torch": "2.9.0"},
         "git_commit": "0123456789abcdef0123456789abcdef01234567",
     }  # fmt: skip
-    (directory / "run.json").write_text(json.dumps(record))
+    write_record(directory / "run.json", {**record, "files": stamps(directory, ["history.csv"])})
     return directory
+
+
+def remeasure(run: Path, **scores: dict) -> None:
+    """Other scores of some benchmarks, as an evaluation would have written them."""
+    files = [file for file in (run / "metrics").glob("*.json") if file.stem != "evaluation"]
+    before = {file.stem: read_json(file) for file in files}
+    write_metrics(run / "metrics", {**before, **scores}, measured={})
+
+
+def rewrite(run: Path, name: str, text: str) -> None:
+    """A metric file with any text, for which the evaluation vouches."""
+    folder = run / "metrics"
+    write_text(folder / name, text)
+    record = read_record(folder / "evaluation.json")
+    write_record(folder / "evaluation.json", {**record, "files": record["files"] | stamps(folder, [name])})
 
 
 def write_tree(
@@ -187,7 +203,14 @@ def write_precision(path: Path) -> Path:
                 rows += [[features, aggregator, way, "", "", regions, "", error, error, ""] for way in ("r2t", "t2r")]
     with path.open("w", newline="") as stream:
         csv.writer(stream).writerows([columns, *rows])
+    write_record(path.with_suffix(".json"), {"files": stamps(path.parent, [path.name])})
     return path
+
+
+def write_illustrations(folder: Path, *, names: Sequence[str] = ()) -> Path:
+    """The record of figures that need the models; those that are named are there."""
+    write_record(folder / "illustrations.json", {"files": stamps(folder, names)})
+    return folder
 
 
 def make_scene(seed: int, *, label: str = "", sharp: float = 1.0) -> SceneDrawing:

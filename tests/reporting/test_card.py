@@ -13,8 +13,10 @@ from typer.testing import CliRunner
 import vlalign
 from vlalign.cli import app
 from vlalign.errors import VlalignError
-from vlalign.files import write_json
+from vlalign.files import read_json, write_json, write_text
+from vlalign.records import check_record, read_record, write_record
 from vlalign.reporting.card import has_card, model_card, write_card
+from vlalign.reporting.metrics import write_metrics
 from vlalign.training.inputs import Inputs
 
 METRICS = {
@@ -36,9 +38,7 @@ def trained(tmp_path_factory):
         config = run_config(steps=2, batch_size=4)
         config["params"]["model"] = {"tower": tower}
         train_below(root, config, inputs, output=output)
-        (root / output / "metrics").mkdir()
-        for benchmark, scores in METRICS.items():
-            (root / output / "metrics" / f"{benchmark}.json").write_text(json.dumps(scores))
+        write_metrics(root / output / "metrics", METRICS, measured={})
     return root
 
 
@@ -88,7 +88,7 @@ def test_how_far_open_clip_is_off_stands_in_the_card_if_the_run_knows(trained, t
 def test_what_could_not_be_measured_stands_in_the_card(trained, tmp_path):
     run = shutil.copytree(trained / "clip", tmp_path / "run")
     shutil.rmtree(run / "metrics")
-    write_json(run / "metrics" / "modality.json", {"not_measured": "it needs 4 images"})
+    write_metrics(run / "metrics", {"modality": {"not_measured": "it needs 4 images"}}, measured={})
     write_card(run)
     assert "Not measured: modality, since it needs 4 images." in (run / "README.md").read_text()
 
@@ -96,7 +96,7 @@ def test_what_could_not_be_measured_stands_in_the_card(trained, tmp_path):
 @pytest.mark.parametrize(
     ("file", "content", "message"),
     [
-        ("run.json", [], "is no record of a run; delete the run and train it again"),
+        ("run.json", [], "is no record: it holds list, not an object; delete the run and train it again"),
         ("run.json", {"run": "x"}, "has no 'arm' as a run has"),
         ("run.json", {"params": {"model": 3}}, "its params are not valid; delete the run.*\nmodel"),
         ("open_clip_config.json", [], "has no `model_cfg` as a run has"),
@@ -107,10 +107,42 @@ def test_what_could_not_be_measured_stands_in_the_card(trained, tmp_path):
 def test_damaged_files_of_a_run_are_named(trained, tmp_path, file, content, message):
     run = shutil.copytree(trained / "clip", tmp_path / "run")
     if isinstance(content, dict) and not {"run", "model_cfg"} & set(content):
-        content = json.loads((run / file).read_text()) | content
-    (run / file).write_text(json.dumps(content))
+        content = (read_record if file == "run.json" else read_json)(run / file) | content
+    (write_record if file == "run.json" and isinstance(content, dict) else write_json)(run / file, content)
     with pytest.raises(VlalignError, match=f"(?s){file}.*{message}"):
         has_card(run)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ('"seed": 0', '"seed": 1', "was changed or damaged after it was written"),
+        ('"$sha256"', '"sha256"', r"has no key `\$sha256`"),
+    ],
+)
+def test_a_record_of_a_run_that_was_changed_by_hand_is_refused(trained, tmp_path, old, new, message):
+    run = shutil.copytree(trained / "clip", tmp_path / "run")
+    text = (run / "run.json").read_text()
+    assert old in text
+    write_text(run / "run.json", text.replace(old, new))
+    with pytest.raises(VlalignError, match=rf"run\.json {message}.*; delete the run and train it again"):
+        has_card(run)
+
+
+def test_the_evaluation_vouches_for_the_card_too(trained, tmp_path):
+    run = shutil.copytree(trained / "clip", tmp_path / "run")
+    write_card(run)
+    files = check_record(run / "metrics" / "evaluation.json")["files"]
+    assert set(files) == {"../README.md", *(f"{benchmark}.json" for benchmark in METRICS)}
+    write_card(run)
+    assert read_record(run / "metrics" / "evaluation.json")["files"] == files
+
+
+def test_metrics_that_were_changed_by_hand_have_no_card(trained, tmp_path):
+    run = shutil.copytree(trained / "clip", tmp_path / "run")
+    write_json(run / "metrics" / "modality.json", {"mean_distance": 0.1235})
+    with pytest.raises(VlalignError, match=r"modality\.json is not the file that .*evaluation\.json describes"):
+        write_card(run)
 
 
 def front_matter(card):
@@ -159,7 +191,7 @@ def test_a_pushed_run_is_a_repository_that_open_clip_and_vlalign_load(trained, h
 
 def test_what_is_no_measured_run_is_not_pushed(hub, tmp_path):
     result = CliRunner().invoke(app, ["push", str(tmp_path), "user/name"])
-    assert "lacks model.safetensors, open_clip_config.json, README.md" in str(result.exception)
+    assert "lacks run.json, model.safetensors, open_clip_config.json, README.md" in str(result.exception)
 
 
 def test_the_card_needs_a_run(tmp_path):

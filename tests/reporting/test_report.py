@@ -1,12 +1,13 @@
-import json
 import re
 from dataclasses import replace
 from html.parser import HTMLParser
 
 import pytest
-from fake_results import load_tree, make_scene, write_precision, write_tree
+from fake_results import load_tree, make_scene, remeasure, write_illustrations, write_precision, write_tree
 
 from vlalign.errors import VlalignError
+from vlalign.files import read_json
+from vlalign.records import check_record, read_record, write_record
 from vlalign.reporting import figures
 from vlalign.reporting.everything import write_everything
 from vlalign.reporting.report import inline_svg, write_report
@@ -93,10 +94,13 @@ def test_the_smallest_run_reports_gracefully(tmp_path):
 
 def test_attribution_comes_from_the_manifests(run_dirs, tmp_path):
     manifest = tmp_path / "manifest.json"
-    manifest.write_text(json.dumps({"source": {"artwork": "OpenMoji, CC BY-SA 4.0", "images": {"test": 10}}}))
+    write_record(manifest, {"source": {"artwork": "OpenMoji, CC BY-SA 4.0", "images": {"test": 10}}})
     _, text = report(tmp_path, run_dirs, manifests=[manifest, manifest])
     assert text.count("OpenMoji, CC BY-SA 4.0") == 1
     assert "images.test" in text
+    manifest.write_text(manifest.read_text().replace("OpenMoji", "Mine"))
+    with pytest.raises(VlalignError, match=r"manifest\.json was changed or damaged after it was written"):
+        report(tmp_path, run_dirs, manifests=[manifest])
 
 
 def test_without_manifests_nothing_about_artwork_is_claimed(run_dirs, tmp_path):
@@ -106,7 +110,9 @@ def test_without_manifests_nothing_about_artwork_is_claimed(run_dirs, tmp_path):
 
 def test_runs_of_different_versions_are_warned_about(run_dirs, tmp_path):
     file = run_dirs[0] / "run.json"
-    file.write_text(file.read_text().replace("2.9.0", "2.8.0").replace("0123456789", "9876543210"))
+    record = read_record(file)
+    record["versions"]["torch"], record["git_commit"] = "2.8.0", "9876543210" * 4
+    write_record(file, record)
     _, text = report(tmp_path, run_dirs)
     assert "different versions of torch: 2.8.0, 2.9.0" in text
     assert "2 different commits" in text
@@ -129,20 +135,45 @@ def test_everything_from_the_files_of_the_workflow(tmp_path):
     run_dirs = write_tree(tmp_path, arms=("clip", "powerclip"), seeds=(0, 1), taus=(0.1,))
     load_tree(tmp_path, run_dirs)
     figures.draw_similarity([make_scene(0)], tmp_path / "figures" / "similarity.svg")
-    write_everything(
-        tmp_path / "metrics.json",
-        run_dirs,
-        precision=write_precision(tmp_path / "precision.csv"),
-        figures=tmp_path / "figures",
-        tables=tmp_path / "tables",
-        output=tmp_path / "report.html",
-    )
+    everything(tmp_path, run_dirs, illustrated=("similarity.svg",))
     page = Page()
     page.feed((tmp_path / "report.html").read_text())
-    wanted = {f"figure-{path.stem}" for path in (tmp_path / "figures").iterdir()}
+    drawn = list((tmp_path / "figures").glob("*.svg"))
+    wanted = {f"figure-{path.stem}" for path in drawn}
     assert len(wanted) == 7
     assert wanted <= set(page.ids)
     assert (tmp_path / "tables" / "ablation-tau.csv").exists()
+    files = [tmp_path / "report.html", *drawn, *(tmp_path / "tables").iterdir()]
+    assert set(check_record(tmp_path / "report.json")["files"]) == {str(p.relative_to(tmp_path)) for p in files}
+
+
+def everything(folder, run_dirs, *, illustrated=()):
+    files = {"tables": folder / "tables", "output": folder / "report.html"}
+    files["figures"] = write_illustrations(folder / "figures", names=illustrated)
+    files["precision"] = write_precision(folder / "precision.csv")
+    write_everything(folder / "metrics.json", run_dirs, **files)
+
+
+@pytest.mark.parametrize(
+    ("name", "record"), [("precision.csv", "precision.json"), ("figures/similarity.svg", "figures/illustrations.json")]
+)
+def test_what_was_changed_since_its_step_wrote_it_is_not_reported(tmp_path, name, record):
+    run_dirs = write_tree(tmp_path, arms=("clip", "powerclip"), seeds=(0,), taus=())
+    load_tree(tmp_path, run_dirs)
+    files = {"figures": tmp_path / "figures", "tables": tmp_path / "tables", "output": tmp_path / "report.html"}
+    figures.draw_similarity([make_scene(0)], tmp_path / "figures" / "similarity.svg")
+    write_illustrations(files["figures"], names=["similarity.svg"])
+    precision, changed, vouching = write_precision(tmp_path / "precision.csv"), tmp_path / name, tmp_path / record
+    for damage, message in (
+        (lambda: changed.write_text(changed.read_text() + "\n"), f"{name} is not the file that .*{record} describes"),
+        (changed.unlink, f"{name} is named in .*{record} but cannot be read"),
+        (lambda: vouching.write_text(vouching.read_text().replace('": 1', '": 2')), f"{record} was changed or damaged"),
+        (vouching.unlink, f"{record} does not exist; the rule that makes it has not run"),
+    ):
+        damage()
+        with pytest.raises(VlalignError, match=message):
+            write_everything(tmp_path / "metrics.json", run_dirs, precision=precision, **files)
+        assert not files["output"].exists()
 
 
 def test_text_in_a_figure_stays_as_it_is(tmp_path):
@@ -160,8 +191,8 @@ def test_text_in_a_figure_stays_as_it_is(tmp_path):
 def test_what_was_not_measured_is_one_line_with_its_reason(tmp_path):
     run_dirs = write_tree(tmp_path, arms=("clip", "powerclip"), seeds=(0,), taus=())
     for run in run_dirs:
-        (run / "metrics" / "modality.json").write_text('{"not_measured": "it needs <4> images"}')
-    (run_dirs[1] / "metrics" / "transfer.json").write_text('{"not_measured": "one class"}')
+        remeasure(run, modality={"not_measured": "it needs <4> images"})
+    remeasure(run_dirs[1], transfer={"not_measured": "one class"})
     _, text = report(tmp_path, run_dirs)
     assert "The benchmark modality was not measured for any run: it needs <4> images." in text
     assert "The benchmark transfer was not measured for powerclip: one class." in text
@@ -169,11 +200,12 @@ def test_what_was_not_measured_is_one_line_with_its_reason(tmp_path):
 
 def test_a_report_without_any_measurement_is_written(tmp_path):
     run_dirs = write_tree(tmp_path, arms=("clip", "powerclip"), seeds=(0,), taus=(0.1,))
-    for file in (file for run in run_dirs for file in (run / "metrics").iterdir()):
-        file.write_text('{"not_measured": "one image"}')
+    for run in run_dirs:
+        measured = read_record(run / "metrics" / "evaluation.json")["files"]
+        remeasure(run, **{name.removesuffix(".json"): {"not_measured": "one image"} for name in measured})
+        assert all(read_json(run / "metrics" / name) == {"not_measured": "one image"} for name in measured)
     load_tree(tmp_path, run_dirs)
-    files = {name: tmp_path / name for name in ("figures", "tables")} | {"output": tmp_path / "report.html"}
-    write_everything(tmp_path / "metrics.json", run_dirs, precision=write_precision(tmp_path / "p.csv"), **files)
+    everything(tmp_path, run_dirs)
     assert "No headline metric was measured" in (tmp_path / "report.html").read_text()
 
 

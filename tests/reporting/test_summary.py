@@ -1,7 +1,6 @@
-import json
-
 from fake_results import load_tree, write_tree
 
+from vlalign.records import read_record, write_record
 from vlalign.reporting.summary import compare, summarise
 
 
@@ -50,9 +49,9 @@ def test_trivial_subsets_are_cautioned_unless_regions_cost(tmp_path):
     runs = write_tree(tmp_path, arms=("clip", "powerclip"), taus=())
     assert any("all regions" in text for text in summarise(load_tree(tmp_path, runs)).cautions)
     for directory in runs:
-        record = json.loads((directory / "run.json").read_text())
+        record = read_record(directory / "run.json")
         record["params"]["objective"]["powerset"]["cost"] = 0.3
-        (directory / "run.json").write_text(json.dumps(record))
+        write_record(directory / "run.json", record)
     assert not any("all regions" in text for text in summarise(load_tree(tmp_path, runs)).cautions)
 
 

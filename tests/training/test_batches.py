@@ -28,8 +28,9 @@ from vlalign.data.samples import Sample, decode_image, decode_instances, encode_
 from vlalign.data.splits import read_split
 from vlalign.data.transforms import normalise, preprocess
 from vlalign.errors import VlalignError
-from vlalign.files import read_json, write_json
+from vlalign.files import read_json
 from vlalign.params import AugmentParams, PhraseChoice, RegionChoice
+from vlalign.records import read_record, write_record
 from vlalign.training.batches import PairedSet
 from vlalign.training.captions import choose_phrases
 from vlalign.training.loading import Steps
@@ -194,14 +195,14 @@ def test_a_caption_that_was_never_parsed_is_named(folder, encoder, tmp_path):
 
 def test_an_image_without_regions_is_named(folder, encoder, tmp_path):
     shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
-    manifest = read_json(tmp_path / "regions" / "manifest.json")
+    manifest = read_record(tmp_path / "regions" / "manifest.json")
     manifest["shards"] = manifest["shards"][:1]
-    write_json(tmp_path / "regions" / "manifest.json", manifest)
+    write_record(tmp_path / "regions" / "manifest.json", manifest)
     with pytest.raises(VlalignError, match=r"000001\.tar has no regions in .*; run the regions rule"):
         load(tmp_path, encoder)
     write_regions(tmp_path / "regions" / "000000.arrow", [])
-    manifest["shards"] = read_json(folder / "regions" / "manifest.json")["shards"]
-    write_json(tmp_path / "regions" / "manifest.json", manifest)
+    manifest["shards"] = read_record(folder / "regions" / "manifest.json")["shards"]
+    write_record(tmp_path / "regions" / "manifest.json", manifest)
     with pytest.raises(VlalignError, match=r"'000000000' has no regions in .*; run the regions rule"):
         load(tmp_path, encoder)
 

@@ -1,4 +1,3 @@
-import json
 import multiprocessing
 import os
 import resource
@@ -13,6 +12,7 @@ from training_runs import history, run_below, same, train_below
 from vlalign.errors import VlalignError
 from vlalign.models import load
 from vlalign.params import RunParams, RuntimeParams
+from vlalign.records import read_record
 from vlalign.training import history as columns
 from vlalign.training import loop
 from vlalign.training.inputs import Inputs
@@ -135,7 +135,7 @@ def test_an_output_that_cannot_be_written_loses_no_step(config, inputs, tmp_path
 def test_without_git_there_is_no_commit(config, inputs, tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path))
     train_below(tmp_path, config(), inputs)
-    assert json.loads((tmp_path / "run" / "run.json").read_text())["git_commit"] is None
+    assert read_record(tmp_path / "run" / "run.json")["git_commit"] is None
 
 
 @pytest.mark.parametrize("place", ["run", "checkpoints"])
@@ -199,7 +199,7 @@ def test_a_run_writes_what_the_workflow_declares(config, inputs, tmp_path):
     assert all(row[name] for row in rows for name in ("powerset", "cs", "contrastive"))
     assert all(bool(row["score_sd"]) == (row["step"] != "5") for row in rows)
     assert [row["step"] for row in rows if row["val_i2t_r1"]] == ["5", "8"]
-    run = json.loads((folder / "run.json").read_text())
+    run = read_record(folder / "run.json")
     assert run["seed"] == 3
     assert run["params"]["objective"]["cs"]["weight"] == 0.1
     assert load(folder).grid == (4, 4)

@@ -8,6 +8,20 @@ from repository import new_repository
 
 pytestmark = pytest.mark.slow
 
+PETS = {split: {"source": "folder", "folder": "pets"} for split in ("train", "validation", "test")}
+
+
+def bomb(first, opening, item, closing):
+    """Forty anchors, each with nine aliases of the one before."""
+    lines = [f"a0: &a0 {first}"]
+    for number in range(1, 40):
+        items = ", ".join(item.format(key=key, number=number - 1) for key in range(9))
+        lines.append(f"a{number}: &a{number} {opening}{items}{closing}")
+    return "\n".join(lines).encode()
+
+
+LISTS, MAPPINGS = bomb("[x]", "[", "*a{number}", "]"), bomb("{x: 1}", "{", "k{key}: *a{number}", "}")
+
 
 @pytest.mark.parametrize(
     ("params", "message"),
@@ -17,16 +31,67 @@ pytestmark = pytest.mark.slow
         ({"objective": {"powerset": {"regions": {"count": 0}}}}, "objective.powerset.regions.count: "),
         ({"runs": {"arms": ["clip", "clup"]}}, "runs.arms: 'clup' is not one of"),
         ({"model": {"tower": "config/towers/none.json"}}, "model.tower: "),
+        ({"train": {"steps": 10**32}}, "train.steps: "),
+        ({"root": "README.md"}, "root: README.md cannot be made, since README.md is no folder"),
+        ({"root": "README.md/below"}, "root: README.md/below cannot be made, since "),
+        ({"datasets": {"mine": PETS}}, "datasets.mine: train: a folder of classes has no captions"),
     ],
 )
 def test_params_that_cannot_be(fresh, tmp_path, params, message):
     overlay = tmp_path / "overlay.yaml"
     overlay.write_text(yaml.safe_dump(params))
-    result = fresh.attempt("snakemake", "--configfile", overlay, "--", "all")
-    assert result.returncode != 0
+    refused(fresh, message, "--configfile", overlay)
+
+
+@pytest.mark.parametrize(
+    ("overlay", "message"),
+    [
+        (b"train:\n  steps: 4\n  steps: 5\n", "overlay.yaml, line 3: train.steps stands there twice, first on line 2"),
+        (LISTS, "overlay.yaml, line 6: more than 100,000 values"),
+        (b"a: " + b"[" * 60 + b"]" * 60, "overlay.yaml, line 1: values more than 50 levels deep"),
+        (b"dataset: 2020-01-01", "overlay.yaml, line 1: dataset is read as a timestamp"),
+    ],
+)
+def test_overlays_that_snakemake_would_take(fresh, tmp_path, overlay, message):
+    (tmp_path / "overlay.yaml").write_bytes(overlay)
+    refused(fresh, message, "--configfile", tmp_path / "overlay.yaml")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"focus: a\nfocus: b\n", "params.yaml, line 2: focus stands there twice, first on line 1"),
+        (MAPPINGS, "params.yaml, line 6: more than 100,000 values"),
+        (b"[" * 100_000, "params.yaml, line 1: values more than 50 levels deep"),
+        ("focus: clip".encode("utf-16"), "params.yaml is not text in UTF-8"),
+        (b"- focus", "params.yaml is not a YAML mapping"),
+        (b"__use_yte__: true\nfocus: ?open('ran', 'w').write('')\n", "__use_yte__ would have Snakemake run"),
+    ],
+)
+def test_params_that_are_no_params(fresh, content, message):
+    path = fresh.root / "params.yaml"
+    before = path.read_bytes()
+    path.write_bytes(content)
+    try:
+        refused(fresh, message, also={"params.yaml"})
+    finally:
+        path.write_bytes(before)
+
+
+def test_what_the_command_line_says_still_counts(fresh, tmp_path):
+    (tmp_path / "overlay.yaml").write_text("focus: clup\n")
+    command = ("snakemake", "--dry-run", "--configfile", tmp_path / "overlay.yaml", "--config", "focus=clip")
+    assert "This was a dry-run" in fresh.run(*command, "--", "all")
+    refused(fresh, "focus: 'clup' is not one of", "--configfile", tmp_path / "overlay.yaml")
+
+
+def refused(repository, message, *options, also=frozenset()):
+    """Snakemake ends with this message and writes nothing."""
+    result = repository.attempt("timeout", "60", "snakemake", *options, "--", "all")
+    assert result.returncode == 1, result.stdout
     assert message in result.stdout
     assert "Traceback" not in result.stdout
-    assert written(fresh) == set()
+    assert written(repository) == also
 
 
 def test_an_overlay_that_is_missing(fresh):

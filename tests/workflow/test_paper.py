@@ -1,7 +1,6 @@
 """The published recipes with one small shard of each repository, from a hub on this machine to the report."""
 
 import io
-import json
 
 import numpy as np
 import pytest
@@ -15,6 +14,7 @@ from vlalign.data.samples import Sample
 from vlalign.data.scenes import split_samples
 from vlalign.data.shards import write_shard
 from vlalign.params import ScenesParams, load
+from vlalign.records import read_record
 
 OVERLAYS = ("clip", "powerclip-r", "powerclip-s")
 # Tiny towers, few steps and small pictures; every rule and every kind of input is as published.
@@ -124,10 +124,10 @@ def test_one_shard_goes_through_every_rule(tmp_path, hub, sam, monkeypatch):
         files = [f"config/paper/{name}.yaml", "small.yaml"]
         repository.run("snakemake", "--cores", "2", "--configfile", *files, "--", "all")
     root = repository.root / "paper"
-    manifest = json.loads((root / "data/cc12m/train/manifest.json").read_text())
+    manifest = read_record(root / "data/cc12m/train/manifest.json")
     assert (manifest["samples"], manifest["captions"], len(manifest["shards"])) == (36, 36, 3)
     assert hub.asked()["cc12m-train-0000.tar"] == 1, "fetched once for all overlays"
-    regions = json.loads((root / "data/annotations/cc12m/regions/train/manifest.json").read_text())
+    regions = read_record(root / "data/annotations/cc12m/regions/train/manifest.json")
     assert regions["regions"] > 36
     for arm in ("paper-clip", "paper-powerclip-r", "paper-powerclip-s"):
         folder = root / "results" / "runs" / arm / "seed-0"
@@ -135,6 +135,6 @@ def test_one_shard_goes_through_every_rule(tmp_path, hub, sam, monkeypatch):
         assert history["step"][-1] == 4, "one epoch of 36 pairs"
         assert np.isfinite(history["loss"]).all()
         assert {path.stem for path in (folder / "metrics").glob("*.json")} == {"retrieval", "zeroshot", "modality"}
-        params = json.loads((folder / "run.json").read_text())["params"]
+        params = read_record(folder / "run.json")["params"]
         assert (params["train"]["epochs"], "steps" in params["train"]) == (1, False)
     assert "paper-powerclip-s" in (root / "results" / "report.html").read_text()

@@ -1,10 +1,10 @@
 """A folder of photographs and a table of captions, from nothing to a report, as the README shows it."""
 
-import json
-
 import pytest
 import yaml
 from repository import new_repository
+
+from vlalign.records import read_record
 
 SMALL = {
     "runs": {"arms": ["powerclip"]},
@@ -24,7 +24,7 @@ def test_from_files_to_a_report(tmp_path):
     repository.run("snakemake", "--cores", "2", "--configfile", *overlays, "--", "all")
     root = repository.root / "photographs-run"
     manifests = {
-        split: json.loads((root / "data/photographs" / split / "manifest.json").read_text())
+        split: read_record(root / "data/photographs" / split / "manifest.json")
         for split in ("train", "validation", "test")
     }
     samples = {split: manifest["samples"] for split, manifest in manifests.items()}

@@ -14,6 +14,10 @@ PARSING_CODE = code(
 )
 REGION_CODE = code(*(f"annotate/{name}" for name in ("masks", "regions", "sam", "segment", "superpixels")), *READING)
 
+# A model of the hub is named by its revision, one in a folder is what its files are.
+SEGMENTER = Path(getattr(PARAMS.annotate.regions.segments, "model", ""))
+SEGMENTER_FILES = sorted(str(path) for path in SEGMENTER.rglob("*") if path.is_file()) if SEGMENTER.name else []
+
 
 rule parser:
     input:
@@ -75,6 +79,7 @@ rule phrases:
 rule regions_part:
     input:
         REGION_CODE,
+        SEGMENTER_FILES,
         split=f"{DATA}/{{split}}/manifest.json",
     output:
         f"{ANNOTATIONS}/regions/{{split}}/parts/{{part}}.json",
@@ -91,6 +96,7 @@ rule regions_part:
 rule regions:
     input:
         REGION_CODE,
+        SEGMENTER_FILES,
         parts_of_split(ANNOTATIONS + "/regions"),
         split=f"{DATA}/{{split}}/manifest.json",
     output:

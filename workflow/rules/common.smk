@@ -2,15 +2,32 @@
 
 import json
 import os
+import shutil
 from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
 
 from vlalign import params as parameters
+from vlalign.check import dangling_links
 from vlalign.errors import VlalignError
+from vlalign.params.data import CLASS_FILES, SCENE_CATEGORIES
+from vlalign.params.sources import UrlSource
+from vlalign.previous import set_aside
+
+# Snakemake's own reader lets the last of two keys win, expands every alias, and runs files that ask for it.
+try:
+    for file in ("params.yaml", *workflow.configfiles):
+        parameters.read(file)
+except VlalignError as error:
+    raise WorkflowError(str(error)) from None
+
+
+configfile: "params.yaml"
+
 
 try:
     PARAMS = parameters.parse(config, source="params.yaml with its overlays")
+    parameters.check_root(PARAMS)
 except VlalignError as error:
     raise WorkflowError(str(error)) from None
 
@@ -51,6 +68,11 @@ SUBJECT = next((name for name in PARAMS.runs.arms if RUNS[name].params.objective
 USING = [run.params.objective.powerset for run in RUNS.values() if run.params.objective.powerset.weight]
 MASKS = SCENES or any("mask" in powerset.regions.kinds for powerset in USING)
 ANNOTATED = {"phrases": SPLITS if USING or SCENES else HELD_OUT, "regions": SPLITS if MASKS else []}
+# Names of classes and templates of prompts: the embedded dataset has one set for both splits.
+CLASS_LISTS = [f"{DATA}/{folder}/{name}" for folder in (["zeroshot"] if SCENES else CLASSES) for name in CLASS_FILES]
+CATEGORIES = [f"{DATA}/{split}/{category}.json" for split in COMPOSITION for category in SCENE_CATEGORIES]
+# Finished results have a second name here while the workflow runs.
+PREVIOUS = Path("checkpoints") / "previous"
 FOCUS_FILES = ["metrics.json", "focus.json", "focus.csv"]
 RUN_FILES = ["model.safetensors", "open_clip_config.json", "history.csv", "run.json"]
 
@@ -83,11 +105,26 @@ def detach_records():
 detach_records()
 
 
+def clear_dangling_links():
+    """A link whose target is gone, as after `dvc checkout` from a damaged cache, counts as a missing file."""
+    gone = dangling_links(Path())
+    for path in gone:
+        path.unlink()
+    if gone:
+        logger.warning(
+            f"Removed {len(gone)} links to files that are gone, first {gone[0]}: what they were is made again. "
+            "`vlalign check` tells whether more is damaged."
+        )
+
+
+clear_dangling_links()
+
+
 # How runs are carried out; see `RuntimeParams`.
 RUNTIME = as_json(PARAMS.runtime)
 
 # What reads shards.
-READING = [f"data/{name}" for name in ("arrow", "index", "samples", "shards", "skips", "splits")]
+READING = ["records", *(f"data/{name}" for name in ("arrow", "index", "samples", "shards", "skips", "splits"))]
 
 # What makes batches.
 BATCHING = [f"training/{name}" for name in ("batches", "captions", "extras", "order", "pictures", "rows")]
@@ -114,12 +151,17 @@ def run_folder(run, seed):
     return f"results/runs/{run}/seed-{seed}"
 
 
+def previous(folder):
+    """Where a folder below `results` is set aside while the workflow runs."""
+    return PREVIOUS / Path(folder).relative_to("results")
+
+
 def run_files(run, seed):
     return [f"{run_folder(run, seed)}/{name}" for name in RUN_FILES]
 
 
 def metric_files(run, seed):
-    return [f"{run_folder(run, seed)}/metrics/{name}.json" for name in BENCHMARKS]
+    return [f"{run_folder(run, seed)}/metrics/{name}.json" for name in (*BENCHMARKS, "evaluation")]
 
 
 def run_config(wildcards):

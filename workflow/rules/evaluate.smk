@@ -7,13 +7,15 @@ rule evaluate:
         f"{DATA}/validation/manifest.json",
         f"{DATA}/{PARAMS.evaluation.split}/manifest.json",
         expand("{folder}/{split}/manifest.json", folder=DATA, split=[*CLASSES, *COMPOSITION]),
+        CLASS_LISTS,
+        CATEGORIES,
         [f"{ANNOTATIONS}/phrases/{split}/manifest.json" for split in HELD_OUT if "grounding" in BENCHMARKS],
         code("evaluation/*", *ENCODING, without=DRAWING),
         code(*(f"reporting/{name}" for name in ("card", "cells", "headline", "metrics", "results", "stats"))),
         model="results/runs/{run}/seed-{seed}/model.safetensors",
         tower="results/runs/{run}/seed-{seed}/open_clip_config.json",
     output:
-        expand("results/runs/{{run}}/seed-{{seed}}/metrics/{name}.json", name=BENCHMARKS),
+        expand("results/runs/{{run}}/seed-{{seed}}/metrics/{name}.json", name=[*BENCHMARKS, "evaluation"]),
         card="results/runs/{run}/seed-{seed}/README.md",
     log:
         "logs/evaluate/{run}/seed-{seed}.log",
@@ -21,6 +23,8 @@ rule evaluate:
     params:
         config=as_json({**PARAMS.evaluation.model_dump(mode="json"), "benchmarks": BENCHMARKS}),
         run=lambda wildcards: run_folder(wildcards.run, wildcards.seed),
+        previous=lambda wildcards: previous(run_folder(wildcards.run, wildcards.seed)),
     shell:
         "vlalign evaluate --config {params.config:q} --run {params.run} --data {DATA}"
-        " --annotations {ANNOTATIONS} --output {params.run}/metrics --threads {threads} 2> {log}"
+        " --annotations {ANNOTATIONS} --output {params.run}/metrics --threads {threads}"
+        " --previous {params.previous}/metrics 2> {log}"

@@ -19,11 +19,12 @@ rule pretrain:
         validation=lambda wildcards, input: Path(input.validation).parent,
         more=input_options,
         output=lambda wildcards, output: Path(output[0]).parent,
+        previous=lambda wildcards: previous(run_folder(wildcards.run, wildcards.seed)),
     shell:
         # Checkpoints lie outside every output, since Snakemake deletes the outputs of failed jobs. RUNTIME is no param
         # of the rule, since it changes no weights.
         "vlalign pretrain --config {params.config:q} --seed {wildcards.seed} --split {params.split}"
         " {params.more} --validation {params.validation} --output {params.output}"
-        " --checkpoints checkpoints/{wildcards.run}/seed-{wildcards.seed}"
+        " --checkpoints checkpoints/{wildcards.run}/seed-{wildcards.seed} --previous {params.previous}"
         " --runtime {RUNTIME:q} --tracking logs/pretrain/{wildcards.run}/seed-{wildcards.seed}"
         " --processes {resources.processes} --threads {threads} 2> {log}"

@@ -11,8 +11,11 @@ DRAWN_FROM = [kind for kind, splits in ANNOTATED.items() if splits]
 REPORT_FILES = [
     "results/metrics.json",
     "results/precision.csv",
+    "results/precision.json",
     "results/tables",
     "results/report.html",
+    "results/report.json",
+    "results/figures/illustrations.json",
     expand("results/figures/{name}.svg", name=[*DRAWN, *ILLUSTRATED]),
 ]
 # The plane shows the first seed of every arm but the control; similarities are drawn for the baseline and the subject.
@@ -63,6 +66,7 @@ rule precision:
         model=f"{run_folder(SUBJECT, RUNS[SUBJECT].seeds[0])}/model.safetensors",
     output:
         "results/precision.csv",
+        "results/precision.json",
     log:
         "logs/precision.log",
     params:
@@ -70,7 +74,7 @@ rule precision:
         run=lambda wildcards, input: Path(input.model).parent,
     shell:
         "vlalign precision {params.run} --config {params.config:q} --split {DATA}/validation"
-        " --annotations {ANNOTATIONS} --output {output} 2> {log}"
+        " --annotations {ANNOTATIONS} --output {output[0]} 2> {log}"
 
 
 rule illustrate:
@@ -85,6 +89,7 @@ rule illustrate:
     output:
         report("results/figures/similarity.svg", category="Grounding", caption="../report/similarity.rst"),
         report("results/figures/embeddings.svg", category="Shared space", caption="../report/embeddings.rst"),
+        "results/figures/illustrations.json",
     log:
         "logs/illustrate.log",
     params:
@@ -102,6 +107,7 @@ rule report:
         metrics="results/metrics.json",
         precision="results/precision.csv",
         illustrated=expand("results/figures/{name}.svg", name=ILLUSTRATED),
+        records=["results/precision.json", "results/figures/illustrations.json"],
         runs=[f"{run_folder(run, seed)}/{name}" for run, seed in SELECTED for name in ("run.json", "history.csv")],
         # Why a benchmark could not be measured.
         reasons=[metric_files(run, seed) for run, seed in SELECTED],
@@ -112,6 +118,7 @@ rule report:
             directory("results/tables"), patterns=["{name}.csv"], category="Tables", caption="../report/table.rst"
         ),
         page=report("results/report.html", category="Report", caption="../report/page.rst"),
+        record="results/report.json",
         figures=report(
             expand("results/figures/{name}.svg", name=DRAWN), category="Figures", caption="../report/figure.rst"
         ),

@@ -3,6 +3,8 @@ rule dataset:
         code("data/scenes", "data/captions", "data/layout", "data/drawing", "data/manifest", "data/verify", *READING),
     output:
         MANIFESTS,
+        CLASS_LISTS,
+        CATEGORIES,
         sheet=report(f"{DATA}/contact_sheet.png", category="Dataset", caption="../report/contact_sheet.rst"),
     log:
         "logs/dataset.log",

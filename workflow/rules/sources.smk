@@ -1,10 +1,28 @@
-def splits_from(*kinds):
-    """The splits whose sources are of these kinds, as a constraint of a wildcard."""
-    return "|".join(split for split, source in SOURCES.items() if source["source"] in kinds) or "(?!)"
+def splits_from(*kinds, classes=False):
+    """The splits whose sources are of these kinds, with classes or with pairs, as a constraint of a wildcard."""
+    chosen = [split for split in SOURCES if (split in CLASSES) == classes]
+    return "|".join(split for split in chosen if SOURCES[split]["source"] in kinds) or "(?!)"
+
+
+# A split with classes also brings their names and the templates of prompts.
+SHARDS = f"{DATA}/{{split}}/shards.json"
+SHARDS_OF_CLASSES = [SHARDS, *(f"{DATA}/{{split}}/{name}" for name in CLASS_FILES)]
+
+
+def class_lists(wildcards):
+    return [path for path in CLASS_LISTS if Path(path).parent == Path(DATA, wildcards.split)]
+
+
+# Logins and signatures reach the commands through the environment: params of rules are recorded and versioned.
+FROM_ADDRESSES = {split: UrlSource(**source) for split, source in SOURCES.items() if source["source"] == "urls"}
+for source in FROM_ADDRESSES.values():
+    os.environ.update(source.secrets())
 
 
 def source_config(wildcards):
-    """Where a split comes from, without what does not change what comes."""
+    """Where a split comes from, without secrets and what does not change what comes."""
+    if wildcards.split in FROM_ADDRESSES:
+        return as_json(FROM_ADDRESSES[wildcards.split].shown())
     return as_json({key: value for key, value in SOURCES[wildcards.split].items() if key != "connections"})
 
 
@@ -36,7 +54,7 @@ rule download:
     input:
         code("data/sources", "data/download", "data/holdings", "data/hub", "data/remote", "data/transfer"),
     output:
-        f"{DATA}/{{split}}/shards.json",
+        SHARDS,
     log:
         "logs/download/{split}.log",
     wildcard_constraints:
@@ -47,9 +65,17 @@ rule download:
     params:
         config=source_config,
         key=source_key,
+        classes=lambda wildcards: "--classes" if wildcards.split in CLASSES else "",
     shell:
         "vlalign shards --config {params.config:q} --how '{{\"connections\": {resources.connections}}}'"
-        " --base {BASE:q} --key {params.key} --output {DATA}/{wildcards.split} 2> {log}"
+        " --base {BASE:q} --key {params.key} {params.classes} --output {DATA}/{wildcards.split} 2> {log}"
+
+
+use rule download as download_classes with:
+    output:
+        SHARDS_OF_CLASSES,
+    wildcard_constraints:
+        split=splits_from("hub", "urls", classes=True),
 
 
 rule pack:
@@ -66,7 +92,7 @@ rule pack:
         ),
         listed_files,
     output:
-        f"{DATA}/{{split}}/shards.json",
+        SHARDS,
     log:
         "logs/pack/{split}.log",
     wildcard_constraints:
@@ -74,15 +100,24 @@ rule pack:
     params:
         config=source_config,
         key=source_key,
+        classes=lambda wildcards: "--classes" if wildcards.split in CLASSES else "",
     shell:
-        "vlalign shards --config {params.config:q} --base {BASE:q} --key {params.key} --output {DATA}/{wildcards.split} 2> {log}"
+        "vlalign shards --config {params.config:q} --base {BASE:q} --key {params.key} {params.classes}"
+        " --output {DATA}/{wildcards.split} 2> {log}"
+
+
+use rule pack as pack_classes with:
+    output:
+        SHARDS_OF_CLASSES,
+    wildcard_constraints:
+        split=splits_from("table", "folder", "karpathy", "coco", classes=True),
 
 
 rule find_shards:
     input:
         code("data/local", "data/sources"),
     output:
-        f"{DATA}/{{split}}/shards.json",
+        SHARDS,
     log:
         "logs/find_shards/{split}.log",
     wildcard_constraints:
@@ -90,14 +125,23 @@ rule find_shards:
     params:
         config=source_config,
         key=source_key,
+        classes=lambda wildcards: "--classes" if wildcards.split in CLASSES else "",
     shell:
-        "vlalign shards --config {params.config:q} --base {BASE:q} --key {params.key} --output {DATA}/{wildcards.split} 2> {log}"
+        "vlalign shards --config {params.config:q} --base {BASE:q} --key {params.key} {params.classes}"
+        " --output {DATA}/{wildcards.split} 2> {log}"
+
+
+use rule find_shards as find_shards_of_classes with:
+    output:
+        SHARDS_OF_CLASSES,
+    wildcard_constraints:
+        split=splits_from("shards", "img2dataset", classes=True),
 
 
 rule verify_part:
     input:
         code("data/manifest", "data/verify", *READING),
-        f"{DATA}/{{split}}/shards.json",
+        SHARDS,
     output:
         f"{DATA}/{{split}}/parts/{{part}}.json",
     log:
@@ -114,7 +158,8 @@ rule verify:
     input:
         code("data/manifest", "data/verify", *READING),
         parts_of_split(DATA),
-        f"{DATA}/{{split}}/shards.json",
+        class_lists,
+        SHARDS,
     output:
         f"{DATA}/{{split}}/manifest.json",
     log:

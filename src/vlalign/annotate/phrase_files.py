@@ -14,7 +14,7 @@ from vlalign.annotate.collection import no_collection
 from vlalign.annotate.trees import Constituent, Parse, Word
 from vlalign.data.arrow import read_batch, write_batch
 from vlalign.errors import VlalignError
-from vlalign.files import read_json
+from vlalign.records import Stamp, read_record
 
 NAME = pa.dictionary(pa.uint16(), pa.string())
 # Places fit 16 bits, since a longer caption is not parsed.
@@ -125,14 +125,15 @@ def _names(parses: Sequence[PackedParse], name: str) -> pa.DictionaryArray:
 class PhraseFile:
     """The parsed captions of one shard: `file[row]` are those of one sample, and only what belongs to it is read.
 
-    Rows are in the order of the shard's samples, whose keys are `keys`. Raises VlalignError when the file is missing or
-    broken, IndexError for samples that are not there.
+    Rows are in the order of the shard's samples, whose keys are `keys`. expected: the file's size and SHA-256, as the
+    manifest has them. Raises VlalignError when the file is missing, broken or another one, IndexError for samples that
+    are not there.
     """
 
-    def __init__(self, path: str | Path) -> None:
-        self.path = Path(path)
+    def __init__(self, path: str | Path, expected: Stamp | None = None) -> None:
+        self.path, self.expected = Path(path), expected
         manifest = self.path.parent / "manifest.json"
-        rows = read_batch(self.path, manifest=manifest)
+        rows = read_batch(self.path, manifest=manifest, expected=expected)
         if not rows.schema.equals(SCHEMA):
             raise VlalignError(
                 f"{path} cannot be read (no file of phrases); delete {manifest} and run the workflow again"
@@ -149,7 +150,7 @@ class PhraseFile:
         self._labels, self._label_names = _codes(parts.values.field("label"))
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return PhraseFile, (self.path,)
+        return PhraseFile, (self.path, self.expected)
 
     def __len__(self) -> int:
         return len(self.keys)
@@ -197,8 +198,8 @@ def read_phrases(output_dir: str | Path) -> dict[str, list[ParsedCaption]]:
     Raises VlalignError when the manifest or a file that it names is missing or broken, or two shards have one key.
     """
     found: dict[str, list[ParsedCaption]] = {}
-    for shard in read_json(Path(output_dir) / "manifest.json")["shards"]:
-        file = PhraseFile(Path(output_dir) / shard["name"])
+    for shard in read_record(Path(output_dir) / "manifest.json")["shards"]:
+        file = PhraseFile(Path(output_dir) / shard["name"], shard)
         with no_collection():
             for key, captions in zip(file.keys.to_pylist(), file, strict=True):
                 if key in found:

@@ -27,12 +27,12 @@ from vlalign.annotate.trees import Constituent, Parse, Word
 from vlalign.console import console
 from vlalign.data.arrow import INPUTS, read_metadata
 from vlalign.data.index import captions_of
-from vlalign.data.shards import fingerprint
 from vlalign.data.skips import Skips
 from vlalign.data.splits import part_of, read_manifest
 from vlalign.errors import VlalignError
 from vlalign.files import remove_temporary, write_json
 from vlalign.params import digest
+from vlalign.records import stamp, write_record
 
 __all__ = ["Constituent", "ParsedCaption", "PhraseFile", "Word", "parse_split", "read_phrases"]
 
@@ -93,7 +93,8 @@ def parse_split(
     _refuse_too_many(report, max_skipped=max_skipped)
     _remove_others(output_dir, set(files))
     parser = {key: model[key] for key in ("language", "packages", "source", "files")}
-    write_json(output_dir / "manifest.json", {**report, "parser": parser})
+    made_of = stamp(split_dir / "manifest.json")["sha256"]
+    write_record(output_dir / "manifest.json", {**report, "parser": parser, "split": made_of})
 
 
 def _files(split_dir: Path, output_dir: Path, part: str | None) -> dict[Path, dict[str, Any]]:
@@ -177,11 +178,18 @@ def _report(paths: list[Path]) -> dict[str, Any]:
     """What manifests say of these files."""
     skips, counts, shards = Skips(), dict.fromkeys(COUNTS, 0), []
     for path in paths:
-        summary = json.loads(read_metadata(path)[SUMMARY])
+        summary = json.loads(_summary(path))
         counts = {name: count + summary["counts"][name] for name, count in counts.items()}
         skips.merge(summary["skipped"])
-        shards.append({"name": path.name, "captions": summary["counts"]["captions"], **fingerprint(path)})
+        shards.append({"name": path.name, "captions": summary["counts"]["captions"], **stamp(path)})
     return {"shards": shards, "counts": counts, "skipped": skips.as_dict()}
+
+
+def _summary(path: Path) -> bytes:
+    metadata = read_metadata(path)
+    if SUMMARY not in metadata:
+        raise VlalignError(f"{path} was damaged after it was written; delete it and run the workflow again")
+    return metadata[SUMMARY]
 
 
 def _refuse_too_many(report: dict[str, Any], *, max_skipped: float) -> None:

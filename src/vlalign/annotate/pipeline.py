@@ -8,9 +8,8 @@ import logging
 from pathlib import Path
 from typing import Any
 
-from vlalign.data.shards import fingerprint
 from vlalign.errors import VlalignError
-from vlalign.files import read_json, write_json
+from vlalign.records import check_file, read_record, stamps, write_record
 
 # What cuts text into words, and what then finds phrases.
 TOKENIZING = ("tokenize", "mwt")
@@ -28,21 +27,17 @@ def write_model_manifest(
     where the language has one, "mwt". source: "train" or "download". measured: its scores.
     """
     files = sorted(path for path in (model_dir / language).rglob("*.pt"))
-    digests = {path.relative_to(model_dir).as_posix(): fingerprint(path)["sha256"] for path in files}
-    content = {"language": language, "packages": packages, "source": source, "files": digests, **measured}
-    write_json(model_dir / "manifest.json", content)
+    written = stamps(model_dir, (path.relative_to(model_dir).as_posix() for path in files))
+    content = {"language": language, "packages": packages, "source": source, "files": written, **measured}
+    write_record(model_dir / "manifest.json", content)
 
 
 def read_model_manifest(model_dir: str | Path) -> dict[str, Any]:
     """The manifest of a model folder, after comparing its files with it; raises VlalignError where they differ."""
-    manifest = read_json(Path(model_dir) / "manifest.json")
-    for name, digest in manifest["files"].items():
-        path = Path(model_dir) / name
-        if not path.is_file() or fingerprint(path)["sha256"] != digest:
-            raise VlalignError(
-                f"{path} is missing or is not the file that {model_dir}/manifest.json describes; "
-                "delete that manifest and run the workflow again"
-            )
+    path = Path(model_dir) / "manifest.json"
+    manifest = read_record(path)
+    for name, expected in manifest["files"].items():
+        check_file(path.parent / name, expected, record=path, remedy=f"delete {path} and run the workflow again")
     return manifest
 
 

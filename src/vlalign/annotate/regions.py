@@ -26,7 +26,8 @@ from vlalign.data.samples import Sample, decode_image, decode_instances
 from vlalign.data.shards import batched
 from vlalign.data.splits import part_of, read_manifest
 from vlalign.files import remove_temporary, write_json
-from vlalign.params import RegionsParams, digest
+from vlalign.params import RegionsParams, SamSegments, digest
+from vlalign.records import Stamp, stamp, write_record
 
 # Raised whenever equal shards and params would give other regions, so that files of an older version are made again.
 VERSION = 1
@@ -98,7 +99,7 @@ def annotate_split(
     if part is not None:
         write_json(output / "parts" / f"{part}.json", {"shards": len(shards)})
         return
-    _write_manifest(output, every, params)
+    _write_manifest(output, every, params, made_of=stamp(split / "manifest.json")["sha256"])
 
 
 def region_path(directory: Path, shard: dict[str, Any]) -> Path:
@@ -108,21 +109,31 @@ def region_path(directory: Path, shard: dict[str, Any]) -> Path:
 
 def _inputs(shard: dict[str, Any], params: RegionsParams) -> bytes:
     asked = params.model_dump(mode="json", exclude={"batch_size"})
-    return digest([VERSION, shard["sha256"], shard["limits"], asked]).encode()
+    weights = model_files(params.segments.model) if isinstance(params.segments, SamSegments) else {}
+    return digest([VERSION, shard["sha256"], shard["limits"], asked, *([weights] if weights else [])]).encode()
 
 
-def _write_manifest(output: Path, shards: Sequence[dict[str, Any]], params: RegionsParams) -> None:
+@functools.cache
+def model_files(model: str) -> dict[str, str]:
+    """SHA-256 of the files of a segmenter's model that is a folder; those of the hub are named by their revision."""
+    folder = Path(model)
+    files = sorted(path for path in folder.rglob("*") if path.is_file()) if folder.is_dir() else []
+    return {path.relative_to(folder).as_posix(): stamp(path)["sha256"] for path in files}
+
+
+def _write_manifest(output: Path, shards: Sequence[dict[str, Any]], params: RegionsParams, *, made_of: str) -> None:
     entries, regions, without, size = [], 0, 0, 0
     for shard in shards:
         file = RegionFile(region_path(output, shard))
         counts, total = file.counts()
-        entries.append({"name": file.path.name, "images": len(counts), "inputs": _inputs(shard, params).decode()})
+        inputs = _inputs(shard, params).decode()
+        entries.append({"name": file.path.name, "images": len(counts), "inputs": inputs, **stamp(file.path)})
         regions, without, size = regions + int(counts.sum()), without + int((counts == 0).sum()), size + total
     for stale in set(output.glob("*.arrow")) - {region_path(output, shard) for shard in shards}:
         stale.unlink()
     remove_temporary(output)
-    told = {"regions": regions, "images_without_regions": without, "bytes": size}
-    write_json(
+    told = {"split": made_of, "regions": regions, "images_without_regions": without, "bytes": size}
+    write_record(
         output / "manifest.json",
         {"shards": entries, **told, "params": params.model_dump(mode="json", exclude={"batch_size"})},
     )
@@ -187,12 +198,13 @@ def _unpacked(boxes: list[dict[str, int]], masks: bytes) -> Iterator[Region]:
 class RegionFile:
     """The regions of one shard, of which only those of the images that are asked for are read.
 
-    Raises VlalignError when the file is missing or broken.
+    expected: the file's size and SHA-256, as the manifest has them.
+    Raises VlalignError when the file is missing, broken or another one.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, expected: Stamp | None = None) -> None:
         self.path = path
-        self.rows = read_batch(path, manifest=path.parent / "manifest.json")
+        self.rows = read_batch(path, manifest=path.parent / "manifest.json", expected=expected)
         self.keys = self.rows.column("key")
 
     def __len__(self) -> int:

@@ -19,6 +19,7 @@ from torch import Tensor
 from vlalign.annotate.masks import grid_shape
 from vlalign.annotate.segment import select
 from vlalign.errors import VlalignError
+from vlalign.foreign import no_foreign_code
 from vlalign.params import SamSegments
 
 AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
@@ -124,10 +125,12 @@ def load(model: str, revision: str) -> tuple[Any, Any]:
             "pip install 'vlalign[segment]', or set it to superpixels"
         ) from None
     try:
-        network = AutoModelForMaskGeneration.from_pretrained(
-            model, revision=revision, dtype=torch.float32, use_safetensors=True
-        )
-        return network, AutoImageProcessor.from_pretrained(model, revision=revision)
+        given: dict[str, Any] = {"revision": revision, "trust_remote_code": False}
+        with no_foreign_code():
+            network = AutoModelForMaskGeneration.from_pretrained(
+                model, dtype=torch.float32, use_safetensors=True, **given
+            )
+            return network, AutoImageProcessor.from_pretrained(model, **given)
     except Exception as error:  # the library raises whatever its files, formats and connections do
         raise VlalignError(
             f"annotate.regions.segments.model {model} (revision {revision}) cannot be loaded as a SAM "

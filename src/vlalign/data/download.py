@@ -42,7 +42,7 @@ def fetch(
     check_writable(directory)
     directory.mkdir(parents=True, exist_ok=True)
     origin = HubRepository(source, key=key) if isinstance(source, HubSource) else UrlFiles(source, key=key)
-    asked = {"source": source.model_dump(mode="json", exclude={"connections"}), "extras": list(extras)}
+    asked = {"source": source.shown(), "extras": list(extras)}
     holdings = Holdings(directory, asked)
     with _locked(directory), _threads(source.connections) as (pool, ended):
         listing = holdings.recorded() if origin.offline else _listed(pool, origin, extras)

@@ -12,7 +12,7 @@ from rich.progress import Progress
 
 from vlalign.data.coco import list_coco, list_karpathy
 from vlalign.data.folders import list_folder
-from vlalign.data.listing import Listed, Listing, is_image
+from vlalign.data.listing import Listed, Listing, home_of, is_image, leaves
 from vlalign.data.skips import Skips
 from vlalign.data.tables import list_table
 from vlalign.errors import VlalignError
@@ -45,8 +45,9 @@ def entries(
 ) -> Iterator[Entry]:
     """Yield the images of a source's part, each once.
 
-    Counted as skipped: files that are missing, unreadable, no files, or of an unsupported suffix, and images that have
-    neither caption nor label. noted: counts what belongs to no image, and so to no part; `skips` if left out.
+    Counted as skipped: files that are missing, unreadable, no files, of an unsupported suffix, or links that lead out
+    of the folder, and images that have neither caption nor label. noted: counts what belongs to no image, and so to no
+    part; `skips` if left out.
     progress: a bar that counts all images of the source.
     Raises VlalignError for a source that is not as it should be, and at the end when there was no image.
     """
@@ -85,6 +86,8 @@ def _entry(image: Listed, skips: Skips) -> Entry | None:
         found = "no caption"
     else:
         found = _status(image.path)
+        if not isinstance(found, str) and leaves(image.path, home_of(image)):
+            found = "link that leads out of the folder"
     if isinstance(found, str):
         skips.add(found, image.name)
         return None

@@ -4,14 +4,14 @@ import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from vlalign.data.listing import Listed, Listing, captions_of, existing_folder, is_image, reading
+from vlalign.data.listing import Listed, Listing, captions_of, existing_folder, is_image, leaves, reading
 from vlalign.data.skips import Skips
 from vlalign.errors import VlalignError
 from vlalign.files import write_text
+from vlalign.params.data import CLASS_FILES
 from vlalign.params.sources import FolderSource
 
 TEMPLATES = ("a photo of a {c}",)
-CLASS_FILES = ("classnames.txt", "zeroshot_classification_templates.txt")
 # Files that lie beside images in such folders, and whose presence is no mistake.
 COMPANIONS = (".txt", ".json", ".parquet")
 
@@ -21,7 +21,8 @@ Identities = frozenset[tuple[int, int]]
 def list_folder(source: FolderSource, skips: Skips) -> Listing:
     """The images of a folder in the order of their paths; names that begin with a dot are passed over.
 
-    Held in memory: every path. Symbolic links to folders are followed, unless they lead to a folder above them.
+    Held in memory: every path. Symbolic links to folders are followed, unless they lead to a folder above them
+    or out of the folder.
     Raises VlalignError when there are no images, no classes, or a class without images.
     """
     folder = existing_folder(source.folder, key="folder")
@@ -81,6 +82,9 @@ def _classes(folder: Path, skips: Skips) -> Listing:
 def _captioned(folder: Path, names: list[str], skips: Skips) -> Iterator[Listed]:
     for name in names:
         path = folder / name
+        if leaves(path.with_suffix(".txt"), folder):
+            skips.add("captions under a link that leads out of the folder", name)
+            continue
         try:
             text = path.with_suffix(".txt").read_text(encoding="utf-8-sig")
         except FileNotFoundError:
@@ -117,6 +121,9 @@ def _walk(folder: Path, inside: str, above: Identities, skips: Skips) -> Iterato
         return
     for entry in entries:
         if entry.name.startswith("."):
+            continue
+        if entry.is_symlink() and leaves(Path(entry.path), folder):
+            skips.add("link that leads out of the folder", inside + entry.name)
             continue
         # entry.is_dir() raises on a link that leads to itself.
         if entry.is_dir(follow_symlinks=False) or (entry.is_symlink() and os.path.isdir(entry.path)):

@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from vlalign.data.remote import Listing, RemoteFile, digest
-from vlalign.data.shards import fingerprint
 from vlalign.errors import VlalignError
-from vlalign.files import read_json, write_json
+from vlalign.records import read_record, stamp, write_record
+from vlalign.redact import address
 
 FETCHED = "shards.json"
 EXPECTED = ".expected.json"
@@ -73,14 +73,17 @@ class Holdings:
         source = self.asked["source"] | ({"commit": sized.commit} if sized.commit else {})
         shards = [{"name": file.name, "bytes": file.size, "sha256": self._sha256(file)} for file in sized.shards]
         extras = [file.name for file in sized.extras]
-        write_json(self.directory / FETCHED, {"shards": shards, "source": source, "extras": extras})
+        write_record(self.directory / FETCHED, {"shards": shards, "source": source, "extras": extras})
 
     def _record(self) -> dict[str, Any] | None:
         path = self.directory / EXPECTED
-        return read_json(path) if path.exists() else None
+        return read_record(path) if path.exists() else None
 
     def _expect(self, listing: Listing) -> None:
-        write_json(self.directory / EXPECTED, {"asked": self.asked, **dataclasses.asdict(listing)})
+        content = {"asked": self.asked, **dataclasses.asdict(listing)}
+        for file in (*content["shards"], *content["extras"]):
+            file["url"] = address(file["url"])
+        write_record(self.directory / EXPECTED, content)
 
     def _is_right(self, vouched: Mapping[str, RemoteFile], file: RemoteFile) -> bool:
         path, known = self.directory / file.name, vouched.get(file.name)
@@ -96,7 +99,7 @@ class Holdings:
         return dataclasses.replace(file, size=(self.directory / file.name).stat().st_size)
 
     def _sha256(self, file: RemoteFile) -> str:
-        return file.digest if len(file.digest) == 64 else fingerprint(self.directory / file.name)["sha256"]
+        return file.digest if len(file.digest) == 64 else stamp(self.directory / file.name)["sha256"]
 
 
 def _listing(record: Mapping[str, Any]) -> Listing:

@@ -4,6 +4,7 @@ An index is an Arrow file that is mapped into memory and of which only the rows 
 sample of any number of shards is one read away.
 """
 
+import hashlib
 import io
 import json
 import os
@@ -17,6 +18,7 @@ import pyarrow as pa
 from vlalign.data.arrow import read_batch, write_batch
 from vlalign.data.samples import IMAGE_SUFFIXES, Sample, read_meta
 from vlalign.errors import VlalignError
+from vlalign.records import Stamp
 
 SCHEMA = pa.schema(
     {
@@ -29,8 +31,9 @@ SCHEMA = pa.schema(
         "size": pa.int64(),
         "height": pa.int32(),
         "width": pa.int32(),
-        # Eight bytes of the hash of the image's content.
+        # Eight bytes of the hash of the image's content, and of the whole sample.
         "digest": pa.int64(),
+        "check": pa.int64(),
         "captions": pa.list_(pa.string()),
         "label": pa.int32(),
     }
@@ -49,10 +52,17 @@ def write_index(path: Path, rows: Sequence[dict[str, Any]], report: dict[str, An
     write_batch(path, pa.RecordBatch.from_pylist(list(rows), schema=schema))
 
 
-def open_index(path: Path) -> tuple[pa.RecordBatch, dict[str, Any]]:
-    """Rows, mapped into memory, and the report; raises VlalignError naming the file when it cannot be read."""
+def short_digest(content: bytes) -> int:
+    """Eight bytes of the hash of some content, by which damage is noticed."""
+    return int.from_bytes(hashlib.blake2b(content, digest_size=8).digest(), "little", signed=True)
+
+
+def open_index(path: Path, expected: Stamp | None = None) -> tuple[pa.RecordBatch, dict[str, Any]]:
+    """Rows, mapped into memory, and the report; raises VlalignError naming the file when it cannot be read, or is not
+    the one that is expected.
+    """
     manifest = path.parent.parent / "manifest.json"
-    rows = read_batch(path, manifest=manifest)
+    rows = read_batch(path, manifest=manifest, expected=expected)
     if REPORT not in (rows.schema.metadata or {}):
         raise VlalignError(f"{path} cannot be read (no index of a shard); delete {manifest} and run the workflow again")
     return rows, json.loads(rows.schema.metadata[REPORT])
@@ -79,12 +89,13 @@ def shard_path(split: Path, shard: dict[str, Any]) -> Path:
 class ShardFile:
     """The good samples of one shard by their row.
 
-    Raises VlalignError when the shard or its index is missing, or the shard has another size than the manifest says.
+    Raises VlalignError when the shard or its index is missing, the shard has another size or the index another content
+    than the manifest says, and later for every sample that is not as it was verified.
     """
 
     def __init__(self, split: Path, shard: dict[str, Any]) -> None:
         self.path = shard_path(split, shard)
-        self.rows, _ = open_index(index_path(split, shard["name"]))
+        self.rows, _ = open_index(index_path(split, shard["name"]), shard["index"])
         self._file = open(self.path, "rb", buffering=0)  # noqa: SIM115  # for as long as this object lives
 
     def __len__(self) -> int:
@@ -97,11 +108,11 @@ class ShardFile:
     def image(self, row: int) -> bytes:
         """The image's bytes; none where the sample has no image."""
         offset = self.field("offset", row)
-        return b"" if offset < 0 else self._read(offset, self.field("size", row))
+        return b"" if offset < 0 else self._read(row, offset, self.field("size", row), "digest")
 
     def sample(self, row: int) -> Sample:
         """All of a sample."""
-        files = self._members(self.field("start", row), self.field("length", row))
+        files = _members(self._read(row, self.field("start", row), self.field("length", row), "check"))
         suffix = next((suffix for suffix in IMAGE_SUFFIXES if suffix in files), "png")
         return Sample(
             key=self.field("key", row),
@@ -113,26 +124,30 @@ class ShardFile:
             suffix=suffix,
         )
 
-    def _members(self, start: int, length: int) -> dict[str, bytes]:
-        found: dict[str, bytes] = {}
-        with tarfile.open(fileobj=io.BytesIO(self._read(start, length)), mode="r:") as tar:
-            for member in tar:
-                stream = tar.extractfile(member)
-                if stream is not None:
-                    found.setdefault(Path(member.name).name.partition(".")[2].lower(), stream.read())
-        return found
-
-    def _read(self, offset: int, size: int) -> bytes:
+    def _read(self, row: int, offset: int, size: int, digest: str) -> bytes:
         # Several threads and forked processes share the file: none of them moves its position.
         content = os.pread(self._file.fileno(), size, offset)
-        if len(content) < size:
-            raise VlalignError(f"{self.path} ends before the sample at byte {offset}; it was changed while it was read")
+        if short_digest(content) != self.field(digest, row):
+            raise VlalignError(
+                f"{self.path}: sample '{self.field('key', row)}' is not as it was verified: the shard was changed or "
+                "damaged; `vlalign check` finds what else is, and says what mends it"
+            )
         return content
+
+
+def _members(content: bytes) -> dict[str, bytes]:
+    found: dict[str, bytes] = {}
+    with tarfile.open(fileobj=io.BytesIO(content), mode="r:") as tar:
+        for member in tar:
+            stream = tar.extractfile(member)
+            if stream is not None:
+                found.setdefault(Path(member.name).name.partition(".")[2].lower(), stream.read())
+    return found
 
 
 def captions_of(split: Path, shard: dict[str, Any]) -> Iterator[tuple[str, list[str]]]:
     """Key and captions of the good samples of one shard, which itself is not opened."""
-    rows, _ = open_index(index_path(split, shard["name"]))
+    rows, _ = open_index(index_path(split, shard["name"]), shard["index"])
     return zip(rows.column("key").to_pylist(), rows.column("captions").to_pylist(), strict=True)
 
 

@@ -35,6 +35,28 @@ def is_image(name: str) -> bool:
     return os.path.splitext(name)[1].lower() in PACKED_SUFFIXES
 
 
+def leaves(path: Path, folder: Path) -> bool:
+    """Whether a path, with all links followed, leads out of a folder; the caches of DVC and of the hub, which keep a
+    folder's files under links, count as parts of it.
+    """
+    target, home = path.resolve(), folder.resolve()
+    return not any(target.is_relative_to(place) for place in (home, *_caches(home)))
+
+
+def _caches(folder: Path) -> Iterator[Path]:
+    for parent in (folder, *folder.parents):
+        yield parent / ".dvc" / "cache"
+        if parent.name == "snapshots":
+            yield parent.with_name("blobs")
+
+
+def home_of(image: Listed) -> Path:
+    """The folder that an image's name counts from; its own one where the name leads out of that."""
+    parts = Path(image.name).parts
+    inside = parts[0] not in ("..", "/") and image.path.parts[-len(parts) :] == parts
+    return image.path.parents[len(parts) - 1] if inside else image.path.parent
+
+
 def normal_path(name: str) -> str:
     """The same for every spelling of a path: `./a.jpg` is `a.jpg`; nothing stays nothing."""
     return os.path.normpath(name) if name else ""

@@ -3,7 +3,7 @@
 import itertools
 from bisect import bisect_right
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +18,10 @@ from vlalign.data.skips import NAMED, Skips
 from vlalign.data.splits import part_of
 from vlalign.data.verify import verify_shard
 from vlalign.errors import VlalignError
-from vlalign.files import read_json, remove_temporary, write_json
+from vlalign.files import remove_temporary, write_json, write_text
 from vlalign.params import VerifyParams
+from vlalign.params.data import CLASS_FILES
+from vlalign.records import read_record, stamp, stamps, write_record
 
 PER_SHARD = ("name", "path", "bytes", "sha256", "samples", "captions", "most_captions", "limits")
 
@@ -32,9 +34,12 @@ def write_split(
     shard_size: int = 2000,
     shard_name: str = "{:06d}.tar",
     needs: Collection[str] = ("image",),
+    files: Callable[[], Mapping[str, str]] = dict,
 ) -> None:
-    """Write `samples` as shards of at most `shard_size`, verify them, then write the manifest; equal samples give equal
-    bytes.
+    """Write `samples` as shards of at most `shard_size`, verify them, and then the manifest that vouches for them;
+    equal samples give equal bytes.
+
+    files: asked for further files of the split, text by name, when all samples have been made.
     """
     directory = Path(directory)
     shards = []
@@ -42,7 +47,10 @@ def write_split(
         shards.append({"name": shard_name.format(index)})
         write_shard(directory / shards[-1]["name"], batch)
     verify_shards(directory, shards, VerifyParams(), needs=needs)
-    write_manifest(directory, shards, source=source, params=VerifyParams(), needs=needs)
+    texts = files()
+    for name, text in texts.items():
+        write_text(directory / name, text)
+    write_manifest(directory, shards, source=source, params=VerifyParams(), needs=needs, files=texts)
 
 
 def verify_split(directory: Path, params: VerifyParams, *, needs: Collection[str], part: str | None = None) -> None:
@@ -55,14 +63,15 @@ def verify_split(directory: Path, params: VerifyParams, *, needs: Collection[str
 
     Raises VlalignError when a shard cannot be read to its end, or too many samples are bad.
     """
-    listed = read_json(directory / "shards.json")
+    listed = read_record(directory / "shards.json")
     _check_names(directory, listed["shards"])
     verify_shards(directory, part_of(listed["shards"], part), params, needs=needs)
     if part is not None:
         write_json(directory / "parts" / f"{part}.json", {"shards": len(part_of(listed["shards"], part))})
         return
     told = {"source": listed["source"], "before": {key: listed.get(key, {}) for key in ("skipped", "noted")}}
-    write_manifest(directory, listed["shards"], params=params, needs=needs, least=1, **told)
+    files = [name for name in CLASS_FILES if (directory / name).is_file()]
+    write_manifest(directory, listed["shards"], params=params, needs=needs, least=1, files=files, **told)
 
 
 def _check_names(directory: Path, shards: Sequence[dict[str, Any]]) -> None:
@@ -93,10 +102,12 @@ def write_manifest(
     needs: Collection[str],
     before: Mapping[str, Any] | None = None,
     least: int = 0,
+    files: Iterable[str] = (),
 ) -> None:
     """Add up the reports of verified shards; written last, the manifest says that the split can be used.
 
-    before: what was "skipped" and "noted" before there were shards.
+    before: what was "skipped" and "noted" before there were shards. files: names of further files of the folder that
+    belong to the split, such as the names of its classes.
     Raises VlalignError when more than `params.max_bad_share` of the samples are skipped, or fewer than `least` remain.
     """
     totals = {name: Skips() for name in ("skipped", "captions_skipped", "noted")}
@@ -105,22 +116,25 @@ def write_manifest(
     modes: Counter[str] = Counter()
     entries, indices = [], []
     for shard in shards:
-        rows, report = open_index(index_path(directory, shard["name"]))
+        path = index_path(directory, shard["name"])
+        rows, report = open_index(path)
         _check_count(directory, shard, report)
         for name, total in totals.items():
             total.merge(report[name])
         modes.update(report["modes"])
         indices.append(rows)
-        entries.append({key: value for key, value in (report | shard).items() if key in PER_SHARD})
+        entry = {key: value for key, value in (report | shard).items() if key in PER_SHARD}
+        entries.append({**entry, "index": stamp(path)})
     samples = sum(entry["samples"] for entry in entries)
     if samples < least:
         raise VlalignError(f"none of the {len(entries)} shards of {directory} has a sample that can be used")
     _refuse_too_many(directory, samples, totals["skipped"], params)
     _remove_stale(directory, shards)
-    write_json(
+    write_record(
         directory / "manifest.json",
         {
             "shards": entries,
+            "files": stamps(directory, files),
             "samples": samples,
             "captions": sum(entry["captions"] for entry in entries),
             **{name: total.as_dict() for name, total in totals.items()},

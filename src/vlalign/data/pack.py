@@ -11,12 +11,14 @@ from rich.progress import Progress
 
 from vlalign.console import console
 from vlalign.data.entries import Entry, entries, nothing_left
-from vlalign.data.folders import CLASS_FILES, TEMPLATES, write_classnames
-from vlalign.data.shards import batched, fingerprint, write_tar
+from vlalign.data.folders import TEMPLATES, write_classnames
+from vlalign.data.shards import batched, write_tar
 from vlalign.data.skips import Skips
 from vlalign.errors import VlalignError
-from vlalign.files import atomic_write, check_writable, remove_temporary, write_json
+from vlalign.files import atomic_write, check_writable, remove_temporary
+from vlalign.params.data import CLASS_FILES
 from vlalign.params.sources import FolderSource, Packed
+from vlalign.records import stamp, write_record
 
 # Raised whenever equal entries would give other bytes, so that shards of an older version are made again.
 VERSION = 1
@@ -47,7 +49,7 @@ def pack(source: Packed, directory: str | Path, *, templates: Sequence[str] = TE
             stale.unlink()
         asked = source.model_dump(mode="json")
         counts = {"skipped": skips.as_dict(), "noted": noted.as_dict()}
-        write_json(directory / "shards.json", {"shards": shards, **counts, "source": asked})
+        write_record(directory / "shards.json", {"shards": shards, **counts, "source": asked})
         _log_path(directory).unlink(missing_ok=True)
     except OSError as error:
         raise VlalignError(
@@ -83,7 +85,7 @@ def _write_shard(path: Path, batch: list[Entry], *, first: int, inputs: str, ski
     if lost.total == len(batch):
         path.unlink()
         return None
-    shard = {"name": path.name, **fingerprint(path)}
+    shard = {"name": path.name, **stamp(path)}
     # A shard that lacks files is made again, as they may be there then.
     if not lost.total:
         with open(_log_path(path.parent), "a", encoding="utf-8") as log:
@@ -117,7 +119,7 @@ def _digest(name: str, first: int, batch: list[Entry]) -> str:
 
 
 def _is_whole(path: Path, shard: dict[str, Any]) -> bool:
-    return path.is_file() and {"name": path.name, **fingerprint(path)} == shard
+    return path.is_file() and {"name": path.name, **stamp(path)} == shard
 
 
 def _log_path(directory: Path) -> Path:

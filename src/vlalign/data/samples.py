@@ -22,6 +22,8 @@ TURNS = {
     7: Transpose.TRANSVERSE,
     8: Transpose.ROTATE_90,
 }
+# Those of the suffixes below. Pillow knows others, of which PostScript starts another program.
+FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF")
 IMAGE_SUFFIXES = ("png", "jpg", "jpeg", "webp", "bmp", "gif", "tif", "tiff")
 
 
@@ -80,7 +82,7 @@ def open_image(data: bytes) -> Image.Image:
     """The picture with its size and mode, not yet decoded; Pillow's own limit on pixels is the caller's affair."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-        return Image.open(io.BytesIO(data))
+        return Image.open(io.BytesIO(data), formats=FORMATS)
 
 
 def orientation(image: Image.Image) -> int:
@@ -108,4 +110,4 @@ def decode_image(data: bytes) -> Image.Image:
 
 def decode_instances(data: bytes) -> np.ndarray:
     """Label map H W of dtype uint8: 0 is background, k is object k."""
-    return np.asarray(Image.open(io.BytesIO(data)))
+    return np.asarray(Image.open(io.BytesIO(data), formats=["PNG"]))

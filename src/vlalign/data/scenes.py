@@ -19,11 +19,12 @@ from vlalign.data.drawing import draw
 from vlalign.data.layout import CLASSES, INVERSE, TINTS, Fact, Group, Scene, sample_scene
 from vlalign.data.manifest import write_split
 from vlalign.data.samples import Sample, encode_png
-from vlalign.files import write_json, write_text
+from vlalign.files import json_text
 from vlalign.params import ScenesParams
+from vlalign.params.data import CLASS_FILES, SCENE_CATEGORIES
 
 TEMPLATES = ("a {c}", "a large {c}", "a small {c}", "a {c} on a white background", "a {c} on a gray background")
-CATEGORIES = ("swap_object", "swap_attribute", "flip_relation", "replace_object", "replace_attribute", "change_count")
+CATEGORIES = SCENE_CATEGORIES
 
 
 def build(directory: str | Path, params: ScenesParams) -> None:
@@ -36,8 +37,6 @@ def build(directory: str | Path, params: ScenesParams) -> None:
         if split != "train":
             _write_zeroshot(directory / "zeroshot" / split, split, params, source)
             _write_composition(directory / "composition" / split, split, params, source)
-    write_text(directory / "zeroshot" / "classnames.txt", "\n".join(list(CLASSES)[: params.classes]) + "\n")
-    write_text(directory / "zeroshot" / "zeroshot_classification_templates.txt", "\n".join(TEMPLATES) + "\n")
     contact_sheet(params).save(directory / "contact_sheet.png")
 
 
@@ -126,8 +125,14 @@ def _write_zeroshot(directory: Path, split: str, params: ScenesParams, source: d
         shard_size=params.zeroshot_images,
         shard_name="{}.tar",
         needs=("image", "label"),
+        files=lambda: {"nshards.txt": "1\n"} | {f"../{name}": text for name, text in class_files(params).items()},
     )
-    write_text(directory / "nshards.txt", "1\n")
+
+
+def class_files(params: ScenesParams) -> dict[str, str]:
+    """Names of the classes and templates of prompts, as CLIP_benchmark reads them, by file."""
+    lines = (list(CLASSES)[: params.classes], TEMPLATES)
+    return {name: "\n".join(some) + "\n" for name, some in zip(CLASS_FILES, lines, strict=True)}
 
 
 def _write_composition(directory: Path, split: str, params: ScenesParams, source: dict) -> None:
@@ -148,9 +153,10 @@ def _write_composition(directory: Path, split: str, params: ScenesParams, source
                     yield Sample(key=key, image=picture, meta={"stratum": scene.stratum})
             tables[category][str(index)] = item
 
-    write_split(directory, samples(), source=source)
-    for category, table in tables.items():
-        write_json(directory / f"{category}.json", table)
+    def files() -> dict[str, str]:
+        return {f"{category}.json": json_text(table) for category, table in tables.items()}
+
+    write_split(directory, samples(), source=source, files=files)
 
 
 def hard_negative(category: str, rng: random.Random, *, classes: int) -> tuple[Scene, Scene | None, tuple[str, str]]:

@@ -1,6 +1,5 @@
 """WebDataset shards, as img2dataset writes them and CLIP_benchmark reads them: tar files whose members share a key."""
 
-import hashlib
 import io
 import itertools
 import re
@@ -8,7 +7,7 @@ import tarfile
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from vlalign.data.samples import Sample
 from vlalign.errors import VlalignError
@@ -25,13 +24,6 @@ def batched(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
     iterator = iter(items)
     while batch := list(itertools.islice(iterator, size)):
         yield batch
-
-
-def fingerprint(path: str | Path) -> dict[str, Any]:
-    """Size in bytes and SHA-256 of one file."""
-    with open(path, "rb") as stream:
-        digest = hashlib.file_digest(stream, "sha256").hexdigest()
-    return {"bytes": Path(path).stat().st_size, "sha256": digest}
 
 
 def write_tar(path: Path, members: Iterable[tuple[str, bytes]]) -> None:

@@ -17,7 +17,7 @@ from vlalign.data.index import ShardFile, samples_of, shard_path
 from vlalign.data.samples import Sample
 from vlalign.data.shards import Item
 from vlalign.errors import VlalignError
-from vlalign.files import read_json
+from vlalign.records import Stamp, read_record
 
 # More are never open at a time, whatever the system allows.
 MANY_FILES = 65_536
@@ -34,14 +34,14 @@ def part_of(shards: Sequence[Item], part: str | None) -> Sequence[Item]:
 
 
 def read_manifest(directory: str | Path) -> dict[str, Any]:
-    """The manifest of a split; raises VlalignError when it is missing or broken."""
-    return read_json(Path(directory) / "manifest.json")
+    """The manifest of a split or of annotations; raises VlalignError when it is missing, broken or was changed."""
+    return read_record(Path(directory) / "manifest.json")
 
 
 def read_split(directory: str | Path) -> Iterator[Sample]:
     """Yield the good samples of a split in the manifest's order.
 
-    Raises VlalignError when a shard is missing, was changed in size since the manifest was written, or cannot be read.
+    Raises VlalignError when a shard is missing, was changed since the manifest was written, or cannot be read.
     """
     for shard in read_manifest(directory)["shards"]:
         yield from samples_of(Path(directory), shard)
@@ -51,7 +51,8 @@ class Split:
     """The good samples of a split by their number, read when they are asked for.
 
     What is in memory does not grow with the split: indices are mapped, and what was read is not kept.
-    Raises VlalignError when a shard is missing or was changed in size since the manifest was written.
+    Raises VlalignError when a shard is missing or was changed in size since the manifest was written; what else was
+    changed is found when it is read.
     """
 
     def __init__(self, directory: str | Path) -> None:
@@ -96,7 +97,7 @@ class Split:
         shard, row = self.locate(sample)
         return len(self.open(shard).rows.column("captions")[row])
 
-    def annotations(self, directory: Path, kind: "Callable[[Path], File]", *, rule: str) -> "Annotations[File]":
+    def annotations(self, directory: Path, kind: "Callable[[Path, Stamp], File]", *, rule: str) -> "Annotations[File]":
         """What another step found out about these samples, by sample; `rule` makes it."""
         return Annotations(self, directory, kind, rule)
 
@@ -116,20 +117,21 @@ class Annotations(Generic[File]):
     Raises VlalignError when a shard has none.
     """
 
-    def __init__(self, split: Split, directory: Path, kind: Callable[[Path], File], rule: str) -> None:
+    def __init__(self, split: Split, directory: Path, kind: Callable[[Path, Stamp], File], rule: str) -> None:
         self.split, self.directory, self.kind, self.rule = split, directory, kind, rule
-        names = {Path(shard["name"]).stem: shard["name"] for shard in read_manifest(directory)["shards"]}
-        missing = [shard["name"] for shard in split.shards if Path(shard["name"]).stem not in names]
+        files = {Path(shard["name"]).stem: shard for shard in read_manifest(directory)["shards"]}
+        missing = [shard["name"] for shard in split.shards if Path(shard["name"]).stem not in files]
         if missing:
             raise VlalignError(f"{missing[0]} has no {rule} in {directory}; run the {rule} rule again")
-        self.names = [names[Path(shard["name"]).stem] for shard in split.shards]
+        self.files = [files[Path(shard["name"]).stem] for shard in split.shards]
         self.open = lru_cache(maxsize=open_files())(self._open)
 
     def __reduce__(self) -> tuple:
         return Annotations, (self.split, self.directory, self.kind, self.rule)
 
     def _open(self, shard: int) -> File:
-        return self.kind(self.directory / self.names[shard])
+        file = self.files[shard]
+        return self.kind(self.directory / file["name"], file)
 
     def find(self, sample: int) -> tuple[File, int]:
         """The file and the row of a sample, which is likely to be that of the sample in its shard.

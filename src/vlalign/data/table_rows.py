@@ -45,10 +45,20 @@ def _delimited(path: Path, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
                 cells = ([row[place] for row in batch] for place in places)
                 yield pa.record_batch([pa.array(values, pa.large_string()) for values in cells], names=list(columns))
         except csv.Error as error:
-            raise VlalignError(
-                f"{path}, at or before line {rows.line_num}: {error}; a cell that holds a quote, a line break or the "
-                'delimiter must stand in quotes, and the quotes within it must be doubled ("")'
-            ) from None
+            raise VlalignError(f"{path}, at or before line {rows.line_num}: {_reason(error)}") from None
+
+
+def _reason(error: csv.Error) -> str:
+    """What is wrong with a row; quoting is the cause of all but one of the csv module's errors."""
+    if "field limit" in str(error):
+        return (
+            f"a cell of more than {csv.field_size_limit():,} characters, which is the limit; no caption is so long: "
+            "shorten it, or close the quote that makes the following lines a part of it"
+        )
+    return (
+        f"{error}; a cell that holds a quote, a line break or the delimiter must stand in quotes, and the quotes "
+        'within it must be doubled ("")'
+    )
 
 
 def _full_rows(path: Path, rows: Any, width: int) -> Iterator[list[str]]:

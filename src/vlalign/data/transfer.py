@@ -28,6 +28,7 @@ from urllib3.util import Retry
 
 from vlalign.data.remote import RemoteFile, digest
 from vlalign.errors import VlalignError
+from vlalign.redact import address, redacted
 
 logger = logging.getLogger(__name__)
 
@@ -103,7 +104,8 @@ class Transfers:
             if found == file.digest:
                 os.replace(part, self.directory / file.name)
                 return
-            logger.warning("%s has hash %s in place of %s; it is thrown away", file.url, found, file.digest)
+            shown = address(file.url)
+            logger.warning("%s has hash %s in place of %s; it is thrown away", shown, found, file.digest)
             self.advance(-_size(part))
             part.unlink()
         raise VlalignError(
@@ -235,4 +237,5 @@ def _reason(error: BaseException) -> str:
 def _announce(state: RetryCallState) -> None:
     if state.outcome and state.next_action:
         file, pause = state.args[0], state.next_action.sleep
-        logger.warning("%s %s; another attempt in %.1f s", file.url, state.outcome.exception(), pause)
+        reason = redacted(str(state.outcome.exception()))
+        logger.warning("%s %s; another attempt in %.1f s", address(file.url), reason, pause)

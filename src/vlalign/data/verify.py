@@ -1,7 +1,7 @@
 """What of a shard can be used: every sample is opened once, and what is wrong is counted by cause and named."""
 
-import hashlib
 import os
+import time
 from collections import Counter
 from collections.abc import Collection
 from pathlib import Path, PurePosixPath
@@ -9,15 +9,16 @@ from typing import Any, NamedTuple
 
 from PIL import Image, UnidentifiedImageError
 
-from vlalign.data.index import index_path, open_index, write_index
+from vlalign.data.index import index_path, open_index, short_digest, write_index
 from vlalign.data.samples import IMAGE_SUFFIXES, SIDEWAYS, open_image, orientation, read_meta
-from vlalign.data.shards import Group, fingerprint, groups
+from vlalign.data.shards import Group, groups
 from vlalign.data.skips import Skips
 from vlalign.errors import VlalignError
 from vlalign.params import VerifyParams, digest
+from vlalign.records import stamp
 
 # Raised whenever equal shards would give another index, so that indices of an older version are made again.
-VERSION = 1
+VERSION = 2
 # Modes whose numbers have no range that could be told black and white by.
 WITHOUT_RANGE = ("I", "F")
 
@@ -48,14 +49,14 @@ def verify_shard(split: Path, shard: dict[str, Any], params: VerifyParams, *, ne
     target = index_path(split, shard["name"])
     limits = digest([VERSION, params.model_dump(mode="json", exclude={"max_bad_share"}), sorted(needs)])
     made_from = {"limits": limits, "place": shard.get("path", shard["name"])}
-    if _is_current(target, path, made_from):
+    if _is_current(target, path, made_from, vouched=(split / "manifest.json").is_file()):
         return
     check = ShardCheck(params, needs)
     try:
         with open(path, "rb") as stream:
             for group in groups(path):
                 check.add(group, stream)
-        found = fingerprint(path)
+        found = stamp(path)
         if shard.get("sha256", found["sha256"]) != found["sha256"]:
             raise VlalignError(f"{path} is not the file that was brought here, by its SHA-256; fetch or pack it again")
         write_index(target, check.rows, {**found, **check.report(), **made_from})
@@ -63,16 +64,18 @@ def verify_shard(split: Path, shard: dict[str, Any], params: VerifyParams, *, ne
         raise VlalignError(f"{path} cannot be verified ({error}); mend that, or make the shard again") from None
 
 
-def _is_current(index: Path, path: Path, made_from: dict[str, str]) -> bool:
-    """Whether this is the index of the file as it is now; it is hashed only if it was touched after its index was made.
+def _is_current(index: Path, path: Path, made_from: dict[str, str], *, vouched: bool) -> bool:
+    """Whether this is the index of the file as it is now. The file is hashed, unless a manifest still vouches for both
+    and the file was not touched since its index was made.
 
     A copy may keep the time of change of its content, but not that of its entry in the file system.
     """
     try:
         report = open_index(index)[1]
         same = made_from.items() <= report.items() and report["bytes"] == path.stat().st_size
-        older = path.stat().st_ctime_ns <= index.stat().st_mtime_ns
-        return same and (older or fingerprint(path)["sha256"] == report["sha256"])
+        made, touched = index.stat().st_mtime_ns, path.stat().st_ctime_ns
+        untouched = vouched and touched <= made <= time.time_ns()
+        return same and (untouched or stamp(path)["sha256"] == report["sha256"])
     except (VlalignError, OSError):
         return False
 
@@ -112,6 +115,8 @@ class ShardCheck:
     def _row(self, group: Group, stream: Any) -> dict[str, Any]:
         self._check_key(group.key)
         row = {"key": group.key, "start": group.start, "length": group.end - group.start, "offset": -1, "size": 0}
+        stream.seek(group.start)
+        row["check"] = short_digest(stream.read(row["length"]))
         row["captions"] = self._captions(group, stream)
         row["label"] = self._label(group, stream)
         if "image" in self.needs:
@@ -126,8 +131,7 @@ class ShardCheck:
         (offset, size), content = group.files[suffix], _read(group, suffix, stream)
         picture = self._picture(content)
         self.modes[picture.mode] += 1
-        digest = int.from_bytes(hashlib.blake2b(content, digest_size=8).digest(), "little", signed=True)
-        place = {"offset": offset, "size": size, "digest": digest}
+        place = {"offset": offset, "size": size, "digest": short_digest(content)}
         return {**place, "height": picture.height, "width": picture.width}
 
     def _check_key(self, key: str) -> None:

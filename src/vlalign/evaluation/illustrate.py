@@ -14,10 +14,13 @@ from vlalign.evaluation.regions_drawn import region_drawings
 from vlalign.evaluation.workbench import Workbench
 from vlalign.models import load
 from vlalign.objectives import pool_regions
+from vlalign.records import stamps, write_record
 from vlalign.reporting.figures import SceneDrawing, draw_embeddings, draw_similarity
 
 # The images that are drawn: the first of each stratum with a caption of at least two phrases.
 IMAGES_PER_STRATUM = 2
+# What vouches for the figures.
+RECORD = "illustrations.json"
 
 
 def illustrate(
@@ -43,6 +46,7 @@ def illustrate(
     shown = len(scenes) // max(1, sum(name in compared for name in run_dirs))
     draw_similarity([scene for row in range(shown) for scene in scenes[row::shown]], output / "similarity.svg")
     draw_embeddings(points, output / "embeddings.svg")
+    write_record(output / RECORD, {"files": stamps(output, ["similarity.svg", "embeddings.svg"])})
 
 
 def drawings(

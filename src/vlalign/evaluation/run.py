@@ -2,8 +2,9 @@
 
 import contextlib
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from vlalign import models
 from vlalign.errors import VlalignError
@@ -17,12 +18,15 @@ from vlalign.evaluation.similarity import feature_centres, phrase_scores
 from vlalign.evaluation.transfer import classifier_scores, mixed_gallery_scores
 from vlalign.evaluation.workbench import Workbench
 from vlalign.evaluation.zeroshot import zeroshot_classifier, zeroshot_scores
-from vlalign.files import write_json
+from vlalign.previous import code_digest
+from vlalign.records import stamp
 from vlalign.reporting.cells import number
 from vlalign.reporting.headline import HEADLINE
-from vlalign.reporting.metrics import NOT_MEASURED, numbers
+from vlalign.reporting.metrics import NOT_MEASURED, numbers, write_metrics
 
 TUNING_SPLIT = "validation"
+# What scores depend on.
+CODE = ("annotate", "data", "evaluation", "models", "objectives", "params")
 logger = logging.getLogger(__name__)
 
 
@@ -57,18 +61,37 @@ def evaluate(
         if name not in BENCHMARKS:
             raise VlalignError(f"unknown benchmark {name!r}; choose among {', '.join(BENCHMARKS)}")
     names = tuple(BENCHMARKS) if benchmarks is None else tuple(benchmarks)
+    data, annotations = Path(data), None if annotations is None else Path(annotations)
+    measured_of = subject(Path(run_dir), data=data, annotations=annotations, split=split, benchmarks=benchmarks)
     bench = Workbench(
         models.load(run_dir),
-        Path(data),
-        None if annotations is None else Path(annotations),
+        data,
+        annotations,
         dense="grounding" in names,
         batch_size=batch_size,
     )
     check_classes(bench, split, names)
     measured = {name: _measure(bench, split, name, asked=benchmarks is not None) for name in names}
     scores = {name: values for name, values in measured.items() if values is not None}
-    _write(scores, Path(run_dir) / "metrics" if output_dir is None else Path(output_dir))
+    write_metrics(Path(run_dir) / "metrics" if output_dir is None else Path(output_dir), scores, measured=measured_of)
     return scores
+
+
+def subject(
+    run_dir: Path, *, data: Path, annotations: Path | None, split: str, benchmarks: Sequence[str] | None
+) -> dict[str, Any]:
+    """What is measured, on what and by which code: equal subjects have equal scores. Manifests count by SHA-256."""
+    parts = {TUNING_SPLIT, split}
+    folders = [data / group / part for group in ("", "zeroshot", "composition") for part in parts]
+    folders += [annotations / "phrases" / part for part in parts] if annotations else []
+    manifests = {folder.as_posix(): folder / "manifest.json" for folder in sorted(folders)}
+    return {
+        "weights": stamp(models.weights_file(run_dir))["sha256"],
+        "data": {name: stamp(path)["sha256"] for name, path in manifests.items() if path.is_file()},
+        "split": split,
+        "benchmarks": sorted(benchmarks) if benchmarks is not None else None,
+        "code": code_digest(CODE),
+    }
 
 
 def _measure(bench: Workbench, split: str, name: str, *, asked: bool) -> Scores | None:
@@ -97,14 +120,6 @@ def _headline(name: str, scores: Scores) -> Iterator[str]:
             chance = metric.chance(found)
             guessed = "" if chance is None else f" (chance {number(chance, digits=metric.digits)})"
             yield f"{metric.label} {number(found[metric.path], digits=metric.digits)}{guessed}"
-
-
-def _write(scores: Mapping[str, Scores], folder: Path) -> None:
-    # What was measured of another model, or on other data, must not stand beside this.
-    for stale in set(folder.glob("*.json")) - {folder / f"{name}.json" for name in scores}:
-        stale.unlink()
-    for name, values in scores.items():
-        write_json(folder / f"{name}.json", values)
 
 
 def check_classes(bench: Workbench, split: str, benchmarks: Sequence[str]) -> None:

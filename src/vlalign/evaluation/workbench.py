@@ -25,6 +25,7 @@ from vlalign.evaluation.features import (
 from vlalign.evaluation.ranking import AbsentError
 from vlalign.evaluation.zeroshot import check_labels, fill_templates, read_classnames, read_templates
 from vlalign.models import DualEncoder
+from vlalign.records import check_record
 
 # Boxes of an image among which phrases are grounded.
 BOXES = 16
@@ -160,10 +161,11 @@ class Workbench:
         directory = self.data / name
         if not (directory / "manifest.json").is_file():
             raise AbsentError(f"{directory} has no manifest.json; make this split or leave its benchmark out")
+        check_record(directory / "manifest.json")
         return directory
 
     def _class_file(self, split: str, name: str) -> Path:
-        folder = self.data / "zeroshot"
+        folder = self._directory(f"zeroshot/{split}").parent
         path = next((p for p in (folder / split / name, folder / name) if p.is_file()), None)
         if path is None:
             raise AbsentError(

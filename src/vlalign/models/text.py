@@ -12,6 +12,7 @@ from open_clip.transformer import TextTransformer, text_global_pool
 from torch import Tensor, nn
 
 from vlalign.errors import VlalignError
+from vlalign.foreign import check_tokenizer_options, no_foreign_code
 from vlalign.models.vision import project
 
 Tokenizer = Any  # open_clip's have no type in common
@@ -44,17 +45,22 @@ def real_tokens(tokenizer: Tokenizer, ids_CL: Tensor) -> Tensor:
 
 def make_tokenizer(config: dict[str, Any], context_length: int) -> Tokenizer:
     """The tokenizer that a `text_cfg` asks for; raises VlalignError when it cannot be found."""
-    name, arguments = config.get("hf_tokenizer_name"), config.get("tokenizer_kwargs") or {}
-    if not name:
-        return open_clip.SimpleTokenizer(context_length=context_length, **arguments)
-    if config.get("tokenizer_mode"):
-        arguments = {**arguments, "tokenizer_mode": config["tokenizer_mode"]}
+    name = config.get("hf_tokenizer_name")
+    arguments = check_tokenizer_options(config.get("tokenizer_kwargs") or {}, source="model.tower")
     try:
-        return open_clip.tokenizer.HFTokenizer(name, context_length=context_length, **arguments)
-    except (OSError, ValueError) as error:
+        if not name:
+            return open_clip.SimpleTokenizer(context_length=context_length, **arguments)
+        if config.get("tokenizer_mode"):
+            arguments = {**arguments, "tokenizer_mode": config["tokenizer_mode"]}
+        with no_foreign_code():
+            return open_clip.tokenizer.HFTokenizer(
+                name, context_length=context_length, trust_remote_code=False, **arguments
+            )
+    except Exception as error:  # transformers raises whatever a folder's files make it stumble over
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise VlalignError(
-            f"model.tower: the tokenizer '{name}' cannot be loaded ({str(error).splitlines()[0]}); "
-            "check text_cfg.hf_tokenizer_name and the connection"
+            f"model.tower: the tokenizer '{name or 'of open_clip'}' cannot be loaded ({reason}); "
+            "check text_cfg.hf_tokenizer_name, text_cfg.tokenizer_kwargs and the connection"
         ) from None
 
 

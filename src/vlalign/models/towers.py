@@ -15,6 +15,7 @@ from open_clip.constants import OPENAI_DATASET_MEAN, OPENAI_DATASET_STD
 from torch import Tensor, nn
 
 from vlalign.errors import VlalignError
+from vlalign.foreign import no_foreign_code, refuse_code
 from vlalign.models.text import Tokenizer, check_text_tower, make_tokenizer, read_text, real_tokens
 from vlalign.models.vision import check_image_tower, patch_grid, read_image
 from vlalign.params import ModelParams
@@ -134,11 +135,16 @@ def create(config: dict[str, Any], *, pooling: str) -> DualEncoder:
 
     Random, but for the parts that the config itself names as pretrained (timm's and Hugging Face's).
     """
+    refuse_code(config, source="model.tower")
+    for key in ("vision_cfg", "text_cfg"):
+        if not isinstance(config.get(key), Mapping):
+            raise VlalignError(f"model.tower: the config has no `{key}`, so it is none of open_clip's; correct it")
     config = _explicit(config, pooling)
     arguments = {key: value for key, value in config.items() if key != "custom_text"}
     try:
-        clip = open_clip.CustomTextCLIP(**arguments)
-    except (AssertionError, KeyError, OSError, RuntimeError, TypeError, ValueError) as error:
+        with no_foreign_code():
+            clip = open_clip.CustomTextCLIP(**arguments)
+    except Exception as error:  # three libraries raise whatever a wrong config makes them stumble over
         raise VlalignError(f"model.tower: open_clip cannot make these towers ({error!r})") from error
     text = config["text_cfg"]
     context_length = text.get("context_length", 77) if text.get("hf_model_name") else clip.context_length

@@ -16,6 +16,7 @@ from vlalign.params.annotate import (
 )
 from vlalign.params.base import describe, digest, merged, nested
 from vlalign.params.data import ScenesParams, SplitsParams, VerifyParams
+from vlalign.params.reading import read
 from vlalign.params.run import (
     AugmentParams,
     CSParams,
@@ -36,6 +37,7 @@ from vlalign.params.workflow import (
     PrecisionParams,
     ReportParams,
     Run,
+    check_root,
     load,
     parse,
     schema,
@@ -70,11 +72,13 @@ __all__ = [
     "SuperpixelSegments",
     "TrainParams",
     "VerifyParams",
+    "check_root",
     "describe",
     "digest",
     "load",
     "merged",
     "nested",
     "parse",
+    "read",
     "schema",
 ]

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from vlalign.params.base import Count, Share, Strict
+from vlalign.params.base import Count, Few, Seed, Share, Strict
 
 
 class ParserParams(Strict):
@@ -13,10 +13,14 @@ class ParserParams(Strict):
     source: Literal["train", "download"] = "train"
     language: str = Field(default="en", description="What Stanza calls it (source: download)")
     package: str = Field(default="default", description="Stanza package to download")
-    seed: int = 0
-    trees: Annotated[int, Field(ge=50)] = Field(default=1200, description="Training trees (source: train)")
-    epochs: Count = Field(default=5, description="Epochs of the constituency parser (source: train)")
-    max_words: Count = Field(default=100, description="Captions of more words are too long")
+    seed: Annotated[Seed, Field(le=2**32 - 1)] = 0
+    trees: Annotated[int, Field(ge=50, le=1_000_000)] = Field(
+        default=1200, description="Training trees (source: train)"
+    )
+    epochs: Few = Field(default=5, description="Epochs of the constituency parser (source: train)")
+    max_words: Annotated[Count, Field(le=10_000)] = Field(
+        default=100, description="Captions of more words are too long"
+    )
     long_captions: Literal["skip", "cut"] = Field(
         default="skip", description="Skip and count what is too long, or parse the sentences or words that fit"
     )
@@ -36,7 +40,9 @@ class NoSegments(Strict):
 class SegmentFilters(Strict):
     """Which of the segments that were found are kept, whatever found them."""
 
-    count: Count = Field(default=16, description="At most this many of an image, the largest ones")
+    count: Annotated[Count, Field(le=10_000)] = Field(
+        default=16, description="At most this many of an image, the largest ones"
+    )
     min_area: Share = Field(default=0.005, description="Share of the picture; 0.005 is one patch of 14 x 14")
     max_area: Share = Field(default=0.95, description="Share of the picture")
     max_overlap: Share = Field(
@@ -54,7 +60,9 @@ class SuperpixelSegments(SegmentFilters):
     """Patches of even colour, merged where nothing separates them; needs no weights."""
 
     segmenter: Literal["superpixels"] = "superpixels"
-    regions: Count = Field(default=16, description="How many segments a picture is divided into, before the filters")
+    regions: Annotated[Count, Field(le=10_000)] = Field(
+        default=16, description="How many segments a picture is divided into, before the filters"
+    )
 
 
 class SamSegments(SegmentFilters):
@@ -65,7 +73,7 @@ class SamSegments(SegmentFilters):
         default="facebook/sam2.1-hiera-tiny", description="A model of the Hugging Face hub, or the path of its folder"
     )
     revision: str = Field(default="main", description="Branch, tag or commit; a commit pins the weights")
-    points: Count = Field(default=16, description="Points along each side of the picture; SAM's own demos take 32")
+    points: Few = Field(default=16, description="Points along each side of the picture; SAM's own demos take 32")
     min_iou: Share = Field(default=0.88, description="Least quality that the model expects of a mask; 0: any")
     min_stability: Share = Field(
         default=0.95, description="Least share of a mask that remains where the threshold is moved by 1; 0: any"

@@ -7,12 +7,23 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-Name = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9._-]*[a-z0-9])?$")]
-Count = Annotated[int, Field(ge=1)]
+NAME_LENGTH = 100
+Name = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9._-]*[a-z0-9])?$", max_length=NAME_LENGTH)]
+# Of a file or folder: not empty, and without control characters.
+PathText = Annotated[str, Field(pattern=r"^[^\x00-\x1f\x7f]+$", max_length=4096)]
+# Far above anything that was ever run, so that a slip of the finger is told and not tried.
+Few = Annotated[int, Field(ge=1, le=1_000)]
+Count = Annotated[int, Field(ge=1, le=1_000_000)]
+Many = Annotated[int, Field(ge=1, le=100_000_000)]
+Samples = Annotated[int, Field(ge=2, le=65_536, multiple_of=2)]
 Positive = Annotated[float, Field(gt=0)]
 NonNegative = Annotated[float, Field(ge=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
-Seed = Annotated[int, Field(ge=0)]
+Seed = Annotated[int, Field(ge=0, le=2**63 - 1)]
+
+
+# How many mistakes are told at once, and how much of a value is shown.
+MISTAKES, SHOWN = 20, 200
 
 
 class Strict(BaseModel):
@@ -42,16 +53,25 @@ def describe(error: ValidationError, *, prefix: str = "", given: Any = None) -> 
 
     given: the values that were validated, without which paths also name the kind of what stands there.
     """
-    lines = []
+    lines: dict[str, None] = {}
     for item in error.errors(include_url=False):
         keys = _keys(item["loc"], given, missing=item["type"] == "missing")
         path = ".".join([prefix, *keys] if prefix else keys)
         message = item["msg"].removeprefix("Value error, ")
         if item["type"] == "extra_forbidden":
             message = "unknown key"
-        shown = "" if isinstance(item["input"], dict) else f" (given: {item['input']!r})"
-        lines.append(f"{path}: {message}{shown}" if path else message)
-    return "\n".join(dict.fromkeys(lines))
+        shown = "" if isinstance(item["input"], dict) else f" (given: {_shown(item['input'])})"
+        lines[f"{path}: {message}{shown}" if path else message] = None
+    more = [f"and {len(lines) - MISTAKES} more"] if len(lines) > MISTAKES else []
+    return "\n".join([*list(lines)[:MISTAKES], *more])
+
+
+def _shown(value: Any) -> str:
+    try:
+        text = repr(value)
+    except ValueError:  # Python does not write numbers of more than 4,300 digits
+        return "a number of thousands of digits"
+    return text if len(text) <= SHOWN else f"{text[:SHOWN]}..."
 
 
 def _keys(location: tuple[int | str, ...], given: Any, *, missing: bool) -> list[str]:

@@ -5,23 +5,34 @@ from typing import Annotated, Any, Literal, get_args
 
 from pydantic import Discriminator, Field, Tag, model_validator
 
-from vlalign.params.base import Count, Share, Strict
-from vlalign.params.sources import PackedSource, Source
+from vlalign.params.base import Count, Few, Many, Seed, Share, Strict
+from vlalign.params.sources import FolderSource, PackedSource, Source
 
 Benchmark = Literal["retrieval", "zeroshot", "composition", "grounding", "modality", "transfer"]
 HELD_OUT = ("validation", "test")
+# CLIP_benchmark's names of the files with the names of classes and the templates of prompts, one in a line.
+CLASS_FILES = ("classnames.txt", "zeroshot_classification_templates.txt")
+# Hard negatives of the embedded dataset, each a file.
+SCENE_CATEGORIES = (
+    "swap_object",
+    "swap_attribute",
+    "flip_relation",
+    "replace_object",
+    "replace_attribute",
+    "change_count",
+)
 
 
 class ScenesParams(Strict):
     """The embedded dataset: sizes, and how hard it is."""
 
     source: Literal["scenes"] = "scenes"
-    seed: int = 0
-    images: dict[Literal["train", "validation", "test"], Count] = Field(
+    seed: Seed = 0
+    images: dict[Literal["train", "validation", "test"], Many] = Field(
         default={"train": 8000, "validation": 1000, "test": 2000}, description="Images of each split"
     )
     image_size: Annotated[int, Field(ge=32, le=512)] = Field(default=96, description="Side of a picture in pixels")
-    captions: Count = Field(default=4, description="Captions of each image")
+    captions: Few = Field(default=4, description="Captions of each image")
     # A cluttered scene has up to five groups of different classes, and hard negatives need one class more.
     classes: Annotated[int, Field(ge=6, le=28)] = Field(default=20, description="Object classes")
     simple_share: Share = Field(default=0.5, description="Share of simple scenes; the others are cluttered")
@@ -29,7 +40,7 @@ class ScenesParams(Strict):
         default=0.0,
         description="Share of the simple training scenes that have one object; the others have two or three",
     )
-    zeroshot_images: Count = Field(default=1000, description="Images of each zero-shot split")
+    zeroshot_images: Many = Field(default=1000, description="Images of each zero-shot split")
     composition_items: Count = Field(default=250, description="Hard negatives of each category and split")
 
     @model_validator(mode="after")
@@ -55,7 +66,7 @@ class VerifyParams(Strict):
         default=20.0, description="Images of which one side is longer than so many times the other are skipped"
     )
     min_side: Count = Field(default=4, description="Images with a shorter side, in pixels, are skipped")
-    max_characters: Count = Field(default=10_000, description="Longer captions are skipped")
+    max_characters: Many = Field(default=10_000, description="Longer captions are skipped")
 
 
 class ZeroshotSources(Strict):
@@ -99,6 +110,21 @@ class SplitsParams(Strict):
             raise ValueError("hold_out: nothing is left to train on")
         return self
 
+    @model_validator(mode="after")
+    def _captions_and_classes_are_where_they_are_needed(self) -> "SplitsParams":
+        pairs = {name: getattr(self, name) for name in ("train", *HELD_OUT)}
+        for name, source in {**pairs, "unpaired.captions": self.unpaired.captions}.items():
+            if _of_classes(source):
+                raise ValueError(
+                    f"{name}: a folder of classes has no captions; set `labels: captions` if they lie beside the "
+                    "images in .txt files, or give it under `zeroshot`"
+                )
+        for name in HELD_OUT:
+            source = getattr(self.zeroshot, name)
+            if isinstance(source, PackedSource) and not _of_classes(source):
+                raise ValueError(f"zeroshot.{name}: it has no classes; give a folder of classes, or shards with .cls")
+        return self
+
     def sources(self) -> dict[str, dict[str, Any]]:
         """Where every split comes from, as plain values by the split's folder."""
         found = dict(self._pairs())
@@ -135,6 +161,10 @@ class SplitsParams(Strict):
         if split == "test" and len(classes) == 2:
             found.append("transfer")
         return tuple(found)
+
+
+def _of_classes(source: Any) -> bool:
+    return isinstance(source, FolderSource) and source.labels == "classes"
 
 
 def _kind(value: Any) -> str:

@@ -1,12 +1,16 @@
 """What one run's weights depend on, beside data and seed, and how it is carried out."""
 
-import json
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from vlalign.params.base import Count, NonNegative, Positive, Share, Strict
+from vlalign.errors import VlalignError
+from vlalign.files import read_object
+from vlalign.params.base import Count, Few, Many, NonNegative, PathText, Positive, Samples, Share, Strict
+
+# Of a tower's config.
+LARGEST, MOST_NESTED = 10_000_000, 20
 
 
 class ModelParams(Strict):
@@ -18,15 +22,15 @@ class ModelParams(Strict):
     pooling: Literal["average", "default"] = Field(
         default="average", description="average: mean of patch tokens and of real word tokens; default: the tower's own"
     )
-    pretrained: str | None = Field(
+    pretrained: PathText | None = Field(
         default=None, description="Weights to start from: a tag of open_clip for this name, or a file"
     )
     lock_image: bool = Field(default=False, description="Do not train the image tower (LiT)")
     lock_text: bool = Field(default=False, description="Do not train the text tower")
-    unlocked_image_groups: Annotated[int, Field(ge=0)] = Field(
+    unlocked_image_groups: Annotated[int, Field(ge=0, le=1_000)] = Field(
         default=0, description="Groups of layers at the end of a locked image tower that are trained all the same"
     )
-    unlocked_text_layers: Annotated[int, Field(ge=0)] = Field(
+    unlocked_text_layers: Annotated[int, Field(ge=0, le=1_000)] = Field(
         default=0, description="Layers at the end of a locked text tower that are trained all the same"
     )
 
@@ -36,11 +40,30 @@ class ModelParams(Strict):
         if not (isinstance(tower, str) and tower.endswith(".json")):
             return tower
         try:
-            return json.loads(Path(tower).read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            raise ValueError("this file does not exist; give an open_clip model name or a JSON file") from None
-        except json.JSONDecodeError as error:
-            raise ValueError(f"this file is not JSON: {error}") from None
+            if not Path(tower).exists():
+                raise ValueError("this file does not exist; give an open_clip model name or a JSON file")
+            return read_object(tower, remedy="correct it, or give an open_clip model name")
+        except VlalignError as error:
+            raise ValueError(str(error)) from None
+        except OSError as error:
+            raise ValueError(f"this file cannot be read ({error.strerror})") from None
+
+    @field_validator("tower")
+    @classmethod
+    def _tower_is_sane(cls, tower: str | dict[str, Any]) -> str | dict[str, Any]:
+        _check_numbers(tower)
+        return tower
+
+
+def _check_numbers(config: Any, *keys: str) -> None:
+    """Raises ValueError for a number that no part of a tower has, and for nesting that none needs."""
+    if len(keys) > MOST_NESTED:
+        raise ValueError(f"{keys[0]} is nested too deeply; give an open_clip config")
+    if isinstance(config, int | float) and not abs(config) <= LARGEST:
+        raise ValueError(f"{'.'.join(keys)} must be at most {LARGEST:,}")
+    below = config.items() if isinstance(config, dict) else enumerate(config) if isinstance(config, list) else ()
+    for key, value in below:
+        _check_numbers(value, *keys, str(key))
 
 
 class AugmentParams(Strict):
@@ -62,11 +85,11 @@ class AugmentParams(Strict):
 class TrainParams(Strict):
     """Optimisation: AdamW with linear warm-up and cosine decay."""
 
-    steps: Count = 600
+    steps: Many = 600
     epochs: Count | None = Field(
         default=None, description="In place of steps: how often every training image is seen, incomplete batches apart"
     )
-    batch_size: Annotated[int, Field(ge=2)] = 128
+    batch_size: Annotated[Count, Field(ge=2)] = 128
     learning_rate: Positive = 2e-3
     warmup: Share = Field(default=0.05, description="Share of the steps with a rising learning rate")
     weight_decay: NonNegative = 0.05
@@ -91,21 +114,21 @@ class TrainParams(Strict):
 class RuntimeParams(Strict):
     """How runs are carried out. Nothing here changes weights, so that a change of it trains nothing again."""
 
-    checkpoint_every: Count = Field(default=100, description="Steps between checkpoints")
+    checkpoint_every: Many = Field(default=100, description="Steps between checkpoints")
     keep_last: Count = Field(default=2, description="How many of them are kept to resume from")
-    keep_every: Count | None = Field(default=None, description="Keep the checkpoint of every so many steps for good")
+    keep_every: Many | None = Field(default=None, description="Keep the checkpoint of every so many steps for good")
     keep_best: bool = Field(default=False, description="Keep the checkpoint that is best on the validation split")
-    validate_every: Count | None = Field(
+    validate_every: Many | None = Field(
         default=100, description="Steps between measurements on the validation split; null: none"
     )
-    log_every: Count = Field(default=10, description="Steps between rows of history.csv")
-    workers: Annotated[int, Field(ge=0)] = Field(
+    log_every: Many = Field(default=10, description="Steps between rows of history.csv")
+    workers: Annotated[int, Field(ge=0, le=1_000)] = Field(
         default=0, description="Processes that load batches ahead, for each process that trains; 0: it loads itself"
     )
-    cache_mib: Annotated[int, Field(ge=0)] = Field(
+    cache_mib: Annotated[int, Field(ge=0, le=100_000_000)] = Field(
         default=2048, description="Decoded pictures and captions are kept in memory if they take no more than this"
     )
-    parts: Count = Field(
+    parts: Annotated[Count, Field(le=10_000)] = Field(
         default=1, description="Jobs that verify and annotate the training split, each a part of its shards"
     )
     trackers: tuple[Literal["dvclive", "tensorboard"], ...] = Field(
@@ -125,7 +148,7 @@ class RegionChoice(Strict):
     kinds: tuple[Literal["mask", "box"], ...] = Field(
         default=("mask",), min_length=1, description="Random boxes, new in every epoch, fill up what masks leave"
     )
-    count: Count = Field(default=6, description="At most this many masks; with boxes exactly this many regions")
+    count: Few = Field(default=6, description="At most this many masks; with boxes exactly this many regions")
     order: Literal["first", "random"] = Field(
         default="first", description="Which masks: the first of the segmenter's order, or others in every epoch"
     )
@@ -138,8 +161,8 @@ class PhraseChoice(Strict):
         default="phrases", description="words: every word by itself, without the parse (the paper's ablation)"
     )
     labels: tuple[str, ...] = Field(default=("NP", "PP", "VP", "S"), min_length=1)
-    min_words: Count = 2
-    count: Count = Field(default=12, description="At most this many: the shortest phrases, or the first words")
+    min_words: Few = 2
+    count: Few = Field(default=12, description="At most this many: the shortest phrases, or the first words")
     normalise: bool = Field(default=True, description="Unit phrases; false: sums of unit words, as published")
 
 
@@ -161,9 +184,7 @@ class PowersetParams(Strict):
         default=0.0, description="b: what each chosen region costs; batch: the mean similarity of pairs; learnt: from 0"
     )
     empty_subset: bool = Field(default=True, description="Whether choosing no region at all counts, as published")
-    samples: Annotated[int, Field(ge=2, multiple_of=2)] = Field(
-        default=16, description="Subsets of `sampled` and `calibrated`"
-    )
+    samples: Samples = Field(default=16, description="Subsets of `sampled` and `calibrated`")
     loss: Literal["triplet", "cross-entropy"] = "triplet"
     margin: NonNegative = 0.2
     negatives: Literal["hardest", "semi-hard"] = "semi-hard"
@@ -183,8 +204,8 @@ class PowersetParams(Strict):
 class UnpairedChoice(Strict):
     """How many images and captions without a partner join the distributions of every batch."""
 
-    images: Annotated[int, Field(ge=0)] = 0
-    captions: Annotated[int, Field(ge=0)] = 0
+    images: Annotated[int, Field(ge=0, le=1_000_000)] = 0
+    captions: Annotated[int, Field(ge=0, le=1_000_000)] = 0
 
 
 class CSParams(Strict):

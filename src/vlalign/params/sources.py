@@ -1,14 +1,24 @@
 """Where the shards of a split come from."""
 
-from typing import Annotated, Literal
+import os
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator
+from pydantic import BeforeValidator, Field, field_validator
 
-from vlalign.params.base import Count, Share, Strict
+from vlalign.params.base import Count, Few, PathText, Share, Strict
+from vlalign.redact import address
 
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Patterns = Annotated[tuple[str, ...], Field(min_length=1)]
-Columns = Annotated[tuple[str, ...], Field(min_length=1)]
+
+
+def _as_list(value: Any) -> Any:
+    """A single name stands for a list of it."""
+    return [value] if isinstance(value, str) else value
+
+
+Names = Annotated[tuple[str, ...], Field(min_length=1)]
+Columns = Annotated[Names, BeforeValidator(_as_list, json_schema_input_type=str | Names)]
 
 
 class HubSource(Strict):
@@ -18,7 +28,15 @@ class HubSource(Strict):
     repository: str = Field(pattern=r"^[\w.-]+/[\w.-]+$", description="Owner and name, such as pixparse/cc12m-wds")
     shards: Patterns = Field(description="Names with braces and wildcards, such as cc12m-train-{0000..2175}.tar")
     revision: str = Field(default="main", description="Branch, tag or commit; a commit pins the data")
-    connections: Count = Field(default=4, description="Files that are fetched at once")
+    connections: Few = Field(default=4, description="Files that are fetched at once")
+
+    def shown(self) -> dict[str, Any]:
+        """What of it is recorded: all but how it is fetched."""
+        return self.model_dump(mode="json", exclude={"connections"})
+
+
+# How variables of the environment are called that carry addresses with secrets past all records.
+ADDRESS = "VLALIGN_ADDRESS_"
 
 
 class UrlFile(Strict):
@@ -33,7 +51,21 @@ class UrlSource(Strict):
 
     source: Literal["urls"]
     files: tuple[UrlFile, ...] = Field(min_length=1)
-    connections: Count = Field(default=4, description="Files that are fetched at once")
+    connections: Few = Field(default=4, description="Files that are fetched at once")
+
+    def shown(self) -> dict[str, Any]:
+        """As `HubSource.shown`, and without the logins and signatures of addresses."""
+        files = [{"url": address(file.url), "sha256": file.sha256} for file in self.files]
+        return {"source": self.source, "files": files}
+
+    def secrets(self) -> dict[str, str]:
+        """Variables of the environment for the addresses that hold any."""
+        return {f"{ADDRESS}{file.sha256}": file.url for file in self.files if address(file.url) != file.url}
+
+    def with_secrets(self) -> "UrlSource":
+        """The same with the addresses that the environment has."""
+        files = [UrlFile(url=os.environ.get(f"{ADDRESS}{f.sha256}", f.url), sha256=f.sha256) for f in self.files]
+        return self.model_copy(update={"files": tuple(files)})
 
 
 class ShardsSource(Strict):
@@ -47,7 +79,7 @@ class Img2datasetSource(Strict):
     """The output folder of img2dataset with output_format=webdataset, read where it lies."""
 
     source: Literal["img2dataset"]
-    folder: str
+    folder: PathText
 
 
 class PackedSource(Strict):
@@ -72,10 +104,14 @@ class TableSource(PackedSource):
     """A CSV, TSV or Parquet table with a row for every caption or for every image."""
 
     source: Literal["table"]
-    table: str = Field(description="Path of the table")
-    images: str | None = Field(default=None, description="Folder that paths in the table start from; the table's own")
+    table: PathText = Field(description="Path of the table")
+    images: PathText | None = Field(
+        default=None, description="Folder that paths in the table start from; the table's own"
+    )
     image_column: str = "image"
-    caption_columns: Columns = Field(default=("caption",), description="Each holds a caption, or a list of them")
+    caption_columns: Columns = Field(
+        default=("caption",), description="One name or several; each column holds a caption, or a list of them"
+    )
     caption_cells: Literal["text", "json"] = Field(
         default="text", description="What a cell of text is: one caption, or a JSON list of captions"
     )
@@ -86,7 +122,7 @@ class FolderSource(PackedSource):
     """A folder of images: its subfolders are the classes, or each image's captions lie beside it in a .txt file."""
 
     source: Literal["folder"]
-    folder: str
+    folder: PathText
     labels: Literal["classes", "captions"] = "classes"
 
 
@@ -94,8 +130,8 @@ class KarpathySource(PackedSource):
     """COCO, Flickr30k or Flickr8k with Karpathy's splits: dataset_coco.json and its kin."""
 
     source: Literal["karpathy"]
-    annotations: str = Field(description="Path of the JSON file")
-    images: str = Field(description="Folder of the pictures, or the one that holds val2014 and train2014")
+    annotations: PathText = Field(description="Path of the JSON file")
+    images: PathText = Field(description="Folder of the pictures, or the one that holds val2014 and train2014")
     splits: Annotated[tuple[Literal["train", "restval", "val", "test"], ...], Field(min_length=1)]
 
 
@@ -103,8 +139,8 @@ class CocoSource(PackedSource):
     """COCO's own captions_*.json with its folder of pictures."""
 
     source: Literal["coco"]
-    annotations: str = Field(description="Path of captions_train2017.json or its kin")
-    images: str = Field(description="Folder of the pictures")
+    annotations: PathText = Field(description="Path of captions_train2017.json or its kin")
+    images: PathText = Field(description="Folder of the pictures")
 
 
 Fetched = HubSource | UrlSource

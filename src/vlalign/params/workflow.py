@@ -2,25 +2,43 @@
 
 import json
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
 from pydantic import Field, ValidationError, model_validator
 
 from vlalign.errors import VlalignError
+from vlalign.files import check_writable
 from vlalign.params.annotate import AnnotateParams
-from vlalign.params.base import Count, Name, Positive, Seed, Share, Strict, describe, merged, nested
+from vlalign.params.base import (
+    NAME_LENGTH,
+    Count,
+    Few,
+    Name,
+    PathText,
+    Positive,
+    Samples,
+    Seed,
+    Share,
+    Strict,
+    describe,
+    merged,
+    nested,
+)
 from vlalign.params.data import Benchmark, Dataset, ScenesParams, SplitsParams
+from vlalign.params.reading import read
 from vlalign.params.run import ModelParams, ObjectiveParams, RunParams, RuntimeParams, TrainParams, relevant
+
+MOST_RUNS = 10_000
 
 
 class Arm(Strict):
     """What an arm changes, and how many of the seeds of `runs` it is trained with."""
 
-    most_seeds: Count | None = Field(default=None, description="The first so many seeds of `runs`; all if left out")
+    most_seeds: Few | None = Field(default=None, description="The first so many seeds of `runs`; all if left out")
     model: dict[str, Any] = Field(default={})
     train: dict[str, Any] = Field(default={})
     objective: dict[str, Any] = Field(default={})
@@ -35,7 +53,7 @@ class Ablation(Strict):
 
     name: Name
     arm: Name
-    param: str = Field(description="Path of the param below an arm, such as objective.powerset.tau")
+    param: str = Field(max_length=200, description="Path of the param below an arm, such as objective.powerset.tau")
     values: tuple[Any, ...] = Field(min_length=1)
     seeds: Annotated[tuple[Seed, ...], Field(min_length=1)] | None = Field(
         default=None, description="Those of `runs` if left out"
@@ -46,7 +64,13 @@ class Ablation(Strict):
         """`tau-0.001`: the grid's name and the value, as the run's folder and DVC experiment are called."""
         number = isinstance(value, int | float) and not isinstance(value, bool)
         text = f"{value:.12g}" if number else json.dumps(value, ensure_ascii=False)
-        return f"{self.name}-" + re.sub(r"[^\w.+-]+", "-", text).strip("-")
+        name = f"{self.name}-" + re.sub(r"[^\w.+-]+", "-", text).strip("-")
+        if len(name.encode()) > NAME_LENGTH:
+            raise ValueError(
+                f"ablations.{self.name}: a run's name holds its value, and would be {len(name.encode())} bytes long "
+                f"({name:.50}...); at most {NAME_LENGTH} can be"
+            )
+        return name
 
 
 class Selection(Strict):
@@ -59,8 +83,7 @@ class Selection(Strict):
     @model_validator(mode="after")
     def _nothing_twice(self) -> "Selection":
         for key in ("arms", "seeds", "ablations"):
-            values = getattr(self, key)
-            twice = [value for value in dict.fromkeys(values) if values.count(value) > 1]
+            twice = [value for value, count in Counter(getattr(self, key)).items() if count > 1]
             if twice:
                 raise ValueError(f"{key}: {twice[0]!r} stands there more than once")
         return self
@@ -82,12 +105,10 @@ class PrecisionParams(Strict):
     taus: tuple[Positive, ...] = Field(default=(1.0, 0.1, 0.01, 0.001), min_length=1)
     zetas: tuple[Share, ...] = Field(default=(0.0, 0.1, 0.25, 0.5, 0.75, 1.0), min_length=1)
     regions: tuple[Annotated[int, Field(ge=1, le=16)], ...] = Field(default=(4, 6, 8, 10, 12), min_length=1)
-    samples: tuple[Annotated[int, Field(ge=2, multiple_of=2)], ...] = Field(default=(8, 16, 64), min_length=1)
-    calibration_samples: Annotated[int, Field(ge=2, multiple_of=2)] = Field(
-        default=16, description="Subsets that calibrate ζ"
-    )
+    samples: tuple[Samples, ...] = Field(default=(8, 16, 64), min_length=1)
+    calibration_samples: Samples = Field(default=16, description="Subsets that calibrate ζ")
     pairs: Count = Field(default=64, description="Image-caption pairs that are averaged over")
-    seed: int = 0
+    seed: Seed = 0
 
 
 class ReportParams(Strict):
@@ -101,20 +122,31 @@ class ReportParams(Strict):
 class Params(Strict):
     """The whole of params.yaml."""
 
-    root: str = Field(default=".", description="Everything that the workflow writes lies below this folder")
+    root: PathText = Field(default=".", description="Everything that the workflow writes lies below this folder")
     focus: Name = Field(description="The run whose metrics become metrics.json")
     runs: Selection
     dataset: Name = Field(default="scenes", description="One of `datasets`")
-    datasets: dict[Name, Dataset] = Field(default={"scenes": ScenesParams()}, description="Where data come from")
+    datasets: dict[Name, Dataset] = Field(
+        default={"scenes": ScenesParams()}, max_length=1000, description="Where data come from"
+    )
     annotate: AnnotateParams = AnnotateParams()
     model: ModelParams
     train: TrainParams = TrainParams()
     objective: ObjectiveParams = ObjectiveParams()
     runtime: RuntimeParams = RuntimeParams()
-    arms: dict[Name, Arm] = Field(description="Changes to model, train and objective, by arm")
-    ablations: tuple[Ablation, ...] = ()
+    arms: dict[Name, Arm] = Field(max_length=1000, description="Changes to model, train and objective, by arm")
+    ablations: tuple[Ablation, ...] = Field(default=(), max_length=1000)
     evaluation: EvaluationParams = EvaluationParams()
     report: ReportParams = ReportParams()
+
+    @model_validator(mode="after")
+    def _runs_are_not_too_many(self) -> "Params":
+        grids = (grid for grid in self.ablations if grid.name in self.runs.ablations)
+        trained = len(self.runs.arms) * len(self.runs.seeds)
+        trained += sum(len(grid.values) * len(grid.seeds or self.runs.seeds) for grid in grids)
+        if trained > MOST_RUNS:
+            raise ValueError(f"runs: {trained:,} runs, each seed one of them; at most {MOST_RUNS:,} can be")
+        return self
 
     @model_validator(mode="after")
     def _every_arm_is_valid(self) -> "Params":
@@ -229,13 +261,18 @@ def load(*paths: str | Path) -> Params:
     """Read params.yaml and the overlays after it; later files win key by key."""
     config: dict[str, Any] = {}
     for path in paths:
-        try:
-            config = merged(config, yaml.safe_load(Path(path).read_text(encoding="utf-8")) or {})
-        except FileNotFoundError:
-            raise VlalignError(f"{path} does not exist; give the path of a params file") from None
-        except (yaml.YAMLError, AttributeError) as error:
-            raise VlalignError(f"{path} is not a YAML mapping: {error}") from None
+        config = merged(config, read(path))
     return parse(config, source=" + ".join(map(str, paths)))
+
+
+def check_root(params: Params) -> None:
+    """Raises VlalignError naming the key when nothing can be written below `root`; makes nothing."""
+    try:
+        check_writable(Path(params.root))
+    except VlalignError as error:
+        raise VlalignError(f"root: {error}") from None
+    except OSError as error:
+        raise VlalignError(f"root: {params.root:.200} cannot be used ({error.strerror}); give another path") from None
 
 
 def schema() -> dict[str, Any]:

@@ -10,6 +10,8 @@ from open_clip.push_to_hf_hub import generate_readme
 from vlalign.errors import VlalignError
 from vlalign.files import read_json, write_text
 from vlalign.params import ObjectiveParams
+from vlalign.previous import EVALUATION
+from vlalign.records import read_record, stamps, write_record
 from vlalign.reporting.cells import number
 from vlalign.reporting.headline import HEADLINE
 from vlalign.reporting.metrics import read_metrics, read_reasons
@@ -63,6 +65,10 @@ def write_card(run: str | Path) -> None:
     record, card = read_run(run), model_card(run)
     _, _, body = generate_readme(dict(card), f"{record.name}-seed-{record.seed}").split("---\n", 2)
     write_text(Path(run) / "README.md", f"---\n{_front_matter(card, _same(Path(run)))}---\n{body}")
+    evaluation = Path(run) / "metrics" / EVALUATION
+    content = read_record(evaluation)
+    files = content["files"] | stamps(evaluation.parent, ["../README.md"])
+    write_record(evaluation, {**content, "files": files})
 
 
 def _front_matter(card: Mapping[str, Any], same: Mapping[str, bool]) -> str:

@@ -5,7 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from vlalign.errors import VlalignError
-from vlalign.files import write_json, write_text
+from vlalign.files import json_text, write_text
+from vlalign.records import write_record
 from vlalign.reporting.headline import HEADLINE
 from vlalign.reporting.metrics import read_metrics
 from vlalign.reporting.results import Collected, read_collected, read_run
@@ -50,7 +51,7 @@ def focus(metrics: Collected, run: str) -> dict[str, dict[str, float]]:
 
 def collect_metrics(run_dirs: Sequence[str | Path], output: str | Path) -> None:
     """Write `collect(run_dirs)` as JSON."""
-    write_json(output, collect(run_dirs))
+    write_record(output, collect(run_dirs))
 
 
 def focus_files(metrics: str | Path, run_dir: str | Path, output: str | Path) -> None:
@@ -59,12 +60,20 @@ def focus_files(metrics: str | Path, run_dir: str | Path, output: str | Path) ->
     They have the same names whatever the run, so that `dvc metrics diff`, `dvc params diff` and `dvc plots` compare
     experiments.
     """
-    run, output, history = read_run(run_dir), Path(output), Path(run_dir) / "history.csv"
+    for name, text in focus_texts(metrics, run_dir).items():
+        write_text(Path(output) / name, text)
+
+
+def focus_texts(metrics: str | Path, run_dir: str | Path) -> dict[str, str]:
+    """What `focus_files` writes, by name."""
+    run, history = read_run(run_dir), Path(run_dir) / "history.csv"
     if not history.is_file():
         raise VlalignError(f"{history} does not exist; train the run again")
-    write_json(output / "metrics.json", focus(read_collected(metrics), run.name))
-    write_json(output / "focus.json", {"run": run.name, **run.params})
-    write_text(output / "focus.csv", history.read_text(encoding="utf-8"))
+    return {
+        "metrics.json": json_text(focus(read_collected(metrics), run.name)),
+        "focus.json": json_text({"run": run.name, **run.params}),
+        "focus.csv": history.read_text(encoding="utf-8"),
+    }
 
 
 def _summary(seeds: dict[str, float]) -> dict[str, Any]:

@@ -1,9 +1,11 @@
 """Tables, figures and report in one go, from the files that the workflow has made."""
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
+from vlalign.records import check_record, stamps, write_record
 from vlalign.reporting.figures import draw_ablation, draw_differences, draw_grounding, draw_precision, draw_training
 from vlalign.reporting.grounding_table import grounding_kinds
 from vlalign.reporting.report import write_report
@@ -35,12 +37,17 @@ def write_everything(
         manifests: manifest.json of the data, for attribution.
         baseline, control: arms that the others are compared with; either may be absent.
     """
+    check_record(Path(precision).with_suffix(".json"))
+    check_record(Path(figures) / "illustrations.json")
     results = load_results(metrics, run_dirs, baseline=baseline, control=control)
     drawn = draw_all(results, Path(precision), Path(figures))
     drawn += [path for path in (Path(figures) / name for name in DRAWN_ELSEWHERE) if path.exists()]
-    write_tables(metrics, tables, run_dirs=run_dirs, baseline=baseline, control=control)
+    written = write_tables(metrics, tables, run_dirs=run_dirs, baseline=baseline, control=control)
     arms = {"baseline": baseline, "control": control}
     write_report(output, metrics=metrics, run_dirs=run_dirs, figures=drawn, manifests=manifests, **arms)
+    folder = Path(output).parent
+    names = [os.path.relpath(path, folder) for path in (output, *drawn, *written)]
+    write_record(Path(output).with_suffix(".json"), {"files": stamps(folder, names)})
 
 
 def draw_all(results: Results, precision: Path, folder: Path) -> list[Path]:

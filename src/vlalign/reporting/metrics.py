@@ -1,32 +1,68 @@
-"""The metric files of one run as numbers by path."""
+"""The metric files of one run, and their content as numbers by path."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from vlalign.errors import VlalignError
-from vlalign.files import read_json
+from vlalign.files import read_json, write_json
+from vlalign.previous import EVALUATION, take_back
+from vlalign.records import check_record, read_record, stamps, write_record
 
 # The one key of the file of a benchmark that could not be measured; its value is the reason.
 NOT_MEASURED = "not_measured"
 
 
+def write_metrics(folder: Path, scores: Mapping[str, Any], *, measured: Mapping[str, Any]) -> None:
+    """Write `<benchmark>.json` for the scores of each, and last `evaluation.json`, which vouches for them.
+
+    measured: of what the scores are, such as the SHA-256 of the weights.
+    """
+    # What was measured of another model, or on other data, must not stand beside this.
+    for stale in set(folder.glob("*.json")) - {folder / f"{name}.json" for name in scores}:
+        stale.unlink()
+    for name, values in scores.items():
+        write_json(folder / f"{name}.json", values)
+    files = stamps(folder, (f"{name}.json" for name in scores))
+    write_record(folder / EVALUATION, {"measured": measured, "files": files})
+
+
+def take_measured(previous: Path | None, folder: Path, measured: Mapping[str, Any]) -> bool:
+    """Put the metric files that were set aside back into `folder`, if they are scores of the same."""
+    try:
+        same = previous is not None and read_record(previous / EVALUATION)["measured"] == measured
+    except VlalignError:
+        return False
+    return same and previous is not None and take_back(previous, folder, record=EVALUATION)
+
+
 def read_metrics(directory: Path) -> Iterator[tuple[str, float]]:
     """`<benchmark>.<path>.<metric>` and value of every number below `metrics/` of a run's folder.
 
-    Raises VlalignError for a value that is no finite number.
+    Raises VlalignError for a value that is no finite number, and for a file that was changed since it was measured,
+    and when nothing was measured.
     """
-    for file in sorted((directory / "metrics").glob("*.json")):
-        values = read_json(file)
+    for file, values in _files(directory):
         if _reason(values) is None:
             yield from numbers(values, prefix=file.stem, file=file)
 
 
 def read_reasons(directory: Path) -> dict[str, str]:
     """Benchmark -> why it could not be measured, of a run's folder."""
-    reasons = {file.stem: _reason(read_json(file)) for file in sorted((directory / "metrics").glob("*.json"))}
+    reasons = {file.stem: _reason(values) for file, values in _files(directory)}
     return {benchmark: reason for benchmark, reason in reasons.items() if reason is not None}
+
+
+def _files(directory: Path) -> Iterator[tuple[Path, Any]]:
+    """The metric files that the run's evaluation vouches for, with their content."""
+    folder = directory / "metrics"
+    if not (folder / EVALUATION).exists():
+        raise VlalignError(f"{directory} holds no metrics; evaluate the run first")
+    record = check_record(folder / EVALUATION, remedy=f"delete {folder} and run the workflow again")
+    for name in sorted(record["files"]):
+        if (folder / name).parent == folder:
+            yield folder / name, read_json(folder / name)
 
 
 def _reason(values: Any) -> str | None:

@@ -9,7 +9,8 @@ import jinja2
 from markupsafe import Markup
 
 from vlalign.errors import VlalignError
-from vlalign.files import read_json, write_text
+from vlalign.files import write_text
+from vlalign.records import read_record
 from vlalign.reporting.captions import Caption, caption
 from vlalign.reporting.cells import Table
 from vlalign.reporting.provenance import provenance, sources
@@ -97,7 +98,7 @@ def write_report(
             sections=list(_sections(results, list(map(Path, figures)))),
             published=published_tables(),
             provenance=provenance(results),
-            sources=sources([read_json(path) for path in manifests]),
+            sources=sources([read_record(path) for path in manifests]),
         ),
     )
 

@@ -9,8 +9,8 @@ from typing import Any
 from pydantic import ValidationError
 
 from vlalign.errors import VlalignError
-from vlalign.files import read_json
 from vlalign.params import RunParams, describe
+from vlalign.records import check_file, read_record
 from vlalign.reporting.cells import shown
 from vlalign.reporting.headline import Metric
 from vlalign.reporting.metrics import read_reasons
@@ -128,15 +128,15 @@ RECORD: dict[str, type | tuple[type, ...]] = {
 def read_run(directory: str | Path) -> Run:
     """Read run.json of one seed's directory. Raises VlalignError when it is missing or damaged."""
     file = Path(directory) / "run.json"
-    record = read_json(file)
     again = "delete the run and train it again"
-    if not isinstance(record, dict):
-        raise VlalignError(f"{file} is no record of a run; {again}")
+    record = read_record(file, remedy=again)
     for key, kind in RECORD.items():
         if key not in record or not isinstance(record[key], kind):
             raise VlalignError(f"{file} has no {key!r} as a run has; {again}")
     if missing := {"name", "param", "value"} - set(record["ablation"] or ("name", "param", "value")):
         raise VlalignError(f"{file}: its ablation has no {', '.join(sorted(missing))}; {again}")
+    if "history.csv" in record.get("files", {}):
+        check_file(file.with_name("history.csv"), record["files"]["history.csv"], record=file, remedy=again)
     return Run(
         directory=Path(directory),
         name=record["run"],
@@ -161,7 +161,7 @@ def run_params(run: Run) -> RunParams:
 
 def read_collected(path: str | Path) -> Collected:
     """The metrics of all runs, as `vlalign collect` writes them; raises VlalignError when the file is none of those."""
-    metrics = read_json(path)
+    metrics = read_record(path)
     try:
         numbers = [
             number

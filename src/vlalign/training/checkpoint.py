@@ -23,7 +23,7 @@ from typing import Any, TextIO
 import torch
 
 from vlalign.errors import VlalignError
-from vlalign.files import atomic_write, remove_temporary
+from vlalign.files import atomic_write, is_whole_archive, remove_temporary
 from vlalign.params import RuntimeParams, digest
 from vlalign.training.processes import Processes
 
@@ -89,6 +89,8 @@ class Checkpoints:
         """
         for path in self._paths():
             try:
+                if not is_whole_archive(path):
+                    raise ValueError("it is cut off or was changed")
                 state = torch.load(path, map_location="cpu", weights_only=True)
                 theirs = state["identity"]
             except (OSError, MemoryError):
@@ -119,8 +121,9 @@ class Checkpoints:
             path.unlink()
 
     def _paths(self) -> list[Path]:
-        """Those to resume from, the newest first."""
-        return sorted(self.directory.glob("step-*.pt"), key=_step, reverse=True)
+        """Those to resume from, the newest first; other files may lie there."""
+        found = (path for path in self.directory.glob("step-*.pt") if path.stem.removeprefix("step-").isdecimal())
+        return sorted(found, key=_step, reverse=True)
 
     def _write(self, path: Path, state: Mapping[str, Any]) -> None:
         try:

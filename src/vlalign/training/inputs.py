@@ -3,10 +3,10 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from vlalign.data.shards import fingerprint
 from vlalign.errors import VlalignError
 from vlalign.models import DualEncoder
 from vlalign.params import ModelParams, RunParams
+from vlalign.records import stamp
 from vlalign.training.batches import ROOM, PairedSet, check_parts
 from vlalign.training.extras import UnpairedCaptions, UnpairedImages
 
@@ -39,7 +39,7 @@ class Inputs:
         missing = [str(path) for path in files.values() if not path.is_file()]
         if missing:
             raise VlalignError(f"{missing[0]} does not exist; make the data first")
-        return {name: fingerprint(path)["sha256"] for name, path in files.items()}
+        return {name: stamp(path)["sha256"] for name, path in files.items()}
 
     def training_set(self, encoder: DualEncoder, params: RunParams, *, room: int = ROOM) -> PairedSet:
         """The training split with what the objective needs of it.

@@ -12,10 +12,11 @@ from typing import Any
 from safetensors import SafetensorError
 
 from vlalign.errors import VlalignError
-from vlalign.files import check_writable, read_json, remove_temporary, write_json, write_text
+from vlalign.files import check_writable, remove_temporary, write_text
 from vlalign.models import save, tower_config
-from vlalign.models.export import CONFIG, WEIGHTS
 from vlalign.params import RunParams, RuntimeParams, digest
+from vlalign.previous import RUN, code_digest, take_back
+from vlalign.records import check_file, read_record, stamps, write_record
 from vlalign.training.checkpoint import Checkpoints
 from vlalign.training.history import history_csv
 from vlalign.training.inputs import Inputs
@@ -24,14 +25,22 @@ from vlalign.training.processes import processes
 
 logger = logging.getLogger(__name__)
 
+HISTORY = "history.csv"
+# What weights depend on.
+CODE = ("annotate", "data", "models", "objectives", "params", "training")
+
 
 @dataclass(frozen=True)
 class Places:
-    """Where a run writes: its folder, its checkpoints, and the files of trackers, if there are any."""
+    """Where a run writes: its folder, its checkpoints, and the files of trackers, if there are any.
+
+    previous: where its folder lies that was set aside (see `vlalign.previous`).
+    """
 
     output: Path
     checkpoints: Path
     tracking: Path | None = None
+    previous: Path | None = None
 
 
 def pretrain(
@@ -56,10 +65,10 @@ def pretrain(
     params = RunParams.model_validate(config["params"])
     tower = tower_config(params.model.tower)
     identity = {"params": config["params"], "tower": tower, "seed": seed, "inputs": inputs.hashes(params.model)}
-    summary = {**config, "seed": seed, "params_hash": digest(identity), **provenance()}
+    summary = {**config, "seed": seed, "params_hash": digest(identity), "inputs": identity["inputs"], **provenance()}
     checkpoints = Checkpoints(places.checkpoints, identity=identity, policy=runtime)
     with processes() as team, checkpoints.lock(team):
-        if team.largest(_is_complete(places.output, summary)):
+        if team.largest(team.is_first and _is_finished(places, summary)):
             logger.info("%s is complete; delete it to train it again", places.output)
             return
         state = checkpoints.load()
@@ -71,20 +80,33 @@ def pretrain(
             checkpoints.clear()
 
 
-def _is_complete(output: Path, summary: Mapping[str, Any]) -> bool:
-    """Whether the folder is that of this run; run.json is its last file."""
-    if not all((output / name).is_file() for name in (WEIGHTS, CONFIG, "history.csv", "run.json")):
+def _is_finished(places: Places, summary: Mapping[str, Any]) -> bool:
+    """Whether this run, trained by this code, is there: in its folder, or where finished results were set aside."""
+    return _is_complete(places.output, summary) or (
+        places.previous is not None
+        and _is_complete(places.previous, summary)
+        and take_back(places.previous, places.output, record=RUN)
+    )
+
+
+def _is_complete(folder: Path, summary: Mapping[str, Any]) -> bool:
+    try:
+        record = read_record(folder / RUN)
+        for name, expected in record["files"].items():
+            check_file(folder / name, expected, record=folder / RUN, remedy="")
+    except (VlalignError, KeyError):
         return False
-    return read_json(output / "run.json").get("params_hash") == summary["params_hash"]
+    return all(record.get(key) == summary[key] for key in ("params_hash", "code"))
 
 
 def _write(trainer: Trainer, output: Path, summary: Mapping[str, Any]) -> None:
+    """run.json comes last: it vouches for the others."""
     try:
         output.mkdir(parents=True, exist_ok=True)
         remove_temporary(output)
-        save(trainer.encoder, output)
-        write_text(output / "history.csv", history_csv(trainer.history))
-        write_json(output / "run.json", summary)
+        names = save(trainer.encoder, output)
+        write_text(output / HISTORY, history_csv(trainer.history))
+        write_record(output / RUN, {**summary, "files": stamps(output, [*names, HISTORY])})
     except (OSError, SafetensorError) as error:
         raise VlalignError(
             f"{output} cannot be written ({error}); mend that and run the same command again: it continues from the "
@@ -98,6 +120,7 @@ def provenance() -> dict[str, Any]:
     return {
         "versions": {"python": platform.python_version(), **{name: version(name) for name in packages}},
         "git_commit": git_commit(),
+        "code": code_digest(CODE),
     }
 
 

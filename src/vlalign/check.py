@@ -1,0 +1,263 @@
+"""What of a workspace is damaged, missing, stale or foreign, and which command mends it.
+
+Every file that a step has written is compared, as a whole, with the record of that step.
+"""
+
+import base64
+import binascii
+import json
+import os
+import shlex
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from vlalign.errors import VlalignError
+from vlalign.files import is_whole_archive, read_json
+from vlalign.previous import EVALUATION, RUN
+from vlalign.records import Stamp, read_record, stamp
+
+Kind = Literal["damaged", "missing", "stale", "foreign"]
+# What else may lie in a folder of data: marks of what was done, and what the next run of a step goes on from.
+BESIDE = frozenset({"manifest.json", "shards.json", ".expected.json", ".lock", "packing.jsonl", "resources.json"})
+AGAIN = "run the workflow again"
+# The records of what is made of all runs, below `results`.
+SUMMARIES = ("metrics.json", "precision.json", "figures/illustrations.json", "report.json")
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Something that is not as it should be. remedy: commands, or what else is to be done."""
+
+    kind: Kind
+    path: Path
+    reason: str
+    remedy: str
+
+
+def check_workspace(root: Path, *, advance: Callable[[int], None] = lambda count: None) -> Iterator[Finding]:
+    """All findings below a folder that the workflow has written. advance: told the bytes of each file that was read."""
+    yield from _links(root)
+    manifests: dict[Path, str] = {}
+    for path in sorted((root / "data").glob("**/manifest.json")):
+        manifests[path] = stamp(path)["sha256"]
+        yield from _folder(path, advance)
+    yield from _stale_annotations(manifests)
+    for path in sorted((root / "results").glob("runs/*/seed-*")):
+        yield from _run(path, set(manifests.values()), advance)
+        yield from _evaluation(path, root, advance)
+    yield from _summaries(root, advance)
+    yield from _checkpoints(root, advance)
+    yield from _snakemake(root)
+
+
+def bytes_to_check(root: Path) -> int:
+    """About how many bytes `check_workspace` reads, for a progress bar."""
+    folders = (root / name for name in ("data", "results", "checkpoints"))
+    files = (path for folder in folders for path in folder.rglob("*") if path.is_file())
+    return sum(path.stat().st_size for path in files)
+
+
+def _links(root: Path) -> Iterator[Finding]:
+    for path in dangling_links(root):
+        yield Finding("missing", path, f"is a link to {os.readlink(path)}, which is gone", _remove([path]))
+
+
+def dangling_links(root: Path) -> list[Path]:
+    """Links below what the workflow writes whose targets are gone, as after a checkout from a damaged cache."""
+    folders = [root / name for name in ("data", "results", ".snakemake/metadata")]
+    found = [Path(folder, name) for top in folders for folder, _, names in os.walk(top) for name in names]
+    found += [root / name for name in ("metrics.json", "focus.json", "focus.csv")]
+    return [path for path in found if path.is_symlink() and not path.exists()]
+
+
+def _folder(path: Path, advance: Callable[[int], None]) -> Iterator[Finding]:
+    """A manifest, the files that it names, and files that it does not name."""
+    folder, own = path.parent, _remove([path])
+    try:
+        content = read_record(path)
+        named = list(_named(content, folder))
+    except (VlalignError, KeyError, TypeError, AttributeError) as error:
+        yield Finding("damaged", path, f"cannot be read ({error})", own)
+        return
+    for file, expected, remedy in named:
+        yield from _compare(file, expected, remedy or own, advance)
+    known = {file.resolve() for file, _, _ in named}
+    nested = {other.parent for other in folder.glob("*/**/manifest.json")}
+    for file in sorted(folder.rglob("*")):
+        inside = any(parent in nested for parent in file.parents)
+        if file.is_file() and not inside and file.resolve() not in known and not _is_mark(file, folder):
+            yield Finding(
+                "foreign", file, f"is not named in {path}", f"{shlex.join(['rm', str(file)])}, unless you need it"
+            )
+
+
+def _foreign(file: Path, record: Path) -> Finding:
+    remedy = f"{shlex.join(['rm', str(file)])}, unless you need it"
+    return Finding("foreign", file, f"is not named in {record}", remedy)
+
+
+def _is_mark(file: Path, folder: Path) -> bool:
+    name = file.relative_to(folder).as_posix()
+    return name in BESIDE or name.startswith("parts/") or name.endswith(".part")
+
+
+def _named(content: Mapping[str, Any], folder: Path) -> Iterator[tuple[Path, Stamp, str]]:
+    """The files that a manifest names, with what mends each if that is more than making the manifest again."""
+    manifest = folder / "manifest.json"
+    for name, expected in _files_of(content):
+        yield folder / name, expected, ""
+    for shard in content.get("shards", ()):
+        file = folder / shard.get("path", shard["name"])
+        made_of = [manifest, *([folder / "shards.json"] if (folder / "shards.json").exists() else [])]
+        remedy = _remove(made_of if "path" in shard else [file, *made_of])
+        if "path" in shard:
+            remedy = f"bring back the file; or, to take it as it is now, {remedy}"
+        yield file, shard, remedy
+        if "index" in shard:
+            index = folder / "index" / Path(shard["name"]).with_suffix(".arrow").name
+            yield index, shard["index"], _remove([index, manifest])
+
+
+def _files_of(content: Mapping[str, Any]) -> Iterable[tuple[str, Stamp]]:
+    return content.get("files", {}).items()
+
+
+def _remove(paths: Iterable[Path]) -> str:
+    return f"{shlex.join(['rm', '-f', *map(str, paths)])}, then {AGAIN}"
+
+
+def _compare(file: Path, expected: Stamp, remedy: str, advance: Callable[[int], None]) -> Iterator[Finding]:
+    if not file.is_file():
+        if not file.is_symlink():  # that was told already
+            yield Finding("missing", file, "is not there", remedy)
+        return
+    found = stamp(file)
+    advance(found["bytes"])
+    if found["sha256"] != expected["sha256"]:
+        yield Finding("damaged", file, "is not the file that was written", remedy)
+
+
+def _stale_annotations(manifests: Mapping[Path, str]) -> Iterator[Finding]:
+    """Phrases and regions that were made of another state of their split."""
+    for path in manifests:
+        try:
+            made_of = read_record(path).get("split")
+        except VlalignError:
+            continue  # that was told already
+        if made_of is not None and made_of not in manifests.values():
+            yield Finding("stale", path, "was made from data that are no longer there", AGAIN)
+
+
+def _run(folder: Path, manifests: set[str], advance: Callable[[int], None]) -> Iterator[Finding]:
+    path = folder / RUN
+    remedy = _remove([path])
+    try:
+        record = read_record(path)
+    except VlalignError as error:
+        yield Finding("damaged" if path.exists() else "missing", path, f"({error})", remedy)
+        return
+    for name, expected in _files_of(record):
+        yield from _compare(folder / name, expected, remedy, advance)
+    used = {name: digest for name, digest in record.get("inputs", {}).items() if name != "pretrained"}
+    if others := sorted(name for name, digest in used.items() if digest not in manifests):
+        yield Finding("stale", folder, f"was trained on other data than there are now ({', '.join(others)})", AGAIN)
+    known = {*record["files"], RUN, "README.md"}
+    for file in sorted(file for file in folder.iterdir() if file.is_file() and file.name not in known):
+        yield Finding(
+            "foreign", file, f"is not named in {path}", f"{shlex.join(['rm', str(file)])}, unless you need it"
+        )
+
+
+def _evaluation(folder: Path, root: Path, advance: Callable[[int], None]) -> Iterator[Finding]:
+    path = folder / "metrics" / EVALUATION
+    remedy = f"{shlex.join(['rm', '-r', str(path.parent)])}, then {AGAIN}"
+    try:
+        record = read_record(path)
+        weights = read_record(folder / RUN)["files"]["model.safetensors"]["sha256"]
+    except (VlalignError, KeyError) as error:
+        if (folder / RUN).exists():
+            yield Finding("damaged" if path.exists() else "missing", path, f"({error})", remedy)
+        return
+    for name, expected in _files_of(record):
+        yield from _compare(path.parent / name, expected, remedy, advance)
+    measured = record["measured"]
+    if measured.get("weights") != weights:
+        yield Finding("stale", path.parent, "was measured of other weights than those of the run", remedy)
+    for name, digest in measured.get("data", {}).items():
+        manifest = root / name / "manifest.json"
+        if manifest.is_file() and stamp(manifest)["sha256"] != digest:
+            yield Finding("stale", path.parent, f"was measured on another state of {root / name}", AGAIN)
+    known = {path.name, *record["files"]}
+    for file in sorted(file for file in path.parent.iterdir() if file.name not in known):
+        yield Finding(
+            "foreign", file, f"is not named in {path}", f"{shlex.join(['rm', str(file)])}, unless you need it"
+        )
+
+
+def _summaries(root: Path, advance: Callable[[int], None]) -> Iterator[Finding]:
+    """What is made of all runs: collected metrics, precision, figures, tables and the report."""
+    results = root / "results"
+    for path in (results / name for name in SUMMARIES):
+        remedy = _remove([path])
+        try:
+            content = read_record(path) if path.exists() else {}
+        except VlalignError as error:
+            yield Finding("damaged", path, f"({error})", remedy)
+            continue
+        for name, expected in content.get("files", {}).items() if path.name != "metrics.json" else ():
+            yield from _compare(path.parent / name, expected, remedy, advance)
+    yield from _focus(root)
+
+
+def _focus(root: Path) -> Iterator[Finding]:
+    """The files at the root are those of one run."""
+    from vlalign.reporting.collect import focus_texts
+
+    if not (root / "focus.json").exists() or not (root / "results" / "metrics.json").exists():
+        return
+    try:
+        run = read_json(root / "focus.json")["run"]
+        folder = next(iter(sorted((root / "results" / "runs" / str(run)).glob("seed-*"))))
+        texts = focus_texts(root / "results" / "metrics.json", folder)
+    except (VlalignError, KeyError, TypeError, StopIteration):
+        texts = {"focus.json": ""}
+    for name, text in texts.items():
+        path = root / name
+        if not path.is_file():
+            yield Finding("missing", path, "is not there", AGAIN)
+        elif path.read_bytes() != text.encode():
+            yield Finding("damaged", path, "is not what the results give", _remove([path]))
+
+
+def _checkpoints(root: Path, advance: Callable[[int], None]) -> Iterator[Finding]:
+    for path in sorted((root / "checkpoints").rglob("*.pt")):
+        advance(path.stat().st_size)
+        if not is_whole_archive(path):
+            remedy = f"{shlex.join(['rm', str(path)])}: the run goes on from the checkpoint before"
+            yield Finding("damaged", path, "is cut off or was changed", remedy)
+
+
+def _snakemake(root: Path) -> Iterator[Finding]:
+    """Snakemake's own records, without which it does not see that params have changed."""
+    for path in sorted(file for file in (root / ".snakemake" / "metadata").rglob("*") if file.is_file()):
+        try:
+            whole = isinstance(json.loads(path.read_bytes()), dict)
+        except (ValueError, RecursionError):
+            whole = False
+        if not whole:
+            output = _output_of(path.name)
+            remedy = _remove([path, *([root / output] if output else [])])
+            yield Finding("damaged", path, f"is no record of Snakemake's (of {output or 'an unknown file'})", remedy)
+    for path in sorted((root / ".snakemake" / "incomplete").glob("*")):
+        if output := _output_of(path.name):
+            yield Finding("missing", root / output, "was being made when the workflow was stopped", AGAIN)
+
+
+def _output_of(name: str) -> str:
+    """The output that a record of Snakemake's is about."""
+    try:
+        return base64.urlsafe_b64decode(name.removeprefix("@")).decode()
+    except (binascii.Error, ValueError):
+        return ""

@@ -1,0 +1,73 @@
+"""A whole workspace in seconds: every kind of file that the workflow writes, by the functions that its rules call."""
+
+from pathlib import Path
+
+from annotated_scenes import parsed, write_phrases
+from training_runs import TOWER
+
+from vlalign.annotate.pipeline import write_model_manifest
+from vlalign.annotate.regions import annotate_split
+from vlalign.data.scenes import build
+from vlalign.data.splits import read_split
+from vlalign.evaluation.illustrate import illustrate
+from vlalign.evaluation.precision import precision_rows, write_precision
+from vlalign.evaluation.run import evaluate
+from vlalign.params import PrecisionParams, RegionsParams, RuntimeParams, ScenesParams
+from vlalign.reporting.card import write_card
+from vlalign.reporting.collect import collect_metrics, focus_files
+from vlalign.reporting.everything import write_everything
+from vlalign.training.inputs import Inputs
+from vlalign.training.pretrain import Places, pretrain
+
+SCENES = ScenesParams(
+    images={"train": 12, "validation": 12, "test": 12}, image_size=32, captions=1, classes=6, zeroshot_images=12,
+    composition_items=1,
+)  # fmt: skip
+PARAMS = {
+    "model": {"tower": TOWER},
+    "train": {"steps": 3, "batch_size": 4},
+    "objective": {"powerset": {"weight": 1.0}},
+}
+RUN, DATA, ANNOTATIONS = Path("results/runs/powerclip/seed-0"), Path("data/scenes"), Path("data/annotations/scenes")
+
+
+def write_workspace(root: Path) -> None:
+    """Write it; the checkpoint of the last step stays, as in a workspace whose run was stopped."""
+    build(root / DATA, SCENES)
+    for split in ("train", "validation", "test"):
+        samples = {sample.key: list(parsed(sample)) for sample in read_split(root / DATA / split)}
+        write_phrases(root / ANNOTATIONS / "phrases" / split, samples, per_shard=len(samples))
+        annotate_split(root / DATA / split, root / ANNOTATIONS / "regions" / split, RegionsParams())
+    (root / "data/parser/en/pos").mkdir(parents=True)
+    (root / "data/parser/en/pos/tiny.pt").write_bytes(bytes(range(256)) * 8)
+    packages = {"pos": "tiny", "constituency": "tiny"}
+    write_model_manifest(root / "data/parser", language="en", packages=packages, source="train")
+    _train(root)
+    run = root / RUN
+    evaluate(run, data=root / DATA, annotations=root / ANNOTATIONS)
+    write_card(run)
+    results = root / "results"
+    collect_metrics([run], results / "metrics.json")
+    few = PrecisionParams(taus=(0.1,), zetas=(0.5,), regions=(2,), samples=(4,), pairs=4)
+    annotations = [root / ANNOTATIONS / kind / "validation" for kind in ("phrases", "regions")]
+    write_precision(precision_rows(run, root / DATA / "validation", *annotations, few), results / "precision.csv")
+    shown = {"data": root / DATA, "annotations": root / ANNOTATIONS, "split": "test", "compared": ("powerclip",)}
+    illustrate({"powerclip": run}, **shown, output=results / "figures")
+    write_everything(
+        results / "metrics.json",
+        [run],
+        precision=results / "precision.csv",
+        figures=results / "figures",
+        tables=results / "tables",
+        output=results / "report.html",
+        manifests=[root / DATA / "train/manifest.json"],
+    )
+    focus_files(results / "metrics.json", run, root)
+
+
+def _train(root: Path) -> None:
+    annotated = (root / ANNOTATIONS / kind / "train" for kind in ("phrases", "regions"))
+    inputs = Inputs(root / DATA / "train", *annotated, root / DATA / "validation")
+    config = {"run": "powerclip", "arm": "powerclip", "ablation": None, "params": PARAMS}
+    places = Places(root / RUN, root / "checkpoints/powerclip/seed-0")
+    pretrain(config, seed=0, inputs=inputs, places=places, runtime=RuntimeParams(keep_every=3))
