@@ -368,7 +368,10 @@ def report(
     figures: Annotated[Path, typer.Option(help="Folder of the drawn figures.")],
     tables: Annotated[Path, typer.Option(help="Folder for the tables.")],
     output: Output,
-    manifest: Annotated[list[Path], typer.Option(help="Manifest of data to name; repeat.")],
+    manifest: Annotated[list[Path], typer.Option(help="Manifest of data to name, the training split's first; repeat.")],
+    held_out: Annotated[
+        list[Path] | None, typer.Option(help="Manifest of a split to look for images of the training split in; repeat.")
+    ] = None,
 ) -> None:
     """Write the tables, the figures and the report."""
     from vlalign.reporting.everything import write_everything
@@ -382,6 +385,7 @@ def report(
         tables=tables,
         output=output,
         manifests=manifest,
+        held_out=held_out or (),
         baseline=settings.baseline,
         control=settings.control,
     )

@@ -2,9 +2,13 @@ import re
 from dataclasses import replace
 from html.parser import HTMLParser
 
+import numpy as np
 import pytest
 from fake_results import load_tree, make_scene, remeasure, write_illustrations, write_precision, write_tree
 
+from vlalign.data.manifest import write_split
+from vlalign.data.overlap import Overlap
+from vlalign.data.samples import Sample, encode_png
 from vlalign.errors import VlalignError
 from vlalign.files import read_json
 from vlalign.records import check_record, read_record, write_record
@@ -133,6 +137,9 @@ def test_missing_or_broken_figures_are_named(tmp_path):
 
 def test_everything_from_the_files_of_the_workflow(tmp_path):
     run_dirs = write_tree(tmp_path, arms=("clip", "powerclip"), seeds=(0, 1), taus=(0.1,))
+    for split, shade in (("train", 0), ("test", 1), ("zeroshot/test", 0)):
+        picture = encode_png(np.full((8, 8, 3), shade, np.uint8))
+        write_split(tmp_path / "data" / split, [Sample("a", picture)], source={})
     load_tree(tmp_path, run_dirs)
     figures.draw_similarity([make_scene(0)], tmp_path / "figures" / "similarity.svg")
     everything(tmp_path, run_dirs, illustrated=("similarity.svg",))
@@ -216,3 +223,10 @@ def test_a_damaged_history_is_named(tmp_path, content):
     (run / "history.csv").write_text(content)
     with pytest.raises(VlalignError, match=r"history\.csv .*delete the run and train it again"):
         figures.draw_training(results, tmp_path / "training.svg")
+
+
+def test_images_that_were_trained_on_are_told(run_dirs, tmp_path):
+    overlaps = [Overlap("validation", 0, ()), Overlap("test", 2, ("a<1>", "b")), Overlap("zeroshot/test", 0, ())]
+    _, text = report(tmp_path, run_dirs, overlaps=overlaps)
+    assert "2 images of test also in train, byte for byte (first a<1>, b)" in text
+    assert "No image of validation, zeroshot/test stands in train byte for byte." in text

@@ -103,7 +103,7 @@ rule illustrate:
 
 rule report:
     input:
-        code("reporting/*"),
+        code("reporting/*", "data/overlap", *READING),
         metrics="results/metrics.json",
         precision="results/precision.csv",
         illustrated=expand("results/figures/{name}.svg", name=ILLUSTRATED),
@@ -112,6 +112,7 @@ rule report:
         # Why a benchmark could not be measured.
         reasons=[metric_files(run, seed) for run, seed in SELECTED],
         manifest=f"{DATA}/train/manifest.json",
+        held_out=[f"{DATA}/{split}/manifest.json" for split in (*HELD_OUT, *CLASSES, *COMPOSITION)],
         template=TEMPLATES,
     output:
         tables=report(
@@ -127,6 +128,8 @@ rule report:
     params:
         config=as_json(PARAMS.report),
         runs=run_options(SELECTED),
+        held_out=lambda wildcards, input: " ".join(f"--held-out {path}" for path in input.held_out),
     shell:
         "vlalign report --config {params.config:q} --metrics {input.metrics} {params.runs} --precision {input.precision}"
-        " --figures results/figures --tables {output.tables} --output {output.page} --manifest {input.manifest} 2> {log}"
+        " --figures results/figures --tables {output.tables} --output {output.page} --manifest {input.manifest}"
+        " {params.held_out} 2> {log}"

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
+from vlalign.data.overlap import Overlap, digests, overlap
 from vlalign.records import check_record, stamps, write_record
 from vlalign.reporting.figures import draw_ablation, draw_differences, draw_grounding, draw_precision, draw_training
 from vlalign.reporting.grounding_table import grounding_kinds
@@ -24,6 +25,7 @@ def write_everything(
     tables: str | Path,
     output: str | Path,
     manifests: Sequence[str | Path] = (),
+    held_out: Sequence[str | Path] = (),
     baseline: str = "clip",
     control: str = "linear",
 ) -> None:
@@ -34,7 +36,8 @@ def write_everything(
         run_dirs: directories of single seeds, in the order in which arms are to appear.
         precision: CSV of the aggregators' errors.
         figures: may hold similarity.svg and embeddings.svg, which need the models; they join the report.
-        manifests: manifest.json of the data, for attribution.
+        manifests: manifest.json of the data, for attribution; the first is that of the training split.
+        held_out: those of the splits that are measured, in which images of the training split are looked for.
         baseline, control: arms that the others are compared with; either may be absent.
     """
     check_record(Path(precision).with_suffix(".json"))
@@ -43,11 +46,28 @@ def write_everything(
     drawn = draw_all(results, Path(precision), Path(figures))
     drawn += [path for path in (Path(figures) / name for name in DRAWN_ELSEWHERE) if path.exists()]
     written = write_tables(metrics, tables, run_dirs=run_dirs, baseline=baseline, control=control)
-    arms = {"baseline": baseline, "control": control}
-    write_report(output, metrics=metrics, run_dirs=run_dirs, figures=drawn, manifests=manifests, **arms)
+    write_report(
+        output,
+        metrics=metrics,
+        run_dirs=run_dirs,
+        figures=drawn,
+        manifests=manifests,
+        overlaps=_overlaps(manifests, held_out),
+        baseline=baseline,
+        control=control,
+    )
     folder = Path(output).parent
     names = [os.path.relpath(path, folder) for path in (output, *drawn, *written)]
     write_record(Path(output).with_suffix(".json"), {"files": stamps(folder, names)})
+
+
+def _overlaps(manifests: Sequence[str | Path], held_out: Sequence[str | Path]) -> list[Overlap]:
+    """Images of the training split in those that are measured, which are named by their path beside it."""
+    if not held_out:
+        return []
+    train, *splits = (Path(path).parent for path in (manifests[0], *held_out))
+    known = digests(train)
+    return [overlap(known, split, name=os.path.relpath(split, train.parent)) for split in splits]
 
 
 def draw_all(results: Results, precision: Path, folder: Path) -> list[Path]:

@@ -8,6 +8,7 @@ from pathlib import Path
 import jinja2
 from markupsafe import Markup
 
+from vlalign.data.overlap import Overlap
 from vlalign.errors import VlalignError
 from vlalign.files import write_text
 from vlalign.records import read_record
@@ -70,6 +71,7 @@ def write_report(
     run_dirs: Sequence[str | Path],
     figures: Sequence[str | Path] = (),
     manifests: Sequence[str | Path] = (),
+    overlaps: Sequence[Overlap] = (),
     baseline: str = "clip",
     control: str = "linear",
     title: str = "vlalign report",
@@ -82,6 +84,7 @@ def write_report(
         figures: SVG files; the name of each says what it shows (captions.py) and so where it stands.
         manifests: manifest.json of the data that was trained and evaluated on; their `source` is shown, which is where
             attribution of third parties' work comes from.
+        overlaps: how many images of each split that is measured occur in the training split.
         baseline, control: arms that the others are compared with; either may be absent.
     Raises VlalignError when an input is missing.
     """
@@ -99,8 +102,22 @@ def write_report(
             published=published_tables(),
             provenance=provenance(results),
             sources=sources([read_record(path) for path in manifests]),
+            overlaps=_overlap_sentences(overlaps),
         ),
     )
+
+
+def _overlap_sentences(overlaps: Sequence[Overlap]) -> list[str]:
+    """One for every split with images of the training split, and one for all that have none."""
+    found = [
+        f"{one.count} {'images' if one.count > 1 else 'image'} of {one.name} also in train, byte for byte (first "
+        f"{', '.join(one.first)}): what is measured there was partly trained on."
+        for one in overlaps
+        if one.count
+    ]
+    if clean := [one.name for one in overlaps if not one.count]:
+        found.append(f"No image of {', '.join(clean)} stands in train byte for byte.")
+    return found
 
 
 def _unmeasured(results: Results) -> list[str]:
