@@ -2,7 +2,7 @@
 PYTHON ?= python3.11
 VENV := .venv
 READY := $(VENV)/.ready
-SNAKEMAKE := snakemake --cores all --quiet rules
+SNAKEMAKE := snakemake --cores all --quiet rules host
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
 .PHONY: all demo test record experiments lint clean

@@ -1,6 +1,8 @@
 """Snakemake and DVC over one DAG, on real repositories: what one has made, the other does not make again."""
 
+import fcntl
 import hashlib
+import json
 import os
 import signal
 import time
@@ -117,6 +119,77 @@ def test_experiments_start_from_recorded_results_only(recorded_copy):
     assert result.returncode == 1
     assert "uncommitted changes" in result.stdout
     assert "Traceback" not in result.stdout
+
+
+def experiments_of(repository: Repository) -> dict[str, str]:
+    """Commit of every experiment by its name."""
+    listed = repository.run("git", "for-each-ref", "--format=%(refname) %(objectname)", "refs/exps").splitlines()
+    return {name.rsplit("/", maxsplit=1)[1]: commit for name, commit in map(str.split, listed)}
+
+
+@pytest.fixture
+def without_experiments(recorded_copy) -> Repository:
+    """Recorded results, and none of the experiments that other tests have made of them."""
+    for name in recorded_copy.run("git", "for-each-ref", "--format=%(refname)", "refs/exps").splitlines():
+        recorded_copy.run("git", "update-ref", "-d", name)
+    return recorded_copy
+
+
+def test_killed_experiments_are_continued_and_leave_nothing_behind(without_experiments):
+    repository = without_experiments
+    others = repository.root / ".dvc/tmp/exps/standalone/tmp-of-somebody-else"
+    others.mkdir(parents=True)
+    (repository.root / "own").mkdir()
+    (repository.root / "own" / "untracked.txt").touch()
+    running = repository.start("vlalign", "experiments")
+    deadline = time.monotonic() + 120
+    while len(experiments_of(repository)) < 1 and running.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.05)
+    time.sleep(2)  # into the next one
+    os.killpg(running.pid, signal.SIGKILL)
+    running.wait()
+    before = experiments_of(repository)
+    assert 0 < len(before) < len(EXPERIMENTS), "killed too early or too late"
+
+    assert f"{len(before)} of 3 experiments exist already" in repository.run("vlalign", "experiments")
+    after = experiments_of(repository)
+    assert sorted(after) == EXPERIMENTS
+    assert before.items() <= after.items(), "nothing is made twice"
+    collected = json.loads((repository.root / "results/metrics.json").read_text())
+    means = {name: round(collected[name]["modality.mean_distance"]["mean"], 4) for name in EXPERIMENTS}
+    for name in ("powerclip", "tau-0.1"):
+        diff = json.loads(repository.run("dvc", "metrics", "diff", "--json", "clip", name))
+        found = diff["metrics.json"]["modality.mean_distance"]
+        assert (found["old"], found["new"]) == (means["clip"], means[name])
+    assert "Running" not in repository.run("dvc", "exp", "show", "--no-pager")
+    assert others.is_dir()
+    assert [path.name for path in (repository.root / ".dvc/tmp").glob("vlalign-experiments*")] == [
+        "vlalign-experiments.lock"
+    ]
+    assert repository.changes() == ["?? own/"]
+
+
+def test_one_call_makes_experiments_at_a_time(recorded_copy):
+    lock = recorded_copy.root / ".dvc/tmp/vlalign-experiments.lock"
+    with lock.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        result = recorded_copy.attempt("vlalign", "experiments")
+    assert result.returncode == 1
+    assert "another `vlalign experiments` is at work" in result.stdout
+
+
+def test_an_experiment_of_other_params_is_made_again(without_experiments):
+    repository = without_experiments
+    repository.run("vlalign", "experiments", "clip")
+    [made] = experiments_of(repository).values()
+    repository.run("git", "update-ref", f"refs/exps/{head(repository)}/tau-0.1", made)
+    assert "experiments exist already" not in repository.run("vlalign", "experiments", "tau-0.1")
+    assert experiments_of(repository)["tau-0.1"] != made
+
+
+def head(repository: Repository) -> str:
+    commit = repository.run("git", "rev-parse", "HEAD").strip()
+    return f"{commit[:2]}/{commit[2:]}"
 
 
 def test_results_travel_through_a_remote(recorded, tmp_path):
