@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
-from vlalign.records import check_record, stamps, write_record
+from vlalign.records import check_record, record_of, stamps, write_record
 from vlalign.reporting.figures import draw_ablation, draw_differences, draw_grounding, draw_precision, draw_training
 from vlalign.reporting.grounding_table import grounding_kinds
 from vlalign.reporting.report import write_report
@@ -37,7 +37,7 @@ def write_everything(
         manifests: manifest.json of the data, for attribution.
         baseline, control: arms that the others are compared with; either may be absent.
     """
-    check_record(Path(precision).with_suffix(".json"))
+    check_record(record_of(precision))
     check_record(Path(figures) / "illustrations.json")
     results = load_results(metrics, run_dirs, baseline=baseline, control=control)
     drawn = draw_all(results, Path(precision), Path(figures))
@@ -47,7 +47,7 @@ def write_everything(
     write_report(output, metrics=metrics, run_dirs=run_dirs, figures=drawn, manifests=manifests, **arms)
     folder = Path(output).parent
     names = [os.path.relpath(path, folder) for path in (output, *drawn, *written)]
-    write_record(Path(output).with_suffix(".json"), {"files": stamps(folder, names)})
+    write_record(record_of(output), {"files": stamps(folder, names)})
 
 
 def draw_all(results: Results, precision: Path, folder: Path) -> list[Path]:
