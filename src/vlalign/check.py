@@ -190,7 +190,9 @@ def _evaluation(folder: Path, root: Path, advance: Callable[[int], None]) -> Ite
         if manifest.is_file() and stamp(manifest)["sha256"] != digest:
             yield Finding("stale", path.parent, f"was measured on another state of {root / name}", AGAIN)
     card = folder / "README.md"
-    if "card" in record and card.is_file() and stamp(card)["sha256"] != record["card"]["sha256"]:
+    if "card" in record and not card.is_file():
+        yield Finding("missing", card, "is not there", AGAIN)
+    elif "card" in record and stamp(card)["sha256"] != record["card"]["sha256"]:
         yield Finding("foreign", card, "was edited since it was written", f"keep it, or {_remove([card])}")
     known = {path.name, *record["files"]}
     for file in sorted(file for file in path.parent.iterdir() if file.name not in known):
