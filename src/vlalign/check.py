@@ -23,7 +23,7 @@ Kind = Literal["damaged", "missing", "stale", "foreign"]
 BESIDE = frozenset({"manifest.json", "shards.json", ".expected.json", ".lock", "packing.jsonl", "resources.json"})
 AGAIN = "run the workflow again"
 # The records of what is made of all runs, below `results`.
-SUMMARIES = ("metrics.json", "precision.json", "figures/illustrations.json", "report.json")
+SUMMARIES = ("metrics.json", "precision.csv.json", "figures/illustrations.json", "report.html.json")
 
 
 @dataclass(frozen=True)
@@ -107,7 +107,7 @@ def _named(content: Mapping[str, Any], folder: Path) -> Iterator[tuple[Path, Sta
     """The files that a manifest names, with what mends each if that is more than making the manifest again."""
     manifest = folder / "manifest.json"
     for name, expected in _files_of(content):
-        yield folder / name, expected, ""
+        yield Path(os.path.normpath(folder / name)), expected, ""
     for shard in content.get("shards", ()):
         file = folder / shard.get("path", shard["name"])
         made_of = [manifest, *([folder / "shards.json"] if (folder / "shards.json").exists() else [])]
@@ -189,6 +189,11 @@ def _evaluation(folder: Path, root: Path, advance: Callable[[int], None]) -> Ite
         manifest = root / name / "manifest.json"
         if manifest.is_file() and stamp(manifest)["sha256"] != digest:
             yield Finding("stale", path.parent, f"was measured on another state of {root / name}", AGAIN)
+    card = folder / "README.md"
+    if "card" in record and not card.is_file():
+        yield Finding("missing", card, "is not there", AGAIN)
+    elif "card" in record and stamp(card)["sha256"] != record["card"]["sha256"]:
+        yield Finding("foreign", card, "was edited since it was written", f"keep it, or {_remove([card])}")
     known = {path.name, *record["files"]}
     for file in sorted(file for file in path.parent.iterdir() if file.name not in known):
         yield Finding(

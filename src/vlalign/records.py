@@ -19,8 +19,8 @@ REMEDY = "delete it and run the workflow again"
 
 Stamp = Mapping[str, Any]
 
-# What this process has checked already: (path, size, time of change, SHA-256).
-_checked: set[tuple[str, int, int, str]] = set()
+# What this process has checked already: (path, what the file system says of it, SHA-256).
+_checked: set[tuple[str, tuple[int, ...], str]] = set()
 
 
 def stamp(path: str | Path) -> dict[str, Any]:
@@ -43,7 +43,8 @@ def check_file(path: Path, expected: Stamp, *, record: Path, remedy: str) -> Non
     """
     try:
         status = path.stat()
-        known = (str(path), status.st_size, status.st_mtime_ns, expected["sha256"])
+        state = (status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino)
+        known = (str(path), state, expected["sha256"])
         if known in _checked:
             return
         same = status.st_size == expected["bytes"] and stamp(path)["sha256"] == expected["sha256"]
@@ -72,9 +73,16 @@ def read_record(path: str | Path, *, remedy: str = REMEDY) -> dict[str, Any]:
     return content
 
 
+def record_of(path: str | Path) -> Path:
+    """Where the record of a step lies whose output is one file, or several of which this is the first."""
+    return Path(path).with_name(f"{Path(path).name}.json")
+
+
 def check_record(path: Path, *, remedy: str = REMEDY) -> dict[str, Any]:
     """The content of a record, after all the files that it names, from its folder on, were compared with it."""
     content = read_record(path, remedy=remedy)
+    if not isinstance(content.get("files"), dict):
+        raise VlalignError(f"{path} names no files, so it is no record of a step; {remedy}")
     for name, expected in content["files"].items():
         check_file(path.parent / name, expected, record=path, remedy=remedy)
     return content

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from vlalign.files import read_json, write_text
-from vlalign.records import read_record, stamps, write_record
+from vlalign.records import read_record, record_of, stamps, write_record
 from vlalign.reporting.collect import collect_metrics
 from vlalign.reporting.metrics import write_metrics
 from vlalign.reporting.results import Results, load_results
@@ -203,7 +203,7 @@ def write_precision(path: Path) -> Path:
                 rows += [[features, aggregator, way, "", "", regions, "", error, error, ""] for way in ("r2t", "t2r")]
     with path.open("w", newline="") as stream:
         csv.writer(stream).writerows([columns, *rows])
-    write_record(path.with_suffix(".json"), {"files": stamps(path.parent, [path.name])})
+    write_record(record_of(path), {"files": stamps(path.parent, [path.name])})
     return path
 
 

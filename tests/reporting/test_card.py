@@ -14,7 +14,7 @@ import vlalign
 from vlalign.cli import app
 from vlalign.errors import VlalignError
 from vlalign.files import read_json, write_json, write_text
-from vlalign.records import check_record, read_record, write_record
+from vlalign.records import check_record, read_record, stamp, write_record
 from vlalign.reporting.card import has_card, model_card, write_card
 from vlalign.reporting.metrics import write_metrics
 from vlalign.training.inputs import Inputs
@@ -132,10 +132,11 @@ def test_a_record_of_a_run_that_was_changed_by_hand_is_refused(trained, tmp_path
 def test_the_evaluation_vouches_for_the_card_too(trained, tmp_path):
     run = shutil.copytree(trained / "clip", tmp_path / "run")
     write_card(run)
-    files = check_record(run / "metrics" / "evaluation.json")["files"]
-    assert set(files) == {"../README.md", *(f"{benchmark}.json" for benchmark in METRICS)}
+    record = check_record(run / "metrics" / "evaluation.json")
+    assert set(record["files"]) == {f"{benchmark}.json" for benchmark in METRICS}
+    assert record["card"] == stamp(run / "README.md")
     write_card(run)
-    assert read_record(run / "metrics" / "evaluation.json")["files"] == files
+    assert read_record(run / "metrics" / "evaluation.json") == record
 
 
 def test_metrics_that_were_changed_by_hand_have_no_card(trained, tmp_path):

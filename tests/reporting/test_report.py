@@ -151,7 +151,7 @@ def test_everything_from_the_files_of_the_workflow(tmp_path):
     assert wanted <= set(page.ids)
     assert (tmp_path / "tables" / "ablation-tau.csv").exists()
     files = [tmp_path / "report.html", *drawn, *(tmp_path / "tables").iterdir()]
-    assert set(check_record(tmp_path / "report.json")["files"]) == {str(p.relative_to(tmp_path)) for p in files}
+    assert set(check_record(tmp_path / "report.html.json")["files"]) == {str(p.relative_to(tmp_path)) for p in files}
 
 
 def everything(folder, run_dirs, *, illustrated=()):
@@ -162,7 +162,8 @@ def everything(folder, run_dirs, *, illustrated=()):
 
 
 @pytest.mark.parametrize(
-    ("name", "record"), [("precision.csv", "precision.json"), ("figures/similarity.svg", "figures/illustrations.json")]
+    ("name", "record"),
+    [("precision.csv", "precision.csv.json"), ("figures/similarity.svg", "figures/illustrations.json")],
 )
 def test_what_was_changed_since_its_step_wrote_it_is_not_reported(tmp_path, name, record):
     run_dirs = write_tree(tmp_path, arms=("clip", "powerclip"), seeds=(0,), taus=())

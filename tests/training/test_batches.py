@@ -30,7 +30,7 @@ from vlalign.data.transforms import normalise, preprocess
 from vlalign.errors import VlalignError
 from vlalign.files import read_json
 from vlalign.params import AugmentParams, PhraseChoice, RegionChoice
-from vlalign.records import read_record, write_record
+from vlalign.records import read_record, stamp, write_record
 from vlalign.training.batches import PairedSet
 from vlalign.training.captions import choose_phrases
 from vlalign.training.loading import Steps
@@ -202,6 +202,10 @@ def test_an_image_without_regions_is_named(folder, encoder, tmp_path):
         load(tmp_path, encoder)
     write_regions(tmp_path / "regions" / "000000.arrow", [])
     manifest["shards"] = read_record(folder / "regions" / "manifest.json")["shards"]
+    write_record(tmp_path / "regions" / "manifest.json", manifest)
+    with pytest.raises(VlalignError, match=r"000000\.arrow is not the file that .*manifest\.json describes"):
+        load(tmp_path, encoder)
+    manifest["shards"][0] |= stamp(tmp_path / "regions" / "000000.arrow")
     write_record(tmp_path / "regions" / "manifest.json", manifest)
     with pytest.raises(VlalignError, match=r"'000000000' has no regions in .*; run the regions rule"):
         load(tmp_path, encoder)

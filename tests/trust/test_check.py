@@ -9,6 +9,7 @@ from workspace import ANNOTATIONS, DATA, RUN, write_workspace
 from vlalign.check import check_workspace
 from vlalign.cli import app
 from vlalign.records import read_record, write_record
+from vlalign.reporting.collect import collect_metrics
 
 
 def findings(root):
@@ -27,7 +28,7 @@ def files(root):
 
 
 def test_every_damaged_file_is_found(workspace):
-    marks = {DATA / "contact_sheet.png"}
+    marks = {DATA / "contact_sheet.png", RUN / "README.md"}
     names = [name for name in files(workspace) if name not in marks]
     assert len(names) > 60
     missed = []
@@ -80,6 +81,13 @@ def test_what_was_made_of_other_data_is_stale(workspace):
     found = findings(workspace)
     assert ("stale", str(RUN)) in found
     assert ("stale", f"{ANNOTATIONS}/regions/train/manifest.json") in found
+
+
+def test_a_model_card_may_be_edited(workspace):
+    card = workspace / RUN / "README.md"
+    card.write_text(card.read_text().replace("license: other", "license: mit"))
+    assert findings(workspace) == {("foreign", f"{RUN}/README.md")}
+    collect_metrics([workspace / RUN], workspace / "results/metrics.json")
 
 
 def test_metrics_of_other_weights_are_stale(workspace):

@@ -11,10 +11,10 @@ DRAWN_FROM = [kind for kind, splits in ANNOTATED.items() if splits]
 REPORT_FILES = [
     "results/metrics.json",
     "results/precision.csv",
-    "results/precision.json",
+    "results/precision.csv.json",
     "results/tables",
     "results/report.html",
-    "results/report.json",
+    "results/report.html.json",
     "results/figures/illustrations.json",
     expand("results/figures/{name}.svg", name=[*DRAWN, *ILLUSTRATED]),
 ]
@@ -66,7 +66,7 @@ rule precision:
         model=f"{run_folder(SUBJECT, RUNS[SUBJECT].seeds[0])}/model.safetensors",
     output:
         "results/precision.csv",
-        "results/precision.json",
+        "results/precision.csv.json",
     log:
         "logs/precision.log",
     params:
@@ -107,7 +107,7 @@ rule report:
         metrics="results/metrics.json",
         precision="results/precision.csv",
         illustrated=expand("results/figures/{name}.svg", name=ILLUSTRATED),
-        records=["results/precision.json", "results/figures/illustrations.json"],
+        records=["results/precision.csv.json", "results/figures/illustrations.json"],
         runs=[f"{run_folder(run, seed)}/{name}" for run, seed in SELECTED for name in ("run.json", "history.csv")],
         # Why a benchmark could not be measured.
         reasons=[metric_files(run, seed) for run, seed in SELECTED],
@@ -119,7 +119,7 @@ rule report:
             directory("results/tables"), patterns=["{name}.csv"], category="Tables", caption="../report/table.rst"
         ),
         page=report("results/report.html", category="Report", caption="../report/page.rst"),
-        record="results/report.json",
+        record="results/report.html.json",
         figures=report(
             expand("results/figures/{name}.svg", name=DRAWN), category="Figures", caption="../report/figure.rst"
         ),

@@ -24,7 +24,7 @@ from vlalign.objectives.aggregators import (
     t1_bound,
 )
 from vlalign.params import ObjectiveParams, PowersetParams, PrecisionParams, RegionChoice
-from vlalign.records import stamps, write_record
+from vlalign.records import record_of, stamps, write_record
 from vlalign.reporting.aggregators import COLUMNS
 from vlalign.reporting.results import read_run, run_params
 from vlalign.training.batches import PairedSet
@@ -61,7 +61,7 @@ def write_precision(rows: Iterable[dict[str, object]], output: Path) -> None:
     writer.writeheader()
     writer.writerows({name: f"{v:.6g}" if isinstance(v, float) else v for name, v in row.items()} for row in rows)
     write_text(output, stream.getvalue())
-    write_record(output.with_suffix(".json"), {"files": stamps(output.parent, [output.name])})
+    write_record(record_of(output), {"files": stamps(output.parent, [output.name])})
 
 
 def precision_table(rows: Iterable[dict[str, object]]) -> Table:

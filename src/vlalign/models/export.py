@@ -163,7 +163,7 @@ def push(directory: str | Path, repository: str, *, private: bool = False) -> st
     if missing:
         raise VlalignError(f"{directory} lacks {', '.join(missing)}; train and evaluate the run first")
     _check_files(directory, directory / WEIGHTS)
-    files = {name: directory / name for name in sorted({*read_record(directory / RUN)["files"], RUN, CARD})}
+    files = {name: directory / name for name in sorted({*read_record(directory / RUN).get("files", {}), RUN, CARD})}
     names = {WEIGHTS: HF_SAFE_WEIGHTS_NAME}
     added = [CommitOperationAdd(names.get(name, name), str(path)) for name, path in files.items()]
     address = api.create_repo(repository, private=private, exist_ok=True)

@@ -11,7 +11,7 @@ from vlalign.errors import VlalignError
 from vlalign.files import read_json, write_text
 from vlalign.params import ObjectiveParams
 from vlalign.previous import EVALUATION
-from vlalign.records import read_record, stamps, write_record
+from vlalign.records import read_record, stamp, write_record
 from vlalign.reporting.cells import number
 from vlalign.reporting.headline import HEADLINE
 from vlalign.reporting.metrics import read_metrics, read_reasons
@@ -67,8 +67,7 @@ def write_card(run: str | Path) -> None:
     write_text(Path(run) / "README.md", f"---\n{_front_matter(card, _same(Path(run)))}---\n{body}")
     evaluation = Path(run) / "metrics" / EVALUATION
     content = read_record(evaluation)
-    files = content["files"] | stamps(evaluation.parent, ["../README.md"])
-    write_record(evaluation, {**content, "files": files})
+    write_record(evaluation, {**content, "card": stamp(Path(run) / "README.md")})
 
 
 def _front_matter(card: Mapping[str, Any], same: Mapping[str, bool]) -> str:

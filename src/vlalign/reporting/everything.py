@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 from vlalign.data.overlap import Overlap, digests, overlap
-from vlalign.records import check_record, stamps, write_record
+from vlalign.records import check_record, record_of, stamps, write_record
 from vlalign.reporting.figures import draw_ablation, draw_differences, draw_grounding, draw_precision, draw_training
 from vlalign.reporting.grounding_table import grounding_kinds
 from vlalign.reporting.report import write_report
@@ -40,7 +40,7 @@ def write_everything(
         held_out: those of the splits that are measured, in which images of the training split are looked for.
         baseline, control: arms that the others are compared with; either may be absent.
     """
-    check_record(Path(precision).with_suffix(".json"))
+    check_record(record_of(precision))
     check_record(Path(figures) / "illustrations.json")
     results = load_results(metrics, run_dirs, baseline=baseline, control=control)
     drawn = draw_all(results, Path(precision), Path(figures))
@@ -58,7 +58,7 @@ def write_everything(
     )
     folder = Path(output).parent
     names = [os.path.relpath(path, folder) for path in (output, *drawn, *written)]
-    write_record(Path(output).with_suffix(".json"), {"files": stamps(folder, names)})
+    write_record(record_of(output), {"files": stamps(folder, names)})
 
 
 def _overlaps(manifests: Sequence[str | Path], held_out: Sequence[str | Path]) -> list[Overlap]:

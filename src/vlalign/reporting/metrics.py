@@ -31,7 +31,7 @@ def write_metrics(folder: Path, scores: Mapping[str, Any], *, measured: Mapping[
 def take_measured(previous: Path | None, folder: Path, measured: Mapping[str, Any]) -> bool:
     """Put the metric files that were set aside back into `folder`, if they are scores of the same."""
     try:
-        same = previous is not None and read_record(previous / EVALUATION)["measured"] == measured
+        same = previous is not None and read_record(previous / EVALUATION).get("measured") == measured
     except VlalignError:
         return False
     return same and previous is not None and take_back(previous, folder, record=EVALUATION)
