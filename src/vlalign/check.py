@@ -41,15 +41,28 @@ def check_workspace(root: Path, *, advance: Callable[[int], None] = lambda count
     yield from _links(root)
     manifests: dict[Path, str] = {}
     for path in sorted((root / "data").glob("**/manifest.json")):
+        if not path.is_file():
+            yield Finding("damaged", path, "is no file", _remove([path]))
+            continue
         manifests[path] = stamp(path)["sha256"]
-        yield from _folder(path, advance)
-    yield from _stale_annotations(manifests)
+        yield from _guarded(path, _folder(path, advance))
+        yield from _guarded(path, _stale_annotations(path, root))
     for path in sorted((root / "results").glob("runs/*/seed-*")):
-        yield from _run(path, set(manifests.values()), advance)
-        yield from _evaluation(path, root, advance)
-    yield from _summaries(root, advance)
-    yield from _checkpoints(root, advance)
-    yield from _snakemake(root)
+        yield from _guarded(path / RUN, _run(path, set(manifests.values()), advance))
+        yield from _guarded(path / "metrics" / EVALUATION, _evaluation(path, root, advance))
+    yield from _guarded(root / "results", _summaries(root, advance))
+    yield from _guarded(root / "checkpoints", _checkpoints(root, advance))
+    yield from _guarded(root / ".snakemake", _snakemake(root))
+
+
+def _guarded(path: Path, findings: Iterator[Finding]) -> Iterator[Finding]:
+    """The findings; a record of another shape than this program writes is one itself."""
+    try:
+        yield from findings
+    except (AttributeError, KeyError, OSError, RuntimeError, TypeError, ValueError, VlalignError) as error:
+        yield Finding(
+            "damaged", path, f"is not as this program writes it ({type(error).__name__}: {error})", _remove([path])
+        )
 
 
 def bytes_to_check(root: Path) -> int:
@@ -78,16 +91,16 @@ def _folder(path: Path, advance: Callable[[int], None]) -> Iterator[Finding]:
     try:
         content = read_record(path)
         named = list(_named(content, folder))
-    except (VlalignError, KeyError, TypeError, AttributeError) as error:
+    except (VlalignError, KeyError, TypeError, AttributeError, ValueError) as error:
         yield Finding("damaged", path, f"cannot be read ({error})", own)
         return
     for file, expected, remedy in named:
         yield from _compare(file, expected, remedy or own, advance)
-    known = {file.resolve() for file, _, _ in named}
+    known = {os.path.realpath(file) for file, _, _ in named}
     nested = {other.parent for other in folder.glob("*/**/manifest.json")}
     for file in sorted(folder.rglob("*")):
         inside = any(parent in nested for parent in file.parents)
-        if file.is_file() and not inside and file.resolve() not in known and not _is_mark(file, folder):
+        if file.is_file() and not inside and os.path.realpath(file) not in known and not _is_mark(file, folder):
             yield Finding(
                 "foreign", file, f"is not named in {path}", f"{shlex.join(['rm', str(file)])}, unless you need it"
             )
@@ -109,6 +122,8 @@ def _named(content: Mapping[str, Any], folder: Path) -> Iterator[tuple[Path, Sta
     for name, expected in _files_of(content):
         yield Path(os.path.normpath(folder / name)), expected, ""
     for shard in content.get("shards", ()):
+        if Path(shard["name"]).name != shard["name"]:
+            raise ValueError(f"the shard {shard['name']!r} lies elsewhere")
         file = folder / shard.get("path", shard["name"])
         made_of = [manifest, *([folder / "shards.json"] if (folder / "shards.json").exists() else [])]
         remedy = _remove(made_of if "path" in shard else [file, *made_of])
@@ -139,15 +154,13 @@ def _compare(file: Path, expected: Stamp, remedy: str, advance: Callable[[int], 
         yield Finding("damaged", file, "is not the file that was written", remedy)
 
 
-def _stale_annotations(manifests: Mapping[Path, str]) -> Iterator[Finding]:
-    """Phrases and regions that were made of another state of their split."""
-    for path in manifests:
-        try:
-            made_of = read_record(path).get("split")
-        except VlalignError:
-            continue  # that was told already
-        if made_of is not None and made_of not in manifests.values():
-            yield Finding("stale", path, "was made from data that are no longer there", AGAIN)
+def _stale_annotations(path: Path, root: Path) -> Iterator[Finding]:
+    """Phrases and regions that were made of another split, or of another state of it."""
+    places = path.relative_to(root / "data").parts
+    if places[0] == "annotations" and (made_of := read_record(path).get("split")) is not None:
+        split = root.joinpath("data", places[1], *places[3:])
+        if not split.is_file() or stamp(split)["sha256"] != made_of:
+            yield Finding("stale", path, f"was not made from what {split} describes", _remove([path]))
 
 
 def _run(folder: Path, manifests: set[str], advance: Callable[[int], None]) -> Iterator[Finding]:
@@ -207,9 +220,11 @@ def _summaries(root: Path, advance: Callable[[int], None]) -> Iterator[Finding]:
     for path in (results / name for name in SUMMARIES):
         remedy = _remove([path])
         try:
-            content = read_record(path) if path.exists() else {}
+            content = read_record(path)
         except VlalignError as error:
-            yield Finding("damaged", path, f"({error})", remedy)
+            # Without anything that it is about, the step has not run.
+            if path.exists() or any(results.glob("report.html")):
+                yield Finding("damaged" if path.exists() else "missing", path, f"({error})", remedy)
             continue
         for name, expected in content.get("files", {}).items() if path.name != "metrics.json" else ():
             yield from _compare(path.parent / name, expected, remedy, advance)
@@ -227,7 +242,7 @@ def _focus(root: Path) -> Iterator[Finding]:
         folder = next(iter(sorted((root / "results" / "runs" / str(run)).glob("seed-*"))))
         texts = focus_texts(root / "results" / "metrics.json", folder)
     except (VlalignError, KeyError, TypeError, StopIteration):
-        texts = {"focus.json": ""}
+        texts = {"focus.json": "no run's"}
     for name, text in texts.items():
         path = root / name
         if not path.is_file():

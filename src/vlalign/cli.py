@@ -19,7 +19,7 @@ from rich.text import Text
 from vlalign import params as parameters
 from vlalign.console import console
 from vlalign.errors import VlalignError
-from vlalign.redact import Redaction
+from vlalign.redact import Redaction, redacted
 
 app = typer.Typer(
     help="Fine-grained and distributional vision-language alignment. The workflow calls these commands; "
@@ -86,7 +86,7 @@ def _of_surroundings(error: BaseException) -> str:
 
 def _fail(message: str, *, code: int = 1) -> NoReturn:
     # Neither markup nor folded: messages hold paths, and are searched for in log files.
-    console.print(Text.assemble(("error: ", "bold red"), message), soft_wrap=True)
+    console.print(Text.assemble(("error: ", "bold red"), redacted(message)), soft_wrap=True)
     sys.exit(code)
 
 
@@ -442,7 +442,9 @@ def check(
     with progress("checking", total=bytes_to_check(folder)) as advance:
         findings = list(check_workspace(folder, advance=advance))
     for finding in findings:
-        print(f"{finding.kind}\t{finding.path} {finding.reason}\n\tto mend: {finding.remedy}")
+        said = (f"{finding.path} {finding.reason}", finding.remedy)
+        what, remedy = (text if text.isprintable() else ascii(text) for text in said)
+        print(f"{finding.kind}\t{what}\n\tto mend: {remedy}")
     wrong = sum(finding.kind != "foreign" for finding in findings)
     print(f"{folder}: {wrong} files to mend, {len(findings) - wrong} foreign")
     if wrong:

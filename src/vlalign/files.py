@@ -81,6 +81,8 @@ def read_json(path: str | Path, *, remedy: str = REMEDY) -> Any:
     NaN, infinities and keys that stand twice in one object are refused.
     """
     try:
+        if Path(path).exists() and not Path(path).is_file():
+            raise VlalignError(f"{path} is no file; {remedy}")
         text = Path(path).read_text(encoding="utf-8")
         return json.loads(text, object_pairs_hook=_object, parse_constant=_refuse_constant)
     except FileNotFoundError:

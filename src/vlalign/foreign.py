@@ -35,6 +35,9 @@ def refuse_code(config: Any, *, source: str) -> None:
                 f"{source} asks for `trust_remote_code`, which would run code that came with the model; vlalign never "
                 "does: remove that key, or choose a model whose classes transformers has"
             )
+        for key in ("attn_implementation", "_attn_implementation"):
+            if "/" in str(config.get(key, "")):
+                raise VlalignError(f"{source}: {key} names a repository of code, which vlalign never runs; remove it")
         config = config.values()
     elif isinstance(config, str) or not hasattr(config, "__iter__"):
         return

@@ -5,15 +5,19 @@ second name in a folder that no rule declares; when it ends well, that folder go
 asked for takes it back in place of making it again.
 """
 
+import contextlib
 import hashlib
+import logging
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from vlalign.errors import VlalignError
 from vlalign.files import atomic_write
-from vlalign.records import check_file, read_record
+from vlalign.records import check_record, stamp
+
+logger = logging.getLogger(__name__)
 
 PACKAGE = Path(__file__).parent
 # The records of a run and of its evaluation, in its folder `metrics`.
@@ -29,24 +33,72 @@ def code_digest(packages: Sequence[str]) -> str:
 
 
 def set_aside(results: Path, previous: Path) -> None:
-    """Give every finished file below `results` a second name at the same place below `previous`.
+    """Give every finished file below `results` a second name below `previous`.
 
-    What a killed step has left unfinished does not replace what is there.
+    What belongs to a run or its evaluation goes into a folder that is named after the record that vouches for it, so
+    that neither a later state nor a damaged file takes the place of a good one.
     """
-    for folder, _, names in os.walk(results):
-        for name in names:
-            path = Path(folder, name)
-            if _is_finished(path):
-                _link(path, previous / path.relative_to(results))
+    for path in _files(results):
+        target = previous / _place(path, results)
+        if target.exists() and target.parent.name == _slot(path):
+            continue
+        try:
+            _clear_the_way(target, previous)
+            _link(path, target)
+        except OSError as error:
+            logger.warning("%s has no second name while the workflow runs (%s)", path, error)
 
 
-def _is_finished(path: Path) -> bool:
-    """Whether the step that wrote a file of a run has come to its end; each writes its record last."""
-    run = next((parent for parent in path.parents if parent.name.startswith("seed-")), None)
+def forget(results: Path, previous: Path) -> None:
+    """Remove what was set aside and has a complete successor."""
+    for path in _files(results):
+        place = previous / path.relative_to(results)
+        if not _slot(path):
+            place.unlink(missing_ok=True)
+        for slot in slots(place.parent, EVALUATION if path.parent.name == "metrics" else RUN) if _slot(path) else ():
+            shutil.rmtree(slot, ignore_errors=True)
+    for folder, _, _ in os.walk(previous, topdown=False):
+        with contextlib.suppress(OSError):
+            os.rmdir(folder)
+
+
+def _files(results: Path) -> Iterator[Path]:
+    """The finished files; each step writes its record last."""
+    for folder, _, names in os.walk(results, followlinks=True):
+        for path in (Path(folder, name) for name in names if not name.endswith(".tmp")):
+            if _run_of(path) is None or _slot(path):
+                yield path
+
+
+def _run_of(path: Path) -> Path | None:
+    return next((parent for parent in path.parents if parent.name.startswith("seed-")), None)
+
+
+def _slot(path: Path) -> str:
+    """Named after the record that vouches for a file of a run; empty where there is none."""
+    run = _run_of(path)
     if run is None:
-        return not path.name.endswith(".tmp")
-    measured = path.parent.name == "metrics" or path.name == "README.md"
-    return (run / "metrics" / EVALUATION if measured else run / RUN).exists() and not path.name.endswith(".tmp")
+        return ""
+    record = run / "metrics" / EVALUATION if path.parent.name == "metrics" else run / RUN
+    return stamp(record)["sha256"][:16] if record.is_file() else ""
+
+
+def _place(path: Path, results: Path) -> Path:
+    return path.relative_to(results).parent / _slot(path) / path.name
+
+
+def _clear_the_way(target: Path, previous: Path) -> None:
+    """What stands there and is of another kind is a leftover."""
+    for parent in (target, *target.parents):
+        if parent == previous.parent:
+            return
+        if parent.is_dir() if parent == target else parent.exists() and not parent.is_dir():
+            shutil.rmtree(parent) if parent.is_dir() else parent.unlink()
+
+
+def slots(previous: Path, record: str) -> list[Path]:
+    """The folders of `previous` that hold a record of this name."""
+    return sorted(path.parent for path in previous.glob(f"*/{record}"))
 
 
 def take_back(previous: Path, folder: Path, *, record: str) -> bool:
@@ -54,10 +106,8 @@ def take_back(previous: Path, folder: Path, *, record: str) -> bool:
     no such record, or a file is missing or damaged.
     """
     try:
-        files = read_record(previous / record)["files"]
-        for name, expected in files.items():
-            check_file(previous / name, expected, record=previous / record, remedy="")
-    except (VlalignError, KeyError):
+        files = check_record(previous / record)["files"]
+    except (VlalignError, OSError):
         return False
     for name in (*files, record):
         _link(previous / name, folder / name)

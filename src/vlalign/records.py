@@ -6,6 +6,7 @@ and SHA-256, which `check_file` compares before a file is used. Manifests, run.j
 
 import hashlib
 import json
+import stat
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -41,15 +42,20 @@ def check_file(path: Path, expected: Stamp, *, record: Path, remedy: str) -> Non
     record: what says how the file should be. remedy: what to do, for the message.
     Raises VlalignError when the file is missing or is another one.
     """
+    if not isinstance(expected, Mapping) or not {"bytes", "sha256"} <= set(expected):
+        raise VlalignError(f"{record} does not say how {path} should be; {remedy}")
     try:
         status = path.stat()
+        if not stat.S_ISREG(status.st_mode):
+            raise VlalignError(f"{path} is named in {record} but is no file; {remedy}")
         state = (status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino)
         known = (str(path), state, expected["sha256"])
         if known in _checked:
             return
         same = status.st_size == expected["bytes"] and stamp(path)["sha256"] == expected["sha256"]
-    except OSError as error:
-        raise VlalignError(f"{path} is named in {record} but cannot be read ({error.strerror}); {remedy}") from None
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise VlalignError(f"{path} is named in {record} but cannot be read ({reason}); {remedy}") from None
     if not same:
         raise VlalignError(f"{path} is not the file that {record} describes: it was changed or damaged; {remedy}")
     _checked.add(known)

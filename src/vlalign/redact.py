@@ -3,27 +3,33 @@
 import logging
 import os
 import re
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import quote, urlsplit, urlunsplit
 
 HIDDEN = "***"
-LOGIN = re.compile(r"(?<=://)[^/\s@'\"]*@")
-QUERY = re.compile(r"(?<=[\w/])\?[^\s'\"<>=?]+=[^\s'\"<>)\]]*")
-# Names of variables that hold tokens, and how short a value may be that is still told from ordinary words.
-TOKEN, SHORTEST = re.compile(r"(TOKEN|SECRET|PASSWORD|API_KEY)$"), 8
+# As much as could be one: a password may hold what ends an address.
+LOGIN = re.compile(r"(?<=://)\S*@")
+REST = re.compile(r"(://[^\s?#]*)[?#]\S*")
+QUERY = re.compile(r"(?<=[^\s?])\?[^\s'\"<>=?]+=[^\s)]*")
+# Names of variables that hold secrets, and how short a value may be that is still told from ordinary words.
+TOKEN = re.compile(r"(?i)TOKEN|SECRET|PASSW|_PASS$|_KEY|PAT$|CREDENTIAL|^VLALIGN_ADDRESS_")
+SHORTEST = 8
 
 
 def address(url: str) -> str:
     """An address without login, query and fragment, as it may be kept and shown."""
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return f"an address that cannot be read ({HIDDEN})"
     return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
 
 
 def redacted(text: str) -> str:
     """A message without what addresses in it, whoever wrote it, and the environment hold of secrets."""
     for name, value in os.environ.items():
-        if TOKEN.search(name) and len(value) >= SHORTEST:
-            text = text.replace(value, HIDDEN)
-    return QUERY.sub(f"?{HIDDEN}", LOGIN.sub("", text))
+        if TOKEN.search(name) and len(value.strip()) >= SHORTEST:
+            text = text.replace(value.strip(), HIDDEN).replace(quote(value.strip(), safe=""), HIDDEN)
+    return QUERY.sub(f"?{HIDDEN}", REST.sub(rf"\1?{HIDDEN}", LOGIN.sub("", text)))
 
 
 class Redaction(logging.Filter):

@@ -11,7 +11,7 @@ from vlalign import models
 from vlalign.annotate.phrases import ParsedCaption, Word
 from vlalign.data.manifest import write_split
 from vlalign.data.samples import Sample, encode_png
-from vlalign.files import write_json, write_text
+from vlalign.files import json_text, write_text
 
 COLOURS = {"red": (229, 57, 53), "green": (67, 160, 71), "blue": (30, 120, 229), "yellow": (253, 200, 30)}
 TOWER = {
@@ -73,14 +73,14 @@ def write_zeroshot(directory: Path, *, count: int = 12) -> None:
     write_text(directory / "zeroshot_classification_templates.txt", "a {c} square\nthe {c} one\n")
     for split in ("validation", "test"):
         samples = [Sample(f"z{i:02d}", picture(names[i % 4])[0], label=i % 4) for i in range(count)]
-        write_split(directory / split, samples, source={}, shard_name="{}.tar")
-        write_text(directory / split / "nshards.txt", "1\n")
+        files = {"nshards.txt": "1\n"} | {f"../{p.name}": p.read_text() for p in sorted(directory.glob("*.txt"))}
+        write_split(directory / split, samples, source={}, shard_name="{}.tar", files=lambda files=files: files)
 
 
 def write_composition(directory: Path) -> None:
     names = [("red", "blue"), ("blue", "red"), ("green", "red")]
-    write_split(directory, [Sample(f"c{i}", picture(*pair)[0]) for i, pair in enumerate(names)], source={})
     captions = {"caption": "a red square and a blue square", "negative_caption": "a blue square and a red square"}
     item = {"filename": "c0.png", "negative_filename": "c1.png", **captions}
-    write_json(directory / "swap.json", {"0": item})
-    write_json(directory / "replace.json", {"0": {"filename": "c2.png", **captions}})
+    items = {"swap.json": {"0": item}, "replace.json": {"0": {"filename": "c2.png", **captions}}}
+    samples = [Sample(f"c{i}", picture(*pair)[0]) for i, pair in enumerate(names)]
+    write_split(directory, samples, source={}, files=lambda: {name: json_text(value) for name, value in items.items()})

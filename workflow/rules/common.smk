@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
@@ -12,7 +11,7 @@ from vlalign.check import dangling_links
 from vlalign.errors import VlalignError
 from vlalign.params.data import CLASS_FILES, SCENE_CATEGORIES
 from vlalign.params.sources import UrlSource
-from vlalign.previous import set_aside
+from vlalign.previous import forget, set_aside
 
 # Snakemake's own reader lets the last of two keys win, expands every alias, and runs files that ask for it.
 try:

@@ -25,6 +25,7 @@ from vlalign.data.index import samples_of
 from vlalign.data.samples import Sample, decode_image, decode_instances
 from vlalign.data.shards import batched
 from vlalign.data.splits import part_of, read_manifest
+from vlalign.errors import VlalignError
 from vlalign.files import remove_temporary, write_json
 from vlalign.params import RegionsParams, SamSegments, digest
 from vlalign.records import Stamp, stamp, write_record
@@ -159,7 +160,10 @@ def image_regions(
     """
     height, width = grid_shape(picture.height, picture.width, side=side)
     if sample.instances is not None:
-        segments = _object_masks(decode_instances(sample.instances), (height, width))
+        instances = decode_instances(sample.instances)
+        if instances.shape != (picture.height, picture.width):
+            raise VlalignError(f"'{sample.key}': its map of objects is not of its picture's size; correct or remove it")
+        segments = _object_masks(instances, (height, width))
     return ImageRegions(sample.key, height, width, tuple(_region(mask_HW) for mask_HW in segments if mask_HW.any()))
 
 

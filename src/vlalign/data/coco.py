@@ -35,7 +35,7 @@ def list_karpathy(source: KarpathySource, skips: Skips) -> Listing:
         # A flat folder holds all pictures of COCO too.
         places = {inside: folder / inside if (folder / inside).is_dir() else folder for inside, _ in captions}
         images = [
-            Listed(normal_path(os.path.join(inside, name)), places[inside] / name, captions_of(found))
+            Listed(normal_path(os.path.join(inside, name)), places[inside] / name, captions_of(found), folder=folder)
             for (inside, name), found in captions.items()
         ]
     except (KeyError, TypeError, AttributeError) as error:
@@ -76,7 +76,7 @@ def list_coco(source: CocoSource, skips: Skips) -> Listing:
                 captions[names[annotation["image_id"]]].append(annotation["caption"])
             else:
                 skips.add("caption of an image that is not listed", str(annotation["image_id"]))
-        images = [Listed(name, folder / name, captions_of(found)) for name, found in captions.items()]
+        images = [Listed(name, folder / name, captions_of(found), folder=folder) for name, found in captions.items()]
     except (KeyError, TypeError, AttributeError) as error:
         raise _unlike(source.annotations, "COCO's captions_*.json", error) from None
     return Listing(len(images), images)

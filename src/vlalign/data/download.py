@@ -90,7 +90,7 @@ class UrlFiles:
 
     def explain(self, file: RemoteFile, status: int) -> str:
         """What to tell the user when a server answers with this status in place of a file."""
-        return f"{self.at}: {file.url} answers {status}; correct the address, or give one that needs no login"
+        return f"{self.at}: {file.shown} answers {status}; correct the address, or give one that needs no login"
 
 
 def _base_name(url: str) -> str:
@@ -139,10 +139,10 @@ def _check_names(listing: Listing, origin: HubRepository | UrlFiles) -> None:
     files: dict[str, RemoteFile] = {}
     for file in listing.files:
         if not file.name or file.name.startswith(".") or "\0" in file.name or file.name in RESERVED:
-            raise VlalignError(f"{origin.at}: {file.url} cannot be stored as {file.name!r}; leave it out")
+            raise VlalignError(f"{origin.at}: {file.shown} cannot be stored as {file.name!r}; leave it out")
         if file.name in files:
             raise VlalignError(
-                f"{origin.at}: {files[file.name].url} and {file.url} would both be stored as {file.name}; "
+                f"{origin.at}: {files[file.name].shown} and {file.shown} would both be stored as {file.name}; "
                 "give each folder a source of its own"
             )
         files[file.name] = file

@@ -61,9 +61,9 @@ class HubRepository:
     def explain(self, file: RemoteFile, status: int) -> str:
         """What to tell the user when the hub answers with this status in place of a file."""
         if status in (401, 403):
-            return self._forbidden(f"{file.url} answers {status}")
+            return self._forbidden(f"{file.shown} answers {status}")
         return (
-            f"{self.at}: the hub answers {status} for {file.name}, which it lists ({file.url}); "
+            f"{self.at}: the hub answers {status} for {file.name}, which it lists ({file.shown}); "
             f"give another {self.key}.revision or run again later"
         )
 

@@ -21,6 +21,8 @@ class Listed(NamedTuple):
     path: Path
     captions: tuple[str, ...] = ()
     label: int | None = None
+    # What the file must not lie outside of, where the names come from somebody else.
+    folder: Path | None = None
 
 
 class Listing(NamedTuple):
@@ -51,7 +53,11 @@ def _caches(folder: Path) -> Iterator[Path]:
 
 
 def home_of(image: Listed) -> Path:
-    """The folder that an image's name counts from; its own one where the name leads out of that."""
+    """The folder that an image must not lie outside of: the one that its name counts from, or its own one where the
+    user's own table names a place elsewhere.
+    """
+    if image.folder is not None:
+        return image.folder
     parts = Path(image.name).parts
     inside = parts[0] not in ("..", "/") and image.path.parts[-len(parts) :] == parts
     return image.path.parents[len(parts) - 1] if inside else image.path.parent

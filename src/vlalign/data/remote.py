@@ -4,6 +4,8 @@ import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
+from vlalign.redact import address
+
 
 @dataclass(frozen=True)
 class RemoteFile:
@@ -17,6 +19,11 @@ class RemoteFile:
     url: str
     digest: str
     size: int | None = None
+
+    @property
+    def shown(self) -> str:
+        """The address as it may stand in a message."""
+        return address(self.url)
 
     @property
     def part(self) -> str:

@@ -110,4 +110,7 @@ def decode_image(data: bytes) -> Image.Image:
 
 def decode_instances(data: bytes) -> np.ndarray:
     """Label map H W of dtype uint8: 0 is background, k is object k."""
-    return np.asarray(Image.open(io.BytesIO(data), formats=["PNG"]))
+    try:
+        return np.asarray(Image.open(io.BytesIO(data), formats=["PNG"]))
+    except Exception as error:  # as above
+        raise VlalignError(f"a map of objects (.instances.png) cannot be decoded ({error})") from None

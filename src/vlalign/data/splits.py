@@ -17,7 +17,7 @@ from vlalign.data.index import ShardFile, samples_of, shard_path
 from vlalign.data.samples import Sample
 from vlalign.data.shards import Item
 from vlalign.errors import VlalignError
-from vlalign.records import Stamp, read_record
+from vlalign.records import Stamp, read_record, stamp
 
 # More are never open at a time, whatever the system allows.
 MANY_FILES = 65_536
@@ -119,7 +119,14 @@ class Annotations(Generic[File]):
 
     def __init__(self, split: Split, directory: Path, kind: Callable[[Path, Stamp], File], rule: str) -> None:
         self.split, self.directory, self.kind, self.rule = split, directory, kind, rule
-        files = {Path(shard["name"]).stem: shard for shard in read_manifest(directory)["shards"]}
+        manifest = read_manifest(directory)
+        # Keys are running numbers in many data sets: those of another split would be found as well.
+        if manifest.get("split", made_of := stamp(split.directory / "manifest.json")["sha256"]) != made_of:
+            raise VlalignError(
+                f"{directory} has the {rule} of another split, or of another state of {split.directory}; delete "
+                f"{directory}/manifest.json and run the workflow again"
+            )
+        files = {Path(shard["name"]).stem: shard for shard in manifest["shards"]}
         missing = [shard["name"] for shard in split.shards if Path(shard["name"]).stem not in files]
         if missing:
             raise VlalignError(f"{missing[0]} has no {rule} in {directory}; run the {rule} rule again")

@@ -109,7 +109,7 @@ class Transfers:
             self.advance(-_size(part))
             part.unlink()
         raise VlalignError(
-            f"{file.url} brought wrong bytes {WRONG} times: hash {found}, expected {file.digest}; "
+            f"{file.shown} brought wrong bytes {WRONG} times: hash {found}, expected {file.digest}; "
             "the server's copy is damaged, or another version than the one whose hash was given"
         )
 
@@ -135,8 +135,8 @@ class Transfers:
             retrying(self._attempt, file, part)
         except BrokenError as error:
             raise VlalignError(
-                f"{file.url} {error}, {ATTEMPTS} times without anything new; what has arrived of it is kept: check the "
-                "network and run again"
+                f"{file.shown} {error}, {ATTEMPTS} times without anything new; what has arrived of it is kept: check "
+                "the network and run again"
             ) from error
 
     def _attempt(self, file: RemoteFile, part: Path) -> None:
@@ -161,8 +161,8 @@ class Transfers:
                     os.truncate(part, 0)
         except BROKEN as error:
             raise BrokenError(f"broke off ({_reason(error)})") from error
-        except requests.RequestException as error:
-            raise VlalignError(f"{file.url} cannot be fetched ({error}); correct the address") from error
+        except (requests.RequestException, ValueError) as error:
+            raise VlalignError(f"{file.shown} cannot be fetched ({error}); correct the address") from error
         if file.size is not None and _size(part) < file.size:
             raise BrokenError(f"ended after {_size(part)} of {file.size} bytes")
 
@@ -176,7 +176,7 @@ class Transfers:
     def _copy(self, file: RemoteFile, part: Path) -> None:
         source = Path(url2pathname(urlsplit(file.url).path))
         if not source.is_file():
-            raise VlalignError(f"{file.url} does not exist on this machine; correct the address")
+            raise VlalignError(f"{file.shown} does not exist on this machine; correct the address")
         self.advance(-_size(part))
         shutil.copyfile(source, part)
         self.advance(_size(part))
@@ -189,7 +189,7 @@ class Transfers:
         if status not in (408, 425, 429) and status < 500:
             raise VlalignError(self.explain(file, status))
         if (pause := asked_pause(status, response.headers)) > LONGEST_ASKED:
-            raise VlalignError(f"{file.url} answers {status} and asks to wait for {pause:.0f} s; run again after that")
+            raise VlalignError(f"{file.shown} answers {status} and asks to wait {pause:.0f} s; run again after that")
         self._paused_until = max(self._paused_until, time.monotonic() + pause)
         raise BrokenError(f"answers {status} {response.reason}")
 

@@ -19,14 +19,14 @@ from vlalign.evaluation.transfer import classifier_scores, mixed_gallery_scores
 from vlalign.evaluation.workbench import Workbench
 from vlalign.evaluation.zeroshot import zeroshot_classifier, zeroshot_scores
 from vlalign.previous import code_digest
-from vlalign.records import stamp
+from vlalign.records import check_record, stamp
 from vlalign.reporting.cells import number
 from vlalign.reporting.headline import HEADLINE
 from vlalign.reporting.metrics import NOT_MEASURED, numbers, write_metrics
 
 TUNING_SPLIT = "validation"
 # What scores depend on.
-CODE = ("annotate", "data", "evaluation", "models", "objectives", "params")
+CODE = ("annotate", "data", "evaluation", "models", "objectives", "params", "reporting")
 logger = logging.getLogger(__name__)
 
 
@@ -83,6 +83,10 @@ def subject(
     """What is measured, on what and by which code: equal subjects have equal scores. Manifests count by SHA-256."""
     parts = {TUNING_SPLIT, split}
     folders = [data / group / part for group in ("", "zeroshot", "composition") for part in parts]
+    for folder in folders:
+        # What is damaged must not be taken for what was measured.
+        if (folder / "manifest.json").is_file():
+            check_record(folder / "manifest.json")
     folders += [annotations / "phrases" / part for part in parts] if annotations else []
     manifests = {folder.as_posix(): folder / "manifest.json" for folder in sorted(folders)}
     return {

@@ -25,7 +25,7 @@ from vlalign.evaluation.features import (
 from vlalign.evaluation.ranking import AbsentError
 from vlalign.evaluation.zeroshot import check_labels, fill_templates, read_classnames, read_templates
 from vlalign.models import DualEncoder
-from vlalign.records import check_record
+from vlalign.records import check_record, read_record
 
 # Boxes of an image among which phrases are grounded.
 BOXES = 16
@@ -131,7 +131,8 @@ class Workbench:
     ) -> tuple[Mapping[str, Sequence[CompositionItem]], Mapping[str, Tensor], Mapping[str, Tensor]]:
         """Items by category, and unit-norm embeddings [D] by image key and by caption, of `composition/<name>`."""
         directory = self._directory(f"composition/{name}")
-        files = (path for path in sorted(directory.glob("*.json")) if path.name != "manifest.json")
+        named = read_record(directory / "manifest.json").get("files", {})
+        files = (directory / name for name in sorted(named) if name.endswith(".json"))
         categories = {path.stem: items for path in files if (items := read_category(path))}
         if not categories:
             raise AbsentError(f"{directory} has no category file <category>.json with items")
@@ -166,10 +167,14 @@ class Workbench:
 
     def _class_file(self, split: str, name: str) -> Path:
         folder = self._directory(f"zeroshot/{split}").parent
-        path = next((p for p in (folder / split / name, folder / name) if p.is_file()), None)
+        # One that the manifest does not name vouches for nothing.
+        named = read_record(folder / split / "manifest.json").get("files", {})
+        places = {name: folder / split / name, f"../{name}": folder / name}
+        path = next((place for key, place in places.items() if key in named), None)
         if path is None:
             raise AbsentError(
-                f"neither {folder / split} nor {folder} has {name}; write one entry per line as CLIP_benchmark does"
+                f"{folder / split}/manifest.json names no {name}; write one entry per line as CLIP_benchmark does, "
+                f"into {folder / split}, and verify the split again"
             )
         return path
 

@@ -13,6 +13,7 @@ from open_clip.hf_model import HFTextEncoder
 from open_clip.tokenizer import HFTokenizer
 from safetensors.torch import save_file
 
+from vlalign.data.listing import leaves
 from vlalign.errors import VlalignError
 from vlalign.files import atomic_write, read_json, write_json
 from vlalign.foreign import refuse_code
@@ -165,6 +166,9 @@ def push(directory: str | Path, repository: str, *, private: bool = False) -> st
     _check_files(directory, directory / WEIGHTS)
     files = {name: directory / name for name in sorted({*read_record(directory / RUN).get("files", {}), RUN, CARD})}
     names = {WEIGHTS: HF_SAFE_WEIGHTS_NAME}
+    for path in files.values():
+        if leaves(path, directory):
+            raise VlalignError(f"{path} is a link that leads out of the run's folder; put the file itself there")
     added = [CommitOperationAdd(names.get(name, name), str(path)) for name, path in files.items()]
     address = api.create_repo(repository, private=private, exist_ok=True)
     api.create_commit(repository, added, commit_message="Add model")

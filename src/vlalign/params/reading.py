@@ -48,6 +48,8 @@ def read(path: str | Path) -> dict[str, Any]:
 
 def _text(path: str | Path) -> str:
     try:
+        if Path(path).exists() and not Path(path).is_file():
+            raise VlalignError(f"{path} is no file; give the path of a params file")
         with open(path, "rb") as stream:
             content = stream.read(MAX_BYTES + 1)
     except FileNotFoundError:

@@ -2,6 +2,7 @@
 
 import os
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
 from pydantic import BeforeValidator, Field, field_validator
 
@@ -44,6 +45,15 @@ class UrlFile(Strict):
 
     url: str = Field(pattern=r"^(https?|file)://")
     sha256: Sha256
+
+    @field_validator("url")
+    @classmethod
+    def _can_be_read(cls, url: str) -> str:
+        try:
+            urlsplit(url)
+        except ValueError:
+            raise ValueError("this is no address") from None
+        return url
 
 
 class UrlSource(Strict):

@@ -1,5 +1,6 @@
 """The metric files of one run, and their content as numbers by path."""
 
+import contextlib
 import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -7,7 +8,7 @@ from typing import Any
 
 from vlalign.errors import VlalignError
 from vlalign.files import read_json, write_json
-from vlalign.previous import EVALUATION, take_back
+from vlalign.previous import EVALUATION, RUN, slots, take_back
 from vlalign.records import check_record, read_record, stamps, write_record
 
 # The one key of the file of a benchmark that could not be measured; its value is the reason.
@@ -30,11 +31,11 @@ def write_metrics(folder: Path, scores: Mapping[str, Any], *, measured: Mapping[
 
 def take_measured(previous: Path | None, folder: Path, measured: Mapping[str, Any]) -> bool:
     """Put the metric files that were set aside back into `folder`, if they are scores of the same."""
-    try:
-        same = previous is not None and read_record(previous / EVALUATION).get("measured") == measured
-    except VlalignError:
-        return False
-    return same and previous is not None and take_back(previous, folder, record=EVALUATION)
+    for slot in slots(previous, EVALUATION) if previous is not None else ():
+        with contextlib.suppress(VlalignError):
+            if read_record(slot / EVALUATION).get("measured") == measured:
+                return take_back(slot, folder, record=EVALUATION)
+    return False
 
 
 def read_metrics(directory: Path) -> Iterator[tuple[str, float]]:
@@ -60,6 +61,11 @@ def _files(directory: Path) -> Iterator[tuple[Path, Any]]:
     if not (folder / EVALUATION).exists():
         raise VlalignError(f"{directory} holds no metrics; evaluate the run first")
     record = check_record(folder / EVALUATION, remedy=f"delete {folder} and run the workflow again")
+    weights = record.get("measured", {}).get("weights")
+    if weights is not None and (directory / RUN).is_file():
+        trained = read_record(directory / RUN).get("files", {}).get("model.safetensors", {}).get("sha256", weights)
+        if trained != weights:
+            raise VlalignError(f"{folder} was measured of other weights; delete {folder} and run the workflow again")
     for name in sorted(record["files"]):
         if (folder / name).parent == folder:
             yield folder / name, read_json(folder / name)

@@ -1,5 +1,6 @@
 """What tables, figures and the report read: the runs, and their collected metrics."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -212,8 +213,8 @@ def _order(value: Any) -> tuple[bool, float, str]:
 
 
 def is_number(value: Any) -> bool:
-    """True for int and float, not for bool."""
-    return isinstance(value, int | float) and not isinstance(value, bool)
+    """True for finite int and float, not for bool."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def lookup(params: Mapping[str, Any], dotted: str) -> Any:

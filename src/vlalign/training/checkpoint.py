@@ -41,11 +41,17 @@ class Checkpoints:
         identity: everything that the weights depend on, as nested plain values; a run is continued only from a
             checkpoint of the same identity.
         policy: which of them are kept.
+        code: digest of the code that trains. A run that other code has begun is continued, with a warning, and `codes`
+            names both.
     """
 
-    def __init__(self, directory: str | Path, *, identity: Identity, policy: RuntimeParams | None = None) -> None:
+    def __init__(
+        self, directory: str | Path, *, identity: Identity, policy: RuntimeParams | None = None, code: str = ""
+    ) -> None:
         self.directory, self.identity, self.policy = Path(directory), identity, policy or RuntimeParams()
         self.kept = self.directory / "kept" / digest(identity)
+        # Of all code that had a part in the weights.
+        self.codes = {code}
         self._damaged: set[Path] = set()
 
     @contextlib.contextmanager
@@ -72,7 +78,7 @@ class Checkpoints:
         """
         step = state["step"]
         path = self.directory / NAME.format(step)
-        self._write(path, {**state, "identity": dict(self.identity)})
+        self._write(path, {**state, "identity": dict(self.identity), "codes": sorted(self.codes)})
         kept = [path.name] if self.policy.keep_every and step % self.policy.keep_every == 0 else []
         for name in [*kept, *(["best.pt"] if best else [])]:
             self._keep(path, name)
@@ -106,6 +112,15 @@ class Checkpoints:
                     + "\n".join(found[:8])
                     + f"\nchange them back to continue it, or delete {self.directory} to train anew"
                 )
+            others = set(state.get("codes", self.codes)) - self.codes
+            if others:
+                logger.warning(
+                    "%s was made by other code; the run goes on from there and is recorded as one of both. To train "
+                    "it by this code alone, delete %s",
+                    path,
+                    self.directory,
+                )
+            self.codes |= others
             return state
         return None
 

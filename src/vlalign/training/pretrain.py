@@ -15,8 +15,8 @@ from vlalign.errors import VlalignError
 from vlalign.files import check_writable, remove_temporary, write_text
 from vlalign.models import save, tower_config
 from vlalign.params import RunParams, RuntimeParams, digest
-from vlalign.previous import RUN, code_digest, take_back
-from vlalign.records import check_file, read_record, stamps, write_record
+from vlalign.previous import RUN, code_digest, slots, take_back
+from vlalign.records import check_record, stamp, stamps, write_record
 from vlalign.training.checkpoint import Checkpoints
 from vlalign.training.history import history_csv
 from vlalign.training.inputs import Inputs
@@ -66,7 +66,9 @@ def pretrain(
     tower = tower_config(params.model.tower)
     identity = {"params": config["params"], "tower": tower, "seed": seed, "inputs": inputs.hashes(params.model)}
     summary = {**config, "seed": seed, "params_hash": digest(identity), "inputs": identity["inputs"], **provenance()}
-    checkpoints = Checkpoints(places.checkpoints, identity=identity, policy=runtime)
+    # No weight depends on it, but the history does.
+    summary["validation"] = stamp(inputs.validation / "manifest.json")["sha256"] if inputs.validation else None
+    checkpoints = Checkpoints(places.checkpoints, identity=identity, policy=runtime, code=summary["code"])
     with processes() as team, checkpoints.lock(team):
         if team.largest(team.is_first and _is_finished(places, summary)):
             logger.info("%s is complete; delete it to train it again", places.output)
@@ -76,27 +78,25 @@ def pretrain(
         title = f"{config['run']} seed {seed}"
         trainer.train(checkpoints, state=state, title=title, tracking=places.tracking)
         if team.is_first:
-            _write(trainer, places.output, summary)
+            _write(trainer, places.output, {**summary, "code": "+".join(sorted(checkpoints.codes))})
             checkpoints.clear()
 
 
 def _is_finished(places: Places, summary: Mapping[str, Any]) -> bool:
     """Whether this run, trained by this code, is there: in its folder, or where finished results were set aside."""
-    return _is_complete(places.output, summary) or (
-        places.previous is not None
-        and _is_complete(places.previous, summary)
-        and take_back(places.previous, places.output, record=RUN)
-    )
+    if _is_complete(places.output, summary):
+        return True
+    known = slots(places.previous, RUN) if places.previous else []
+    same = (slot for slot in known if _is_complete(slot, summary))
+    return any(take_back(slot, places.output, record=RUN) for slot in same)
 
 
 def _is_complete(folder: Path, summary: Mapping[str, Any]) -> bool:
     try:
-        record = read_record(folder / RUN)
-        for name, expected in record["files"].items():
-            check_file(folder / name, expected, record=folder / RUN, remedy="")
-    except (VlalignError, KeyError):
+        record = check_record(folder / RUN)
+    except VlalignError:
         return False
-    return all(record.get(key) == summary[key] for key in ("params_hash", "code"))
+    return all(record.get(key) == summary[key] for key in ("params_hash", "code", "validation"))
 
 
 def _write(trainer: Trainer, output: Path, summary: Mapping[str, Any]) -> None:
