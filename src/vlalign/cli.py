@@ -266,11 +266,11 @@ Annotations = Annotated[Path, typer.Option(help="Folder of the annotations.")]
 
 @app.command()
 def evaluate(
-    config: Config,
     run: Annotated[Path, typer.Option(help="Folder of the run.")],
     data: Data,
     annotations: Annotations,
     output: Output,
+    config: Config = "{}",
     threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 1,
     previous: Previous = None,
 ) -> None:

@@ -13,6 +13,7 @@ from rich.progress import Progress
 
 from vlalign.console import console
 from vlalign.errors import VlalignError
+from vlalign.versions import dependencies
 
 # Experiments are made in a checkout of our own: what a killed call leaves there is nobody else's, and is removed by the
 # next one. Those of `dvc exp run --temp` lie beside other people's, and would be listed as running for ever.
@@ -105,10 +106,20 @@ def _checkout() -> Iterator[Path]:
         if Path(".dvc/config.local").is_file():
             shutil.copy(".dvc/config.local", CHECKOUT / ".dvc")
         _run("dvc", "cache", "dir", "--local", _run("dvc", "cache", "dir").strip(), folder=CHECKOUT)
+        _link_own_files()
         _run("dvc", "checkout", "--quiet", folder=CHECKOUT)
         yield CHECKOUT
     finally:
         shutil.rmtree(CHECKOUT, ignore_errors=True)
+
+
+def _link_own_files() -> None:
+    """Tables that DVC depends on and that neither Git nor DVC keeps are read where they lie."""
+    for name in dependencies(Path("dvc.yaml")):
+        path = CHECKOUT / name
+        if not path.exists() and not Path(f"{name}.dvc").exists():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.symlink_to(Path(name).absolute())
 
 
 def _run(*command: str, folder: Path = Path(), lock: int | None = None) -> str:

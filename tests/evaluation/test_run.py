@@ -241,7 +241,7 @@ def test_measurements_of_another_model_do_not_stay(run_dir: Path, data: Path, tm
 def command(run: Path, data: Path, output: Path) -> Result:
     folders = {"run": run, "data": data, "annotations": data.parent / "none", "output": output}
     options = [text for name, folder in folders.items() for text in (f"--{name}", str(folder))]
-    return CliRunner().invoke(app, ["evaluate", "--config", "{}", *options])
+    return CliRunner().invoke(app, ["evaluate", *options])
 
 
 def test_a_model_that_is_no_run_is_measured_and_keeps_its_readme(run_dir: Path, data: Path, tmp_path: Path) -> None:

@@ -12,6 +12,8 @@ import pytest
 import yaml
 from repository import Repository, jobs
 
+from vlalign.records import read_record
+
 pytestmark = pytest.mark.slow
 
 CLEAN = "Data and pipelines are up to date."
@@ -84,7 +86,7 @@ def test_a_changed_value_runs_itself_and_what_summarises_it(recorded_copy):
     assert repository.plan() == set()
     assert CLEAN in repository.run("dvc", "status")
     assert others.items() <= contents(repository.root / "results/runs").items()
-    collected = yaml.safe_load((repository.root / "results/metrics.json").read_text())
+    collected = read_record(repository.root / "results/metrics.json")
     assert set(collected) == {"clip", "powerclip", "tau-0.001"}
     assert spoilt_objects(repository) == []
 
@@ -155,7 +157,7 @@ def test_killed_experiments_are_continued_and_leave_nothing_behind(without_exper
     after = experiments_of(repository)
     assert sorted(after) == EXPERIMENTS
     assert before.items() <= after.items(), "nothing is made twice"
-    collected = json.loads((repository.root / "results/metrics.json").read_text())
+    collected = read_record(repository.root / "results/metrics.json")
     means = {name: round(collected[name]["modality.mean_distance"]["mean"], 4) for name in EXPERIMENTS}
     for name in ("powerclip", "tau-0.1"):
         diff = json.loads(repository.run("dvc", "metrics", "diff", "--json", "clip", name))

@@ -12,6 +12,7 @@ from vlalign.errors import VlalignError
 from vlalign.params.data import CLASS_FILES, SCENE_CATEGORIES
 from vlalign.params.sources import UrlSource
 from vlalign.previous import forget, set_aside
+from vlalign.versions import check_versioned
 
 # Snakemake's own reader lets the last of two keys win, expands every alias, and runs files that ask for it.
 try:
@@ -31,6 +32,12 @@ except VlalignError as error:
     raise WorkflowError(str(error)) from None
 
 REPOSITORY = Path.cwd()
+# Whether DVC runs this, and records what comes out.
+if "DVC_STAGE" in os.environ:
+    try:
+        check_versioned(PARAMS, Path("dvc.yaml"))
+    except VlalignError as error:
+        raise WorkflowError(str(error)) from None
 
 
 workdir: PARAMS.root

@@ -1,0 +1,49 @@
+"""What DVC is told of data that the workflow did not make."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from vlalign.errors import VlalignError
+from vlalign.params import Params, SplitsParams
+
+STAGE = "workflow"
+
+
+def own_files(params: Params) -> list[str]:
+    """The tables and annotations of the dataset in use, whose content the workflow depends on, each once."""
+    sources = params.data.sources().values() if isinstance(params.data, SplitsParams) else ()
+    found = (source[key] for source in sources for key in ("table", "annotations") if key in source)
+    return list(dict.fromkeys(map(os.path.normpath, found)))
+
+
+def dependencies(file: Path) -> list[str]:
+    """The files and folders that the workflow's stage in dvc.yaml depends on; raises VlalignError for another file."""
+    try:
+        entries = yaml.safe_load(file.read_text(encoding="utf-8"))["stages"][STAGE].get("deps", [])
+        # An entry with options of its own is a mapping of one key.
+        return [entry if isinstance(entry, str) else next(iter(entry)) for entry in entries]
+    except (yaml.YAMLError, AttributeError, KeyError, TypeError, ValueError) as error:
+        raise VlalignError(f"{file} has no stage `{STAGE}` ({error}); restore it from Git") from None
+
+
+def check_versioned(params: Params, file: Path) -> None:
+    """Raises VlalignError, with the line to add, when DVC would not notice that a table or annotations have changed."""
+    missing = list(_unlisted(own_files(params), dependencies(file)))
+    if missing:
+        lines = "\n".join(f"      - {path}" for path in missing)
+        raise VlalignError(
+            f"{file} does not name what this dataset is made from, so DVC would not notice a change there; add below "
+            f"`deps` of the stage `{STAGE}`:\n{lines}"
+        )
+
+
+def _unlisted(paths: list[str], listed: list[Any]) -> Iterator[str]:
+    """Paths that are neither listed themselves nor in a folder that is."""
+    known = {Path(os.path.normpath(path)) for path in listed}
+    for path in paths:
+        if not known & {Path(path), *Path(path).parents}:
+            yield path
