@@ -199,7 +199,7 @@ def test_of_a_long_value_the_beginning_is_shown():
         (b'{"vision_cfg": ' + b'{"a": ' * 30 + b"1" + b"}" * 31, "vision_cfg is nested too deeply"),
         (b'{"embed_dim": 4, "embed_dim": 8}', "is not valid JSON (the key 'embed_dim' stands there twice)"),
         (b"[]", "holds no JSON object, but a list; correct it, or give an open_clip model name"),
-        (None, "cannot be read (Is a directory)"),
+        (None, "is no file"),
     ],
 )
 def test_a_tower_that_cannot_be_read_is_named_with_its_key(tmp_path, content, reason):
