@@ -115,7 +115,7 @@ def test_a_file_that_is_not_json_is_named_with_reason_and_remedy(tmp_path, conte
 
 
 def test_a_folder_in_place_of_a_file_is_named(tmp_path):
-    with pytest.raises(VlalignError, match=r"cannot be read \(Is a directory\)"):
+    with pytest.raises(VlalignError, match=r"is no file"):
         read_json(tmp_path)
 
 

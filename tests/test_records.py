@@ -144,7 +144,7 @@ def test_another_length_is_noticed_without_hashing(folder, hashed, content):
 
 def test_a_folder_in_place_of_a_file_is_named(folder):
     expected = stamp(folder / "a.txt") | {"bytes": (folder / "below").stat().st_size}
-    with pytest.raises(VlalignError, match=r"below is named in .* but cannot be read \(Is a directory\)"):
+    with pytest.raises(VlalignError, match=r"below is named in .* but is no file"):
         check_file(folder / "below", expected, record=folder / "record.json", remedy=REMEDY)
 
 
