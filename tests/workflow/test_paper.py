@@ -134,7 +134,12 @@ def test_one_shard_goes_through_every_rule(tmp_path, hub, sam, monkeypatch):
         history = np.genfromtxt(folder / "history.csv", delimiter=",", names=True)
         assert history["step"][-1] == 4, "one epoch of 36 pairs"
         assert np.isfinite(history["loss"]).all()
-        assert {path.stem for path in (folder / "metrics").glob("*.json")} == {"retrieval", "zeroshot", "modality"}
+        assert {path.stem for path in (folder / "metrics").glob("*.json")} == {
+            "retrieval",
+            "zeroshot",
+            "modality",
+            "evaluation",
+        }
         params = read_record(folder / "run.json")["params"]
         assert (params["train"]["epochs"], "steps" in params["train"]) == (1, False)
     assert "paper-powerclip-s" in (root / "results" / "report.html").read_text()
