@@ -68,7 +68,7 @@ def write_record(path: str | Path, content: Mapping[str, Any]) -> None:
 
 def read_record(path: str | Path, *, remedy: str = REMEDY) -> dict[str, Any]:
     """The content of a record; raises VlalignError when it is missing, damaged, or was changed by hand."""
-    content = read_json(path)
+    content = read_json(path, remedy=remedy)
     if not isinstance(content, dict):
         raise VlalignError(f"{path} is no record: it holds {type(content).__name__}, not an object; {remedy}")
     digest = content.pop(DIGEST, None)

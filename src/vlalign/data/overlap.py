@@ -48,7 +48,7 @@ def overlap(known: np.ndarray, split: Path, *, name: str) -> Overlap:
 
 def _indices(split: Path) -> Iterator[pa.RecordBatch]:
     for shard in read_manifest(split)["shards"]:
-        yield open_index(index_path(split, shard["name"]))[0]
+        yield open_index(index_path(split, shard["name"]), shard["index"])[0]
 
 
 def _images(rows: pa.RecordBatch) -> tuple[np.ndarray, np.ndarray]:

@@ -21,10 +21,10 @@ from vlalign.data.manifest import write_split
 from vlalign.data.samples import Sample, encode_png
 from vlalign.files import json_text
 from vlalign.params import ScenesParams
-from vlalign.params.data import CLASS_FILES, SCENE_CATEGORIES
+from vlalign.params.data import CLASS_FILES
+from vlalign.params.data import SCENE_CATEGORIES as CATEGORIES
 
 TEMPLATES = ("a {c}", "a large {c}", "a small {c}", "a {c} on a white background", "a {c} on a gray background")
-CATEGORIES = SCENE_CATEGORIES
 
 
 def build(directory: str | Path, params: ScenesParams) -> None:
