@@ -66,7 +66,7 @@ def _files(results: Path) -> Iterator[Path]:
     """The finished files; each step writes its record last."""
     for folder, below, names in os.walk(results, followlinks=True):
         # A link to a folder above would lead round for ever.
-        above = {os.path.realpath(parent) for parent in (folder, *Path(folder).parents)}
+        above = {os.path.realpath(parent) for parent in (Path(folder), *Path(folder).parents)}
         below[:] = [name for name in below if os.path.realpath(os.path.join(folder, name)) not in above]
         for path in (Path(folder, name) for name in names if not name.endswith(".tmp")):
             if _run_of(path) is None or _slot(path):
