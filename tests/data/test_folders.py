@@ -68,12 +68,21 @@ def test_links_are_followed_but_never_upwards(tmp_path):
     pictures(tmp_path, "all/a/1.png", "all/b/2.png", "elsewhere/3.png")
     (tmp_path / "all/a/up").symlink_to(tmp_path / "all")
     (tmp_path / "all/a/itself").symlink_to(tmp_path / "all/a/itself")
+    (tmp_path / "all/a/gone.png").symlink_to(tmp_path / "all/nowhere")
+    (tmp_path / "all/b/other").symlink_to(tmp_path / "all/a")
+    found, skips = listed(source(tmp_path / "all"))
+    assert found == [("a/1.png", 0), ("b/2.png", 1), ("b/other/1.png", 1)]
+    assert counts(skips) == {"missing file": 2, "unsupported suffix": 2}
+
+
+def test_links_out_of_the_folder_are_skipped(tmp_path):
+    pictures(tmp_path, "all/a/1.png", "all/b/2.png", "elsewhere/3.png")
     (tmp_path / "all/a/gone.png").symlink_to(tmp_path / "nowhere")
     (tmp_path / "all/b/other").symlink_to(tmp_path / "elsewhere")
     (tmp_path / "all/c").symlink_to(tmp_path / "elsewhere")
     found, skips = listed(source(tmp_path / "all"))
-    assert found == [("a/1.png", 0), ("b/2.png", 1), ("b/other/3.png", 1), ("c/3.png", 2)]
-    assert counts(skips) == {"missing file": 1, "unsupported suffix": 1}
+    assert found == [("a/1.png", 0), ("b/2.png", 1)]
+    assert counts(skips) == {"link that leads out of the folder": 3}
 
 
 def test_folders_that_lead_to_each_other_end(tmp_path):

@@ -1,5 +1,6 @@
 """A dataset of coloured squares with captions, phrases, prompts and hard negatives, in the formats on disk."""
 
+import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +13,7 @@ from vlalign.annotate.phrases import ParsedCaption, Word
 from vlalign.data.manifest import write_split
 from vlalign.data.samples import Sample, encode_png
 from vlalign.files import json_text, write_text
+from vlalign.records import read_record, stamps, write_record
 
 COLOURS = {"red": (229, 57, 53), "green": (67, 160, 71), "blue": (30, 120, 229), "yellow": (253, 200, 30)}
 TOWER = {
@@ -75,6 +77,13 @@ def write_zeroshot(directory: Path, *, count: int = 12) -> None:
         samples = [Sample(f"z{i:02d}", picture(names[i % 4])[0], label=i % 4) for i in range(count)]
         files = {"nshards.txt": "1\n"} | {f"../{p.name}": p.read_text() for p in sorted(directory.glob("*.txt"))}
         write_split(directory / split, samples, source={}, shard_name="{}.tar", files=lambda files=files: files)
+
+
+def vouch(zeroshot: Path) -> None:
+    """Let the manifests of both splits name the class lists and counts as they are now."""
+    for split in (zeroshot / "validation", zeroshot / "test"):
+        names = [os.path.relpath(path, split) for folder in (split, zeroshot) for path in folder.glob("*.txt")]
+        write_record(split / "manifest.json", {**read_record(split / "manifest.json"), "files": stamps(split, names)})
 
 
 def write_composition(directory: Path) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from evaluation_data import encoder, parsed, squares, write_composition, write_zeroshot
+from evaluation_data import encoder, parsed, squares, vouch, write_composition, write_zeroshot
 from typer.testing import CliRunner, Result
 
 from vlalign import models
@@ -160,10 +160,12 @@ def test_one_class_leaves_classification_out(run_dir: Path, data: Path, tmp_path
     samples = [Sample(f"z{i}", s.image, label=0) for i, s in enumerate(squares(4))]
     for split in ("validation", "test"):
         write_split(data / "zeroshot" / split, samples, source={}, shard_name="{}.tar")
+    vouch(data / "zeroshot")
     several = evaluate(run_dir, data=data, output_dir=tmp_path / "several")
     assert "images of at least 2 classes to learn from, not of 1" in several["transfer"]["not_measured"]
     assert several["zeroshot"]["classes"] == 4
     write_text(data / "zeroshot" / "classnames.txt", "red\n")
+    vouch(data / "zeroshot")
     alone = evaluate(run_dir, data=data, output_dir=tmp_path / "alone")
     assert "at least 2 classes, not 1" in alone["zeroshot"]["not_measured"]
 
@@ -171,6 +173,7 @@ def test_one_class_leaves_classification_out(run_dir: Path, data: Path, tmp_path
 def test_splits_whose_labels_mean_other_classes_move_no_classifier(run_dir: Path, data: Path, tmp_path: Path) -> None:
     write_text(data / "zeroshot" / "validation" / "classnames.txt", "red\nblue\ngreen\nyellow\n")
     write_text(data / "zeroshot" / "validation" / "zeroshot_classification_templates.txt", "{c}\n")
+    vouch(data / "zeroshot")
     reason = evaluate(run_dir, data=data, output_dir=tmp_path / "out")["transfer"]["not_measured"]
     assert re.search(r"class 1 is 'green' in .*classnames\.txt, but 'blue' in .*validation/classnames\.txt", reason)
 
@@ -182,6 +185,7 @@ def test_labels_beyond_the_names_are_an_error_before_anything_is_measured(
     image = next(squares(1)).image
     samples = [Sample("z0", image, label=0), Sample("z1", image, label=2 * 10**9)]
     write_split(data / "zeroshot" / split, samples, source={}, shard_name="{}.tar")
+    vouch(data / "zeroshot")
     monkeypatch.delattr(models.DualEncoder, "encode_image")
     with pytest.raises(VlalignError, match=rf"zeroshot/{split} has the class 2000000000, but .*classnames\.txt has 4"):
         evaluate(run_dir, data=data, output_dir=tmp_path / "out", benchmarks=("retrieval", "zeroshot", "transfer"))
@@ -191,6 +195,7 @@ def test_damaged_class_lists_are_an_error_before_anything_is_measured(
     run_dir: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write_text(data / "zeroshot" / "classnames.txt", "red\n\ngreen\nblue\nyellow\n")
+    vouch(data / "zeroshot")
     monkeypatch.delattr(models.DualEncoder, "encode_image")
     with pytest.raises(VlalignError, match="line 2 is blank"):
         evaluate(run_dir, data=data, output_dir=tmp_path / "out")
@@ -209,6 +214,7 @@ def test_progress_names_every_benchmark_and_its_headline(
 
 def test_lost_shard_is_an_error(data: Path) -> None:
     write_text(data / "zeroshot" / "test" / "nshards.txt", "2\n")
+    vouch(data / "zeroshot")
     with pytest.raises(VlalignError, match="promises 2 shards, but 1"):
         Workbench(encoder(), data).labelled("test")
 

@@ -41,7 +41,8 @@ def leaves(path: Path, folder: Path) -> bool:
     """Whether a path, with all links followed, leads out of a folder; the caches of DVC and of the hub, which keep a
     folder's files under links, count as parts of it.
     """
-    target, home = path.resolve(), folder.resolve()
+    # Path.resolve raises on a link that leads to itself.
+    target, home = Path(os.path.realpath(path)), Path(os.path.realpath(folder))
     return not any(target.is_relative_to(place) for place in (home, *_caches(home)))
 
 

@@ -189,7 +189,9 @@ class Transfers:
         if status not in (408, 425, 429) and status < 500:
             raise VlalignError(self.explain(file, status))
         if (pause := asked_pause(status, response.headers)) > LONGEST_ASKED:
-            raise VlalignError(f"{file.shown} answers {status} and asks to wait {pause:.0f} s; run again after that")
+            raise VlalignError(
+                f"{file.shown} answers {status} and asks to wait for {pause:.0f} s; run again after that"
+            )
         self._paused_until = max(self._paused_until, time.monotonic() + pause)
         raise BrokenError(f"answers {status} {response.reason}")
 
