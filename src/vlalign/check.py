@@ -5,6 +5,7 @@ Every file that a step has written is compared, as a whole, with the record of t
 
 import base64
 import binascii
+import contextlib
 import json
 import os
 import shlex
@@ -87,6 +88,9 @@ def dangling_links(root: Path) -> list[Path]:
 
 def _folder(path: Path, advance: Callable[[int], None]) -> Iterator[Finding]:
     """A manifest, the files that it names, and files that it does not name."""
+    # The workflow starts with this module, and pyarrow takes its time.
+    from vlalign.data.splits import place_of
+
     folder, own = path.parent, _remove([path])
     try:
         content = read_record(path)
@@ -94,6 +98,8 @@ def _folder(path: Path, advance: Callable[[int], None]) -> Iterator[Finding]:
     except (VlalignError, KeyError, TypeError, AttributeError, ValueError) as error:
         yield Finding("damaged", path, f"cannot be read ({error})", own)
         return
+    if content.get("place", place_of(folder)) != place_of(folder):
+        yield Finding("damaged", folder, f"holds the split {content['place']}: folders were moved", "move them back")
     for file, expected, remedy in named:
         yield from _compare(file, expected, remedy or own, advance)
     known = {os.path.realpath(file) for file, _, _ in named}
@@ -101,9 +107,7 @@ def _folder(path: Path, advance: Callable[[int], None]) -> Iterator[Finding]:
     for file in sorted(folder.rglob("*")):
         inside = any(parent in nested for parent in file.parents)
         if file.is_file() and not inside and os.path.realpath(file) not in known and not _is_mark(file, folder):
-            yield Finding(
-                "foreign", file, f"is not named in {path}", f"{shlex.join(['rm', str(file)])}, unless you need it"
-            )
+            yield _foreign(file, path)
 
 
 def _foreign(file: Path, record: Path) -> Finding:
@@ -173,14 +177,15 @@ def _run(folder: Path, manifests: set[str], advance: Callable[[int], None]) -> I
         return
     for name, expected in _files_of(record):
         yield from _compare(folder / name, expected, remedy, advance)
+    own = f"{record['run']}/seed-{record['seed']}"
+    if own != f"{folder.parent.name}/{folder.name}":
+        yield Finding("damaged", folder, f"holds {own}: folders were moved", "move them back")
     used = {name: digest for name, digest in record.get("inputs", {}).items() if name != "pretrained"}
     if others := sorted(name for name, digest in used.items() if digest not in manifests):
         yield Finding("stale", folder, f"was trained on other data than there are now ({', '.join(others)})", AGAIN)
     known = {*record["files"], RUN, "README.md"}
     for file in sorted(file for file in folder.iterdir() if file.is_file() and file.name not in known):
-        yield Finding(
-            "foreign", file, f"is not named in {path}", f"{shlex.join(['rm', str(file)])}, unless you need it"
-        )
+        yield _foreign(file, path)
 
 
 def _evaluation(folder: Path, root: Path, advance: Callable[[int], None]) -> Iterator[Finding]:
@@ -209,9 +214,7 @@ def _evaluation(folder: Path, root: Path, advance: Callable[[int], None]) -> Ite
         yield Finding("foreign", card, "was edited since it was written", f"keep it, or {_remove([card])}")
     known = {path.name, *record["files"]}
     for file in sorted(file for file in path.parent.iterdir() if file.name not in known):
-        yield Finding(
-            "foreign", file, f"is not named in {path}", f"{shlex.join(['rm', str(file)])}, unless you need it"
-        )
+        yield _foreign(file, path)
 
 
 def _summaries(root: Path, advance: Callable[[int], None]) -> Iterator[Finding]:
@@ -226,9 +229,50 @@ def _summaries(root: Path, advance: Callable[[int], None]) -> Iterator[Finding]:
             if path.exists() or any(results.glob("report.html")):
                 yield Finding("damaged" if path.exists() else "missing", path, f"({error})", remedy)
             continue
-        for name, expected in content.get("files", {}).items() if path.name != "metrics.json" else ():
+        if path.name == "metrics.json":
+            yield from _guarded(path, _collected(path, content))
+            continue
+        for name, expected in content["files"].items():
             yield from _compare(path.parent / name, expected, remedy, advance)
+        for place, weights in content.get("weights", {}).items():
+            if _weights_of(results / "runs" / place) not in (None, weights):
+                yield Finding("stale", path, f"is of other weights than {place} has", remedy)
     yield from _focus(root)
+    yield from _beside(results)
+
+
+def _weights_of(folder: Path) -> str | None:
+    """SHA-256 of a run's weights, if its record can be read."""
+    with contextlib.suppress(VlalignError, KeyError, TypeError):
+        return read_record(folder / RUN)["files"]["model.safetensors"]["sha256"]
+    return None
+
+
+def _collected(path: Path, content: Mapping[str, Any]) -> Iterator[Finding]:
+    """Whether the collected metrics are those of the runs that lie there."""
+    from vlalign.reporting.collect import collect
+
+    folders = []
+    for run, metrics in content.items():
+        seeds = sorted({seed for entry in metrics.values() for seed in entry["values"]}, key=int)
+        folders += [path.parent / "runs" / run / f"seed-{seed}" for seed in seeds]
+    missing = [folder for folder in folders if not (folder / RUN).is_file()]
+    for folder in missing:
+        yield Finding("missing", folder / RUN, f"is not there, but {path} has metrics of it", AGAIN)
+    with contextlib.suppress(VlalignError):  # what is wrong with a run was told of it
+        if not missing and collect(folders) != content:
+            yield Finding("stale", path, "does not hold the metrics of the runs", _remove([path]))
+
+
+def _beside(results: Path) -> Iterator[Finding]:
+    """Files among the results that no step writes."""
+    named = {Path(name).name for name in SUMMARIES} | {"precision.csv", ".snakemake_timestamp"}
+    with contextlib.suppress(VlalignError, KeyError):
+        named |= set(read_record(results / "report.html.json")["files"])
+    for file in sorted(results.rglob("*")):
+        name = file.relative_to(results).as_posix()
+        if file.is_file() and not name.startswith("runs/") and name not in named and file.name not in named:
+            yield _foreign(file, results / "report.html.json")
 
 
 def _focus(root: Path) -> Iterator[Finding]:

@@ -318,7 +318,7 @@ def precision(
     phrases, regions = (annotations / kind / split.name for kind in ("phrases", "regions"))
     rows = precision_rows(run, split, phrases, regions, settings)
     if output is not None:
-        write_precision(rows, output)
+        write_precision(rows, output, run=run)
     else:
         Console().print(precision_table(rows))
 

@@ -50,7 +50,8 @@ def write_workspace(root: Path) -> None:
     collect_metrics([run], results / "metrics.json")
     few = PrecisionParams(taus=(0.1,), zetas=(0.5,), regions=(2,), samples=(4,), pairs=4)
     annotations = [root / ANNOTATIONS / kind / "validation" for kind in ("phrases", "regions")]
-    write_precision(precision_rows(run, root / DATA / "validation", *annotations, few), results / "precision.csv")
+    rows = precision_rows(run, root / DATA / "validation", *annotations, few)
+    write_precision(rows, results / "precision.csv", run=run)
     shown = {"data": root / DATA, "annotations": root / ANNOTATIONS, "split": "test", "compared": ("powerclip",)}
     illustrate({"powerclip": run}, **shown, output=results / "figures")
     write_everything(

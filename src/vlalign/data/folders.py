@@ -86,6 +86,9 @@ def _captioned(folder: Path, names: list[str], skips: Skips) -> Iterator[Listed]
             skips.add("captions under a link that leads out of the folder", name)
             continue
         try:
+            # A pipe would be waited for.
+            if path.with_suffix(".txt").exists() and not path.with_suffix(".txt").is_file():
+                raise IsADirectoryError
             text = path.with_suffix(".txt").read_text(encoding="utf-8-sig")
         except FileNotFoundError:
             text = ""

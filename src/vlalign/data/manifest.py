@@ -15,7 +15,7 @@ from vlalign.data.index import index_path, open_index
 from vlalign.data.samples import Sample
 from vlalign.data.shards import batched, write_shard
 from vlalign.data.skips import NAMED, Skips
-from vlalign.data.splits import part_of
+from vlalign.data.splits import part_of, place_of
 from vlalign.data.verify import verify_shard
 from vlalign.errors import VlalignError
 from vlalign.files import remove_temporary, write_json, write_text
@@ -133,6 +133,7 @@ def write_manifest(
     write_record(
         directory / "manifest.json",
         {
+            "place": place_of(directory),
             "shards": entries,
             "files": stamps(directory, files),
             "samples": samples,

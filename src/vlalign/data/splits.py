@@ -2,10 +2,11 @@
 
 import contextlib
 import itertools
+import os
 import re
 import resource
 from bisect import bisect_right
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar
@@ -19,6 +20,8 @@ from vlalign.data.shards import Item
 from vlalign.errors import VlalignError
 from vlalign.records import Stamp, read_record, stamp
 
+# The splits of a dataset, and its folders that hold splits of a further kind.
+NAMES, GROUPS = ("train", "validation", "test"), ("zeroshot", "composition", "unpaired")
 # More are never open at a time, whatever the system allows.
 MANY_FILES = 65_536
 
@@ -36,6 +39,25 @@ def part_of(shards: Sequence[Item], part: str | None) -> Sequence[Item]:
 def read_manifest(directory: str | Path) -> dict[str, Any]:
     """The manifest of a split or of annotations; raises VlalignError when it is missing, broken or was changed."""
     return read_record(Path(directory) / "manifest.json")
+
+
+def place_of(directory: str | Path) -> str:
+    """Which split of its dataset a folder is, such as "train" or "zeroshot/test"."""
+    path = Path(os.path.abspath(directory))
+    return f"{path.parent.name}/{path.name}" if path.parent.name in GROUPS else path.name
+
+
+def check_place(directory: str | Path, manifest: Mapping[str, Any]) -> None:
+    """Raises VlalignError when a manifest says that it is of another split of its dataset than its folder is.
+
+    A split that was made in a folder of another name may be anywhere.
+    """
+    place, folder = manifest.get("place"), place_of(directory)
+    if place != folder and all(name in NAMES or "/" in name for name in (str(place), folder)):
+        raise VlalignError(
+            f"{directory} holds the split {place}, not {folder}: folders were moved; move them back, or delete "
+            f"{directory}/manifest.json and run the workflow again"
+        )
 
 
 def read_split(directory: str | Path) -> Iterator[Sample]:

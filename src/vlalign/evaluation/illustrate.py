@@ -16,6 +16,7 @@ from vlalign.models import load
 from vlalign.objectives import pool_regions
 from vlalign.records import stamps, write_record
 from vlalign.reporting.figures import SceneDrawing, draw_embeddings, draw_similarity
+from vlalign.reporting.results import weights_by_place
 
 # The images that are drawn: the first of each stratum with a caption of at least two phrases.
 IMAGES_PER_STRATUM = 2
@@ -46,7 +47,8 @@ def illustrate(
     shown = len(scenes) // max(1, sum(name in compared for name in run_dirs))
     draw_similarity([scene for row in range(shown) for scene in scenes[row::shown]], output / "similarity.svg")
     draw_embeddings(points, output / "embeddings.svg")
-    write_record(output / RECORD, {"files": stamps(output, ["similarity.svg", "embeddings.svg"])})
+    names = ["similarity.svg", "embeddings.svg"]
+    write_record(output / RECORD, {"weights": weights_by_place(run_dirs.values()), "files": stamps(output, names)})
 
 
 def drawings(

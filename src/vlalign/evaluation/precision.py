@@ -26,7 +26,7 @@ from vlalign.objectives.aggregators import (
 from vlalign.params import ObjectiveParams, PowersetParams, PrecisionParams, RegionChoice
 from vlalign.records import record_of, stamps, write_record
 from vlalign.reporting.aggregators import COLUMNS
-from vlalign.reporting.results import read_run, run_params
+from vlalign.reporting.results import read_run, run_params, weights_by_place
 from vlalign.training.batches import PairedSet
 from vlalign.training.objective import Objective, aligned
 from vlalign.training.order import generator
@@ -54,14 +54,14 @@ def precision_rows(
                 yield {"features": name, "regions": count, **row}
 
 
-def write_precision(rows: Iterable[dict[str, object]], output: Path) -> None:
-    """Write the rows as the CSV file that the report draws."""
+def write_precision(rows: Iterable[dict[str, object]], output: Path, *, run: Path) -> None:
+    """Write the rows as the CSV file that the report draws, and its record, which says of which run they are."""
     stream = io.StringIO()
     writer = csv.DictWriter(stream, COLUMNS, lineterminator="\n")
     writer.writeheader()
     writer.writerows({name: f"{v:.6g}" if isinstance(v, float) else v for name, v in row.items()} for row in rows)
     write_text(output, stream.getvalue())
-    write_record(record_of(output), {"files": stamps(output.parent, [output.name])})
+    write_record(record_of(output), {"weights": weights_by_place([run]), "files": stamps(output.parent, [output.name])})
 
 
 def precision_table(rows: Iterable[dict[str, object]]) -> Table:

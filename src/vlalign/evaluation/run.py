@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from vlalign import models
+from vlalign.data.splits import check_place
 from vlalign.errors import VlalignError
 from vlalign.evaluation.composition import composition_scores, item_similarities
 from vlalign.evaluation.features import BATCH_SIZE, DenseFeatures
@@ -81,12 +82,12 @@ def subject(
     run_dir: Path, *, data: Path, annotations: Path | None, split: str, benchmarks: Sequence[str] | None
 ) -> dict[str, Any]:
     """What is measured, on what and by which code: equal subjects have equal scores. Manifests count by SHA-256."""
-    parts = {TUNING_SPLIT, split}
+    parts = sorted({TUNING_SPLIT, split})
     folders = [data / group / part for group in ("", "zeroshot", "composition") for part in parts]
     for folder in folders:
         # What is damaged must not be taken for what was measured.
         if (folder / "manifest.json").is_file():
-            check_record(folder / "manifest.json")
+            check_place(folder, check_record(folder / "manifest.json"))
     folders += [annotations / "phrases" / part for part in parts] if annotations else []
     manifests = {folder.as_posix(): folder / "manifest.json" for folder in sorted(folders)}
     return {

@@ -55,6 +55,9 @@ def draw_precision(precision: str | Path, output: str | Path, *, direction: Lite
         raise VlalignError(f"{precision} is no table ({str(error).strip()}); delete it and measure again") from None
     if missing := set(COLUMNS) - set(table.columns):
         raise VlalignError(f"{precision} lacks the columns {', '.join(sorted(missing))}; delete it and measure again")
+    numbers = [name for name in COLUMNS if name not in ("features", "aggregator", "direction")]
+    if not all(pd.api.types.is_numeric_dtype(table[name]) for name in numbers):
+        raise VlalignError(f"{precision} has text among its numbers; delete it and measure again")
     table = table.assign(label=[_label(*pair) for pair in zip(table["aggregator"], table["samples"], strict=True)])
     colours = {label: PALETTE[index % len(PALETTE)] for index, label in enumerate(dict.fromkeys(table["label"]))}
     # An error is empty where the exact scores are all 0.

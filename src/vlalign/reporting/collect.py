@@ -8,8 +8,8 @@ from vlalign.errors import VlalignError
 from vlalign.files import json_text, write_text
 from vlalign.records import write_record
 from vlalign.reporting.headline import HEADLINE
-from vlalign.reporting.metrics import read_metrics
-from vlalign.reporting.results import Collected, read_collected, read_run
+from vlalign.reporting.metrics import check_comparable, read_metrics
+from vlalign.reporting.results import Collected, read_collected, read_run, read_runs
 from vlalign.reporting.stats import spread
 
 
@@ -17,12 +17,14 @@ def collect(run_dirs: Sequence[str | Path]) -> Collected:
     """Return {run: {"<benchmark>.<path>.<metric>": {"mean", "sd", "n", "values": {seed: value}}}}.
 
     `run_dirs` are the directories of single seeds. `sd` is None where a metric has one seed only; percent stays
-    percent. Raises VlalignError for a missing run.json, a value that is no finite number, and a seed given twice.
+    percent. Raises VlalignError for a missing run.json, a value that is no finite number, a seed given twice,
+    and runs that were not measured on the same data.
     """
+    check_comparable(list(map(Path, run_dirs)))
     values: dict[str, dict[str, dict[str, float]]] = {}
     seen: dict[tuple[str, int], Path] = {}
-    for directory in map(Path, run_dirs):
-        run = read_run(directory)
+    for run in read_runs(run_dirs):
+        directory = run.directory
         if (run.name, run.seed) in seen:
             first = seen[run.name, run.seed]
             raise VlalignError(f"{directory} and {first} are both seed {run.seed} of {run.name}; name one of them only")

@@ -6,11 +6,13 @@ from pathlib import Path
 from typing import Literal
 
 from vlalign.data.overlap import Overlap, digests, overlap
-from vlalign.records import check_record, record_of, stamps, write_record
+from vlalign.errors import VlalignError
+from vlalign.records import record_of, stamps, write_record
+from vlalign.reporting.collect import collect
 from vlalign.reporting.figures import draw_ablation, draw_differences, draw_grounding, draw_precision, draw_training
 from vlalign.reporting.grounding_table import grounding_kinds
 from vlalign.reporting.report import write_report
-from vlalign.reporting.results import Results, load_results
+from vlalign.reporting.results import Results, check_made_of, load_results
 from vlalign.reporting.tables import write_tables
 
 DRAWN_ELSEWHERE = ("similarity.svg", "embeddings.svg")
@@ -40,9 +42,11 @@ def write_everything(
         held_out: those of the splits that are measured, in which images of the training split are looked for.
         baseline, control: arms that the others are compared with; either may be absent.
     """
-    check_record(record_of(precision))
-    check_record(Path(figures) / "illustrations.json")
     results = load_results(metrics, run_dirs, baseline=baseline, control=control)
+    check_made_of(record_of(precision), results.runs)
+    check_made_of(Path(figures) / "illustrations.json", results.runs)
+    if results.metrics != collect(run_dirs):
+        raise VlalignError(f"{metrics} was not collected from these runs; delete it and run the workflow again")
     drawn = draw_all(results, Path(precision), Path(figures))
     drawn += [path for path in (Path(figures) / name for name in DRAWN_ELSEWHERE) if path.exists()]
     written = write_tables(metrics, tables, run_dirs=run_dirs, baseline=baseline, control=control)

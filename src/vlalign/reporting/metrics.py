@@ -1,8 +1,9 @@
 """The metric files of one run, and their content as numbers by path."""
 
 import contextlib
+import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +48,22 @@ def read_metrics(directory: Path) -> Iterator[tuple[str, float]]:
     for file, values in _files(directory):
         if _reason(values) is None:
             yield from numbers(values, prefix=file.stem, file=file)
+
+
+def check_comparable(run_dirs: Sequence[Path]) -> None:
+    """Raises VlalignError when runs were measured on different splits, or on different states of the data."""
+    seen: dict[str, Path] = {}
+    for directory in run_dirs:
+        path = directory / "metrics" / EVALUATION
+        measured = read_record(path).get("measured", {}) if path.is_file() else {}
+        data = measured.get("data")
+        if isinstance(data, Mapping):
+            seen.setdefault(json.dumps([measured.get("split"), sorted(map(str, data.values()))]), directory)
+    if len(seen) > 1:
+        one, other = list(seen.values())[:2]
+        raise VlalignError(
+            f"{one} and {other} were not measured on the same data; delete {other}/metrics and run the workflow again"
+        )
 
 
 def read_reasons(directory: Path) -> dict[str, str]:

@@ -1,7 +1,8 @@
 """What tables, figures and the report read: the runs, and their collected metrics."""
 
 import math
-from collections.abc import Mapping, Sequence
+import os
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -11,11 +12,14 @@ from pydantic import ValidationError
 
 from vlalign.errors import VlalignError
 from vlalign.params import RunParams, describe
-from vlalign.records import check_file, read_record
+from vlalign.records import check_file, check_record, read_record
 from vlalign.reporting.cells import shown
 from vlalign.reporting.headline import Metric
 from vlalign.reporting.metrics import read_reasons
 from vlalign.reporting.stats import Difference, Spread, paired_difference, spread
+
+# Of a run, which its record vouches for.
+WEIGHTS = "model.safetensors"
 
 Collected = dict[str, dict[str, dict[str, Any]]]
 
@@ -149,6 +153,48 @@ def read_run(directory: str | Path) -> Run:
     )
 
 
+def read_runs(run_dirs: Iterable[str | Path]) -> list[Run]:
+    """`read_run` of every directory; raises VlalignError as well for one that stands in another's place."""
+    runs = list(map(read_run, run_dirs))
+    for run in runs:
+        folder, place = Path(os.path.abspath(run.directory)), Path("runs", run.name, f"seed-{run.seed}")
+        if folder.parts[-3:-2] == ("runs",) and folder.parts[-3:] != place.parts:
+            raise VlalignError(
+                f"{run.directory} holds seed {run.seed} of {run.name}: folders were moved; move them back, or delete "
+                "them and run the workflow again"
+            )
+    return runs
+
+
+def weights_of(run: Run) -> str | None:
+    """SHA-256 of the weights that the record of a run vouches for."""
+    return run.record.get("files", {}).get(WEIGHTS, {}).get("sha256")
+
+
+def weights_by_place(run_dirs: Iterable[Path]) -> dict[str, str | None]:
+    """For the record of what is made of trained runs: the SHA-256 of their weights by `place_of_run`."""
+    return {place_of_run(directory): weights_of(read_run(directory)) for directory in run_dirs}
+
+
+def check_made_of(record: Path, runs: Sequence[Run]) -> dict[str, Any]:
+    """A record of what was made of trained runs, which it names with the SHA-256 of their weights ("weights"), and of
+    the files that it vouches for.
+
+    Raises VlalignError when one of the runs has other weights by now, or a file was changed.
+    """
+    content = check_record(record)
+    known = {place_of_run(run.directory): weights_of(run) for run in runs}
+    for place, weights in content.get("weights", {}).items():
+        if known.get(place, weights) != weights:
+            raise VlalignError(f"{record} is of other weights than {place} has; delete it and run the workflow again")
+    return content
+
+
+def place_of_run(directory: Path) -> str:
+    """Name and seed of a run by its folder, such as "powerclip/seed-0"."""
+    return "/".join(Path(os.path.abspath(directory)).parts[-2:])
+
+
 def run_params(run: Run) -> RunParams:
     """The params of a run, typed; raises VlalignError when they are damaged."""
     try:
@@ -181,7 +227,7 @@ def load_results(
     metrics: str | Path, run_dirs: Sequence[str | Path], *, baseline: str = "clip", control: str = "linear"
 ) -> Results:
     """Read the collected metrics and the run.json of every seed's directory; either comparison arm may be absent."""
-    return Results(read_collected(metrics), tuple(map(read_run, run_dirs)), baseline, control)
+    return Results(read_collected(metrics), tuple(read_runs(run_dirs)), baseline, control)
 
 
 def ablation_grids(runs: Sequence[Run]) -> list[Grid]:

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from vlalign.data.splits import check_place, read_manifest
 from vlalign.errors import VlalignError
 from vlalign.models import DualEncoder
 from vlalign.params import ModelParams, RunParams
@@ -39,6 +40,8 @@ class Inputs:
         missing = [str(path) for path in files.values() if not path.is_file()]
         if missing:
             raise VlalignError(f"{missing[0]} does not exist; make the data first")
+        for folder in filter(None, (self.split, self.validation, self.unpaired_images, self.unpaired_captions)):
+            check_place(folder, read_manifest(folder))
         return {name: stamp(path)["sha256"] for name, path in files.items()}
 
     def training_set(self, encoder: DualEncoder, params: RunParams, *, room: int = ROOM) -> PairedSet:
