@@ -8,6 +8,7 @@ import json
 import logging
 import os
 import sys
+import traceback
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
@@ -19,7 +20,7 @@ from rich.text import Text
 from vlalign import params as parameters
 from vlalign.console import console
 from vlalign.errors import VlalignError
-from vlalign.redact import Redaction, redacted
+from vlalign.redact import Redaction, plain, redacted
 
 app = typer.Typer(
     help="Fine-grained and distributional vision-language alignment. The workflow calls these commands; "
@@ -66,7 +67,7 @@ def main() -> None:
         sys.exit(error.exit_code)
     except ValidationError as error:
         _fail(f"--config is not valid:\n{parameters.describe(error)}")
-    except (OSError, MemoryError, RecursionError) as error:
+    except Exception as error:
         if os.environ.get(TRACEBACK) == "1":
             raise
         _fail(f"{_of_surroundings(error)}. With {TRACEBACK}=1 in the environment, a traceback shows where it was")
@@ -78,6 +79,12 @@ def _of_surroundings(error: BaseException) -> str:
         return f"memory does not suffice ({error}); take smaller batches or fewer workers, and check the files it reads"
     if isinstance(error, RecursionError):
         return "something that was read is nested too deeply; check the files and options that were given"
+    if not isinstance(error, OSError):
+        place = traceback.extract_tb(error.__traceback__)[-1]
+        return (
+            f"{type(error).__name__}: {error} ({Path(place.filename).name}, line {place.lineno}). A file or an option "
+            "is of a shape that no check foresaw: run `vlalign check`, look at what was given, and please report it"
+        )
     number = getattr(error, "errno", None)
     file, reason = getattr(error, "filename", None), getattr(error, "strerror", None) or str(error)
     remedy = REMEDIES.get(number or 0, "mend that and run the same command again")
@@ -86,15 +93,18 @@ def _of_surroundings(error: BaseException) -> str:
 
 def _fail(message: str, *, code: int = 1) -> NoReturn:
     # Neither markup nor folded: messages hold paths, and are searched for in log files.
-    console.print(Text.assemble(("error: ", "bold red"), redacted(message)), soft_wrap=True)
+    console.print(Text.assemble(("error: ", "bold red"), plain(redacted(message))), soft_wrap=True)
     sys.exit(code)
 
 
 def _config(text: str) -> dict[str, Any]:
     try:
-        return json.loads(text)
-    except json.JSONDecodeError as error:
+        found = json.loads(text)
+    except (ValueError, RecursionError) as error:
         raise VlalignError(f"--config is not JSON: {error}") from None
+    if not isinstance(found, dict):
+        raise VlalignError(f"--config is no JSON object but a {type(found).__name__}; give one, such as {{}}")
+    return found
 
 
 def _runtime(text: str) -> parameters.RuntimeParams:

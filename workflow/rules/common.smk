@@ -14,7 +14,8 @@ from vlalign.params.sources import UrlSource
 from vlalign.previous import forget, set_aside
 from vlalign.versions import check_versioned
 
-# Snakemake's own reader lets the last of two keys win, expands every alias, and runs files that ask for it.
+# Snakemake has read them already: its reader lets the last of two keys win, expands every alias, and runs files that ask
+# for it. Only `vlalign validate` looks before.
 try:
     for file in ("params.yaml", *workflow.configfiles):
         parameters.read(file)
