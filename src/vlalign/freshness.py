@@ -94,7 +94,7 @@ def data_files(module: str) -> list[Path]:
     """The files beside a module that it reads: those that it names, and what lies in a folder with one of them."""
     names = {Path(name).name for name in _sources()[module].files}
     found: list[Path] = []
-    for entry in _beside(_path(module).parent):
+    for entry in _beside(module_file(module).parent):
         files = sorted(path for path in entry.rglob("*") if path.is_file()) if entry.is_dir() else [entry]
         if names & {path.name for path in files}:
             found += files
@@ -120,7 +120,8 @@ def _plugin(kind: str, name: str) -> str | None:
     raise VlalignError(f"{package} has no plug-in '{name}'")
 
 
-def _path(module: str) -> Path:
+def module_file(module: str) -> Path:
+    """Where a module of this package lies."""
     path = PACKAGE.parent.joinpath(*module.split("."))
     return path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
 
@@ -132,7 +133,7 @@ def _sources() -> dict[str, Source]:
     after: dict[str, Source] = {}
     keys = {}
     for name in imports():
-        content = _path(name).read_bytes()
+        content = module_file(name).read_bytes()
         keys[name] = key = f"{name} {hashlib.sha256(content).hexdigest()}"
         after[key] = before.get(key) or read_source(content, name)
     if after != before and CACHE.parent.is_dir():

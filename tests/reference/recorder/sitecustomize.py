@@ -12,6 +12,7 @@ from pathlib import Path
 def write(folder):
     imported = sorted(name for name in sys.modules if name.partition(".")[0] == "vlalign")
     if imported:
+        Path(folder).mkdir(parents=True, exist_ok=True)
         Path(folder, f"{os.getpid()}.json").write_text(json.dumps({"arguments": sys.argv, "modules": imported}))
 
 
