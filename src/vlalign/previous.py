@@ -6,11 +6,10 @@ asked for takes it back in place of making it again.
 """
 
 import contextlib
-import hashlib
 import logging
 import os
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
 from vlalign.errors import VlalignError
@@ -19,17 +18,8 @@ from vlalign.records import check_record, stamp
 
 logger = logging.getLogger(__name__)
 
-PACKAGE = Path(__file__).parent
 # The records of a run and of its evaluation, in its folder `metrics`.
 RUN, EVALUATION = "run.json", "evaluation.json"
-
-
-def code_digest(packages: Sequence[str]) -> str:
-    """SHA-256 of the source files of parts of this package, so that what other code has made is not taken for this."""
-    found = hashlib.sha256()
-    for path in sorted(file for name in packages for file in (PACKAGE / name).rglob("*.py")):
-        found.update(f"{path.relative_to(PACKAGE)}\0".encode() + path.read_bytes() + b"\0")
-    return found.hexdigest()
 
 
 def set_aside(results: Path, previous: Path) -> None:

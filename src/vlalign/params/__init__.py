@@ -40,6 +40,7 @@ from vlalign.params.workflow import (
     check_root,
     load,
     parse,
+    run_plugins,
     schema,
 )
 
@@ -80,5 +81,6 @@ __all__ = [
     "nested",
     "parse",
     "read",
+    "run_plugins",
     "schema",
 ]

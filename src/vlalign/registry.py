@@ -1,0 +1,59 @@
+"""Plug-ins: a new term, aggregator, benchmark, source, segmenter or figure is one new file.
+
+Each kind has a package and a base class. A plug-in is a class of that base in a module of that package: naming it in
+params is enough to use it. Its `name` is that of its module with hyphens, its first line of documentation describes it
+wherever it is listed.
+"""
+
+import importlib
+import inspect
+import pkgutil
+from functools import cache
+from typing import ClassVar, TypeGuard, TypeVar
+
+from vlalign.errors import VlalignError
+
+
+class Registered:
+    """Base of all kinds. name: how params call a plug-in; taken from its module unless it says another."""
+
+    name: ClassVar[str] = ""
+
+
+Plugin = TypeVar("Plugin", bound=Registered)
+
+
+@cache
+def plugins(base: type[Plugin], package: str) -> dict[str, type[Plugin]]:
+    """The plug-ins of a kind by name, in the order of their names.
+
+    Args:
+        base: what all of them derive from.
+        package: where their modules lie, such as "vlalign.training.terms".
+
+    Raises VlalignError for a module without a plug-in, a name that two have, and one without documentation.
+    """
+    found: dict[str, type[Plugin]] = {}
+    for info in pkgutil.iter_modules(importlib.import_module(package).__path__, f"{package}."):
+        module = importlib.import_module(info.name)
+        own = [kind for kind in vars(module).values() if _is_plugin(kind, base) and kind.__module__ == info.name]
+        if not own:
+            raise VlalignError(f"{module.__file__} has no class that derives from {base.__name__}; see CONTRIBUTING.md")
+        for kind in own:
+            name = vars(kind).get("name") or info.name.rpartition(".")[2].replace("_", "-")
+            if name in found:
+                raise VlalignError(f"{module.__file__}: {found[name].__module__} already has the name '{name}'")
+            if not vars(kind).get("__doc__"):
+                raise VlalignError(f"{module.__file__}: {kind.__name__} has no docstring; say in a line what it is")
+            kind.name = name
+            found[name] = kind
+    return dict(sorted(found.items()))
+
+
+def summary(kind: type) -> str:
+    """The first paragraph of a plug-in's documentation, in one line."""
+    return " ".join((inspect.getdoc(kind) or "").split("\n\n")[0].split())
+
+
+def _is_plugin(kind: object, base: type[Plugin]) -> TypeGuard[type[Plugin]]:
+    return inspect.isclass(kind) and issubclass(kind, base) and kind is not base and not inspect.isabstract(kind)
