@@ -6,13 +6,13 @@ graph, in tiles; the negatives are found; only their pairs and the positives are
 gradient equal those of the naive loss, memory is O(I·C) instead of O(I·C·R·P).
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from vlalign.objectives.aggregators import DIRECTIONS, Aggregation
+from vlalign.objectives.aggregator import DIRECTIONS, Aggregator, aggregator_of
 from vlalign.objectives.distributed import Group, gather_plainly, own_rows, shared
 from vlalign.objectives.numerics import check_tile, precise
 from vlalign.objectives.powerset import EVERYTHING, Problem, Rows, check_pairs
@@ -72,16 +72,12 @@ def powerset_loss(
     direction: str = "both",
     region_mask: Tensor | None = None,
     phrase_mask: Tensor | None = None,
-    aggregator: str = "nla",
-    tau: float = 1e-3,
-    zeta: float = 0.75,
-    activation: str = "softplus",
-    cost: float | Tensor | str = 0.0,
-    empty_subset: bool = True,
-    samples: int = 16,
+    aggregator: str | Aggregator = "nla",
+    cost: float | Tensor | str | None = None,
     generator: torch.Generator | None = None,
     tile: int | None = None,
     group: Group = None,
+    **settings: Any,
 ) -> Tensor:
     """Loss on S = R2T + T2R; image i belongs to caption i.
 
@@ -96,31 +92,25 @@ def powerset_loss(
         direction: `both`, or `r2t` or `t2r` alone.
         group: processes that hold a part of the pairs each; see `vlalign.objectives.distributed`. R and P must be the
             same in all of them (pad, and mask), and so must the state of `generator`.
-        The others are those of `powerset_scores`.
+        The others, and `settings` of the aggregator, are those of `powerset_scores`.
 
     Raises:
         ValueError: naming the argument at fault and its shape.
     """
     _check_choices(loss=(loss, LOSSES), direction=(direction, DIRECTIONS), negatives=(negatives, NEGATIVES))
     check_pairs(regions_IRD, phrases_CPD)
-    _check_draw(aggregator, generator, group)
+    rule = aggregator_of(aggregator, cost, **settings)
+    if group is not None and generator is None and rule.is_random:
+        raise ValueError(
+            "generator is missing: processes must draw the same subsets, from generators in the same state"
+        )
     check_tile(tile)
     problem = Problem.of(regions_IRD, phrases_CPD, region_mask, phrase_mask).complete()
     own = own_rows(len(problem.regions_IRD), group, regions_IRD.device)
     problem = problem.gathered(group)
     if len(problem.regions_IRD) < 2:
         return shared((problem.regions_IRD.sum() + problem.phrases_CPD.sum()) * 0, group)
-    aggregation = problem.aggregation(
-        aggregator=aggregator,
-        tau=tau,
-        zeta=zeta,
-        activation=activation,
-        cost=cost,
-        empty_subset=empty_subset,
-        samples=samples,
-        generator=generator,
-    )
-    scored = Scored(problem, aggregation, direction, per_region, tile)
+    scored = Scored(problem, problem.prepared(rule, generator), direction, per_region, tile)
     part = _triplet(scored, own, margin, negatives, group) if loss == "triplet" else _cross_entropy(scored, own, scale)
     return shared(part / len(problem.regions_IRD), group)
 
@@ -129,7 +119,7 @@ class Scored(NamedTuple):
     """A problem with the rule by which its pairs are scored."""
 
     problem: Problem
-    aggregation: Aggregation
+    rule: Aggregator
     direction: str
     per_region: bool
     tile: int | None
@@ -137,11 +127,11 @@ class Scored(NamedTuple):
     def all(self, images: slice, captions: slice) -> Tensor:
         """S of these images with these captions, I C."""
         part = self.problem.part(images, captions)
-        return part.scores(self.aggregation, tile=self.tile).of(self.direction) / self._units(images)[:, None]
+        return part.scores(self.rule, tile=self.tile).of(self.direction) / self._units(images)[:, None]
 
     def pairs(self, image: Rows, caption: Rows) -> Tensor:
         """S of the pairs (image[n], caption[n]), N."""
-        return self.problem.pairs(self.aggregation, image, caption).of(self.direction) / self._units(image)
+        return self.problem.pairs(self.rule, image, caption).of(self.direction) / self._units(image)
 
     def _units(self, images: Rows) -> Tensor:
         count = self.problem.region_mask[images].sum(1).clamp_min(1)
@@ -171,10 +161,3 @@ def _check_choices(**choices: tuple[str, tuple[str, ...]]) -> None:
     for name, (value, known) in choices.items():
         if value not in known:
             raise ValueError(f"{name} is {value!r}; it must be one of {', '.join(known)}")
-
-
-def _check_draw(aggregator: str, generator: torch.Generator | None, group: Group) -> None:
-    if group is not None and generator is None and aggregator in ("sampled", "calibrated"):
-        raise ValueError(
-            "generator is missing: processes must draw the same subsets, from generators in the same state"
-        )
