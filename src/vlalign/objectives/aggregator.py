@@ -22,8 +22,6 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-    from vlalign.objectives.powerset import Problem
-
 PACKAGE = "vlalign.objectives.aggregators"
 DIRECTIONS = ("both", "r2t", "t2r")
 
@@ -64,8 +62,11 @@ class Aggregator:
     name: ClassVar[str] = ""
     # Whether it chooses no subsets, as what others are compared with.
     is_control: ClassVar[bool] = False
-    # Whether it draws random numbers, which processes must draw alike.
+    # Whether it draws random numbers, which processes must draw alike, and whether it is fitted to each batch.
     is_random: ClassVar[bool] = False
+    is_fitted: ClassVar[bool] = False
+    # Where it stands among others.
+    rank: ClassVar[int] = 100
     # For the measurement of precision: each direction that is not exact, with the settings that change it.
     approximates: ClassVar[dict[str, tuple[str, ...]]] = {"r2t": (), "t2r": ()}
 
@@ -79,20 +80,29 @@ class Aggregator:
         if not isinstance(self.cost, str | int | float) and self.cost.numel() != 1:
             raise ValueError(f"cost has shape {tuple(self.cost.shape)}; it must be a scalar")
 
-    def prepare(self, problem: "Problem", generator: "torch.Generator | None") -> "Aggregator":
-        """What is found once for all pairs of a batch: the cost, and what a subclass draws or calibrates."""
+    @property
+    def price(self) -> "float | Tensor":
+        """The cost, once it is known."""
         if isinstance(self.cost, str):
-            return dataclasses.replace(self, cost=problem.mean_similarity())
-        if isinstance(self.cost, int | float):
-            return self
-        return dataclasses.replace(self, cost=self.cost.reshape(()).to(problem.regions_IRD))
+            raise ValueError(f"cost is {self.cost!r}, which a batch of pairs must set first; see `powerset_scores`")
+        return self.cost
+
+    def draw(self, regions: int, *, like: "Tensor", generator: "torch.Generator | None") -> "Aggregator":
+        """With the subsets of so many regions that serve for all pairs of a batch, of the type and on the device of
+        `like`.
+        """
+        return self
+
+    def fit(self, s: "Tensor", region_mask: "Tensor", phrase_mask: "Tensor") -> "Aggregator":
+        """With what is fitted to some pairs of a batch, where `is_fitted`; s [N, P, R], masks [N, R] and [N, P]."""
+        return self
 
     def __call__(self, s: "Tensor", region_mask: "Tensor", phrase_mask: "Tensor") -> PowersetScores:
         """Scores of similarities s [..., P, R]; the masks [..., R] and [..., P] broadcast against it. Pairs without a
         real region or a real phrase score 0.
         """
         region_mask, phrase_mask = region_mask[..., None, :], phrase_mask[..., :, None]
-        scores = self.aggregate((s - self.cost) * region_mask, region_mask, phrase_mask)
+        scores = self.aggregate((s - self.price) * region_mask, region_mask, phrase_mask)
         nothing = ~(region_mask.any(-1)[..., 0] & phrase_mask.any(-2)[..., 0])
         return PowersetScores(*(x.masked_fill(nothing, 0) for x in scores))
 
@@ -156,7 +166,7 @@ def known_aggregators() -> dict[str, type[Aggregator]]:
         for kind in (kind for kind in own if issubclass(kind, Aggregator)):
             kind.name = vars(kind).get("name", info.name.replace("_", "-"))
             found[kind.name] = kind
-    return found
+    return dict(sorted(found.items(), key=lambda item: (item[1].rank, item[0])))
 
 
 def aggregator_of(aggregator: str | Aggregator, cost: Any = None, **fields: Any) -> Aggregator:

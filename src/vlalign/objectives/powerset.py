@@ -24,6 +24,7 @@ from vlalign.objectives.numerics import (
 
 # Similarities that are held at once, unless the caller says otherwise: 4 MiB in fp32, near the size of a cache.
 TILE_ELEMENTS = 2**20
+FITTED_PAIRS = 256
 Rows = Tensor | slice
 
 
@@ -112,9 +113,22 @@ class Problem:
         )
 
     def prepared(self, rule: Aggregator, generator: torch.Generator | None) -> Aggregator:
-        """The rule with what is found once for all pairs: its cost, its subsets, its ζ."""
-        with without_autocast(self.regions_IRD):
-            return rule.prepare(self, generator)
+        """The rule with what is found once for all pairs: its cost, its subsets, and what is fitted to some of them:
+        pairs that belong together (where I = C) and as many that do not.
+        """
+        like, captions = self.regions_IRD, len(self.phrases_CPD)
+        if isinstance(rule.cost, str):
+            rule = dataclasses.replace(rule, cost=self.mean_similarity())
+        elif isinstance(rule.cost, Tensor):
+            rule = dataclasses.replace(rule, cost=rule.cost.reshape(()).to(like))
+        rule = rule.draw(like.shape[1], like=like, generator=generator)
+        if not rule.is_fitted:
+            return rule
+        image = torch.arange(min(len(like), FITTED_PAIRS) if captions else 0, device=like.device)
+        pairs = [(image, (image + shift) % max(1, captions)) for shift in (0, 1)]
+        i, c = (torch.cat(part) for part in zip(*pairs, strict=True))
+        with torch.no_grad(), without_autocast(like):
+            return rule.fit(self.similarity(i, c), self.region_mask[i], self.phrase_mask[c])
 
     @torch.no_grad()
     def mean_similarity(self) -> Tensor:

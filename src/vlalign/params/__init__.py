@@ -15,16 +15,13 @@ from vlalign.params.annotate import (
     SuperpixelSegments,
 )
 from vlalign.params.base import describe, digest, merged, nested
+from vlalign.params.choices import Needs, PhraseChoice, RegionChoice, TermParams
 from vlalign.params.data import ScenesParams, SplitsParams, VerifyParams
 from vlalign.params.reading import read
 from vlalign.params.run import (
     AugmentParams,
-    CSParams,
     ModelParams,
     ObjectiveParams,
-    PhraseChoice,
-    PowersetParams,
-    RegionChoice,
     RunParams,
     RuntimeParams,
     TrainParams,
@@ -47,15 +44,14 @@ __all__ = [
     "Ablation",
     "AnnotateParams",
     "AugmentParams",
-    "CSParams",
     "EvaluationParams",
     "ModelParams",
+    "Needs",
     "NoSegments",
     "ObjectiveParams",
     "Params",
     "ParserParams",
     "PhraseChoice",
-    "PowersetParams",
     "PrecisionParams",
     "RegionChoice",
     "RegionsParams",
@@ -70,6 +66,7 @@ __all__ = [
     "Source",
     "SplitsParams",
     "SuperpixelSegments",
+    "TermParams",
     "TrainParams",
     "VerifyParams",
     "check_root",

@@ -4,7 +4,7 @@ import csv
 import io
 import resource
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -16,30 +16,30 @@ from vlalign.errors import VlalignError
 
 Row = dict[str, float]
 
-TERMS = ("contrastive", "powerset", "cs", "cs_tokens")
-STATISTICS = ("positive_share", "score_sd", "caption_share", "cost")
 VALIDATION = ("val_loss", "val_i2t_r1", "val_t2i_r1")
 # These differ from run to run; every other column is the same for the same params and seed.
 MEASURED = ("pairs_per_second", "data_seconds", "memory_mib")
-COLUMNS = ("step", "lr", "loss", *TERMS, *STATISTICS, "logit_scale", "grad_norm", *VALIDATION, *MEASURED)
+LAST = ("logit_scale", "grad_norm", *VALIDATION, *MEASURED)
 
 
 def history_csv(history: Sequence[Row]) -> str:
-    """The rows as CSV; a term that is switched off leaves its cell empty."""
+    """The rows as CSV: step, rate and losses first, in the order in which rows have them."""
     stream = io.StringIO()
-    writer = csv.DictWriter(stream, COLUMNS, lineterminator="\n")
+    seen = list(dict.fromkeys(name for row in history for name in row))
+    columns = [name for name in seen if name not in LAST] + [name for name in LAST if name in seen]
+    writer = csv.DictWriter(stream, columns, lineterminator="\n")
     writer.writeheader()
     writer.writerows({name: f"{value:.6g}" for name, value in row.items()} for row in history)
     return stream.getvalue()
 
 
-def describe(row: Row, batch_size: int) -> str:
+def describe(row: Row, batch_size: int, *, terms: Iterable[str]) -> str:
     """Loss with its terms, throughput, the share of the step that was spent on loading, and memory, of one row."""
-    terms = ", ".join(f"{name} {row[name]:.3f}" for name in TERMS if name in row)
+    shown = ", ".join(f"{name} {row[name]:.3f}" for name in terms if name in row)
     share = 100 * row["data_seconds"] * row["pairs_per_second"] / batch_size
     speed = f"{row['pairs_per_second']:.0f} pairs/s, {share:.0f} % loading, {row['memory_mib'] / 1024:.1f} GiB"
     recall = f"; validation R@1 {row['val_i2t_r1']:.1f}" if "val_i2t_r1" in row else ""
-    return f"loss {row['loss']:.3f} ({terms}), {speed}{recall}"
+    return f"loss {row['loss']:.3f} ({shown}), {speed}{recall}"
 
 
 def progress_bar() -> Progress:

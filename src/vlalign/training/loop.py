@@ -26,6 +26,7 @@ from vlalign.training.optim import learning_rate, optimizer
 from vlalign.training.order import generator
 from vlalign.training.processes import Processes, is_one_of_several
 from vlalign.training.stopping import StoppedError, StopSignals
+from vlalign.training.term import Step
 from vlalign.training.validation import validate
 
 logger = logging.getLogger(__name__)
@@ -168,7 +169,7 @@ class Trainer:
             task = bar.add_task(title, total=steps, completed=self.step, terms="", visible=first)
             while self.step < steps:
                 row = self._next_row(checkpoints, trackers)
-                told = describe(row, self.params.train.batch_size)
+                told = describe(row, self.params.train.batch_size, terms=self.objective.weights)
                 bar.update(task, completed=self.step, terms=told)
                 if first and self._is_saved():
                     logger.info("%s, step %d of %d: %s", title, self.step, steps, told)
@@ -239,8 +240,8 @@ class Trainer:
         self.step += 1
         row = {"step": self.step, "lr": rate, "loss": total.item()}
         row |= {name: term.item() for name, term in terms.items()}
-        if self.params.objective.powerset.weight and self._is_logged():
-            row |= self.objective.score_statistics(features, **self._drawn(self.step - 1))
+        if self._is_logged():
+            row |= self.objective.statistics(features, self._step(self.step - 1))
         row |= {"logit_scale": self.encoder.logit_scale.exp().item(), "grad_norm": norm.item()}
         return row | {
             "pairs_per_second": train.batch_size / (time.perf_counter() - started),
@@ -268,7 +269,7 @@ class Trainer:
         return torch.autocast(self.team.device.type, dtype=AUTOCAST.get(kind), enabled=kind in AUTOCAST)
 
     def _loss(self, features: Features) -> tuple[Tensor, dict[str, Tensor]]:
-        total, terms = self.objective(features, **self._drawn(self.step))
+        total, terms = self.objective(features, self._step(self.step))
         for name, term in terms.items():
             self._check_finite(f"the {name} term", term)
         return total, terms
@@ -295,10 +296,11 @@ class Trainer:
                 f"{name} is {value.item()} at step {self.step}: lower train.learning_rate or the weight of the term"
             )
 
-    def _drawn(self, step: int) -> dict[str, Any]:
-        """What the objective needs to know of a step: the same subsets in all processes, and how far training is."""
-        progress = step / max(1, self.params.train.steps - 1)
-        return {"generator": generator(self.seed, "subsets", step), "progress": progress}
+    def _step(self, step: int) -> Step:
+        """What the objective needs to know of a step: the same random numbers in all processes, and how far training
+        is.
+        """
+        return Step(lambda key: generator(self.seed, key, step), step / max(1, self.params.train.steps - 1))
 
     def _is_due(self, every: int | None) -> bool:
         """Every so many steps, and after the last."""

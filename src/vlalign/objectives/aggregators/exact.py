@@ -10,8 +10,6 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-    from vlalign.objectives.powerset import Problem
-
 MAX_REGIONS = 16
 
 
@@ -19,22 +17,21 @@ MAX_REGIONS = 16
 class Exact(SubsetAggregator):
     """Enumerates the 2^R subsets, R at most 16."""
 
+    rank: ClassVar[int] = 0
     approximates: ClassVar[dict[str, tuple[str, ...]]] = {}
 
     subsets_SR: "Tensor | None" = None
 
-    def prepare(self, problem: "Problem", generator: "torch.Generator | None") -> Aggregator:
-        """With the subsets; raises ValueError for more regions."""
+    def draw(self, regions: int, *, like: "Tensor", generator: "torch.Generator | None") -> Aggregator:
+        """All of them; raises ValueError for too many regions."""
         from vlalign.objectives.subsets import all_subsets
 
-        regions = problem.regions_IRD
-        if regions.shape[1] > MAX_REGIONS:
+        if regions > MAX_REGIONS:
             raise ValueError(
-                f"regions_IRD has shape {tuple(regions.shape)}: 'exact' enumerates 2^R subsets, R at most "
-                f"{MAX_REGIONS}; use 'nla' or 'sampled'"
+                f"regions_IRD has {regions} regions: 'exact' enumerates 2^R subsets, R at most {MAX_REGIONS}; use "
+                "'nla' or 'sampled'"
             )
-        subsets = all_subsets(regions.shape[1], device=regions.device).to(regions.dtype)
-        return dataclasses.replace(super().prepare(problem, generator), subsets_SR=subsets)
+        return dataclasses.replace(self, subsets_SR=all_subsets(regions, device=like.device).to(like.dtype))
 
     def aggregate(self, x: "Tensor", region_mask: "Tensor", phrase_mask: "Tensor") -> PowersetScores:
         """Means and maxima over these subsets."""

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 class Max(Aggregator):
     """Control: the best phrase of every region, and R times the best region of every phrase: on the scale of a sum."""
 
+    rank: ClassVar[int] = 5
     is_control: ClassVar[bool] = True
 
     def aggregate(self, x: "Tensor", region_mask: "Tensor", phrase_mask: "Tensor") -> PowersetScores:

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 class Mean(Aggregator):
     """Control: the sum over all regions, so half of it for the average subset, with no choice at all."""
 
+    rank: ClassVar[int] = 4
     is_control: ClassVar[bool] = True
 
     def aggregate(self, x: "Tensor", region_mask: "Tensor", phrase_mask: "Tensor") -> PowersetScores:

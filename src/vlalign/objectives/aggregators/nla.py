@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 class NLA(NonLinearAggregator):
     """T1 and T2 of the paper (definitions 1 and 2), linear in R; ζ = 0 leaves tanh out of the gradient of T2."""
 
+    rank: ClassVar[int] = 1
     approximates: ClassVar[dict[str, tuple[str, ...]]] = {"r2t": ("tau", "zeta"), "t2r": ("tau",)}
 
     zeta: float = setting(0.75, "Weight of log cosh (of tanh, in the gradient) in NLA-T2; 0: none", ge=0, le=1)

@@ -9,24 +9,22 @@ from vlalign.objectives.aggregators.exact import Exact
 
 if TYPE_CHECKING:
     import torch
-
-    from vlalign.objectives.powerset import Problem
+    from torch import Tensor
 
 
 @dataclass(frozen=True, eq=False)
 class Sampled(Exact):
     """T2R exact, R2T over random subsets in complementary pairs: unbiased, and linear in R."""
 
+    rank: ClassVar[int] = 2
     is_random: ClassVar[bool] = True
     approximates: ClassVar[dict[str, tuple[str, ...]]] = {"r2t": ("samples",)}
 
     samples: int = setting(16, "Subsets of `sampled` and `calibrated`", ge=2, le=65_536, multiple_of=2)
 
-    def prepare(self, problem: "Problem", generator: "torch.Generator | None") -> Aggregator:
-        """With the subsets that are drawn."""
+    def draw(self, regions: int, *, like: "Tensor", generator: "torch.Generator | None") -> Aggregator:
+        """Random ones."""
         from vlalign.objectives.subsets import sample_subsets
 
-        regions = problem.regions_IRD
-        subsets = sample_subsets(regions.shape[1], self.samples, generator=generator, device=regions.device)
-        prepared = Aggregator.prepare(self, problem, generator)
-        return dataclasses.replace(prepared, subsets_SR=subsets.to(regions.dtype))
+        subsets = sample_subsets(regions, self.samples, generator=generator, device=like.device)
+        return dataclasses.replace(self, subsets_SR=subsets.to(like.dtype))
