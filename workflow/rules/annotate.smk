@@ -4,15 +4,8 @@ TO_PARSE, PARSE_HOW = {"max_words", "long_captions"}, {"max_skipped", "batch_siz
 PARSING, PARSING_HOW = (as_json(PARAMS.annotate.parser.model_dump(include=keys)) for keys in (TO_PARSE, PARSE_HOW))
 REGIONS = as_json(PARAMS.annotate.regions.model_dump(mode="json", exclude={"batch_size"}))
 REGIONS_HOW = as_json(PARAMS.annotate.regions.model_dump(include={"batch_size"}))
-PARSING_CODE = code(
-    *(
-        f"annotate/{name}"
-        for name in ("collection", "parser", "phrase_files", "phrases", "pipeline", "tokens", "trees")
-    ),
-    "annotate/words",
-    *READING,
-)
-REGION_CODE = code(*(f"annotate/{name}" for name in ("masks", "regions", "sam", "segment", "superpixels")), *READING)
+PARSING_CODE = code("phrases")
+REGIONS_CODE = code("regions", segmenters=[PARAMS.annotate.regions.segments.segmenter])
 
 # A model of the hub is named by its revision, one in a folder is what its files are.
 SEGMENTER = Path(getattr(PARAMS.annotate.regions.segments, "model", ""))
@@ -20,23 +13,12 @@ SEGMENTER_FILES = sorted(str(path) for path in SEGMENTER.rglob("*") if path.is_f
 
 
 rule parser:
-    input:
-        code(
-            "annotate/treebank",
-            "annotate/tiny_parser",
-            "annotate/isolation",
-            "annotate/download",
-            "annotate/parser",
-            "annotate/pipeline",
-            "annotate/trees",
-            "data/captions",
-            "data/layout",
-        ),
     output:
         "data/parser/manifest.json",
     log:
         "logs/parser.log",
     params:
+        code=code("parser"),
         config=as_json(PARAMS.annotate.parser.model_dump(exclude=TO_PARSE | PARSE_HOW)),
         classes=(PARAMS.data if SCENES else parameters.ScenesParams()).classes,
     shell:
@@ -45,7 +27,6 @@ rule parser:
 
 rule phrases_part:
     input:
-        PARSING_CODE,
         split=f"{DATA}/{{split}}/manifest.json",
         parser="data/parser/manifest.json",
     output:
@@ -53,6 +34,7 @@ rule phrases_part:
     log:
         "logs/phrases/{split}/{part}.log",
     params:
+        code=PARSING_CODE,
         config=PARSING,
     shell:
         "vlalign phrases --config {params.config:q} --how {PARSING_HOW:q} --split {DATA}/{wildcards.split} --model data/parser"
@@ -61,7 +43,6 @@ rule phrases_part:
 
 rule phrases:
     input:
-        PARSING_CODE,
         parts_of_split(ANNOTATIONS + "/phrases"),
         split=f"{DATA}/{{split}}/manifest.json",
         parser="data/parser/manifest.json",
@@ -70,6 +51,7 @@ rule phrases:
     log:
         "logs/phrases/{split}.log",
     params:
+        code=PARSING_CODE,
         config=PARSING,
     shell:
         "vlalign phrases --config {params.config:q} --how {PARSING_HOW:q} --split {DATA}/{wildcards.split} --model data/parser"
@@ -78,7 +60,6 @@ rule phrases:
 
 rule regions_part:
     input:
-        REGION_CODE,
         SEGMENTER_FILES,
         split=f"{DATA}/{{split}}/manifest.json",
     output:
@@ -87,6 +68,7 @@ rule regions_part:
         "logs/regions/{split}/{part}.log",
     threads: 1
     params:
+        code=REGIONS_CODE,
         config=REGIONS,
     shell:
         "vlalign regions --config {params.config:q} --how {REGIONS_HOW:q} --split {DATA}/{wildcards.split}"
@@ -95,7 +77,6 @@ rule regions_part:
 
 rule regions:
     input:
-        REGION_CODE,
         SEGMENTER_FILES,
         parts_of_split(ANNOTATIONS + "/regions"),
         split=f"{DATA}/{{split}}/manifest.json",
@@ -104,6 +85,7 @@ rule regions:
     log:
         "logs/regions/{split}.log",
     params:
+        code=REGIONS_CODE,
         config=REGIONS,
     shell:
         "vlalign regions --config {params.config:q} --how {REGIONS_HOW:q} --split {DATA}/{wildcards.split}"

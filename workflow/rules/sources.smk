@@ -26,6 +26,10 @@ def source_config(wildcards):
     return as_json({key: value for key, value in SOURCES[wildcards.split].items() if key != "connections"})
 
 
+def code_of_source(wildcards):
+    return code("shards", sources=[SOURCES[wildcards.split]["source"]])
+
+
 # Of each split: files that are fetched at once.
 CONNECTIONS = {split: source["connections"] for split, source in SOURCES.items() if "connections" in source}
 
@@ -51,8 +55,6 @@ def needs_of_split(wildcards):
 
 # Every split begins as a list of shards, shards.json, however they come about.
 rule download:
-    input:
-        code("data/sources", "data/download", "data/holdings", "data/hub", "data/remote", "data/transfer"),
     output:
         SHARDS,
     log:
@@ -63,6 +65,7 @@ rule download:
         # No param: how many files are fetched at once changes none of them.
         connections=lambda wildcards: CONNECTIONS[wildcards.split],
     params:
+        code=code_of_source,
         config=source_config,
         key=source_key,
         classes=lambda wildcards: "--classes" if wildcards.split in CLASSES else "",
@@ -80,16 +83,6 @@ use rule download as download_classes with:
 
 rule pack:
     input:
-        code(
-            "data/sources",
-            "data/pack",
-            "data/entries",
-            "data/listing",
-            "data/table*",
-            "data/folders",
-            "data/coco",
-            *READING,
-        ),
         listed_files,
     output:
         SHARDS,
@@ -98,6 +91,7 @@ rule pack:
     wildcard_constraints:
         split=splits_from("table", "folder", "karpathy", "coco"),
     params:
+        code=code_of_source,
         config=source_config,
         key=source_key,
         classes=lambda wildcards: "--classes" if wildcards.split in CLASSES else "",
@@ -114,8 +108,6 @@ use rule pack as pack_classes with:
 
 
 rule find_shards:
-    input:
-        code("data/local", "data/sources"),
     output:
         SHARDS,
     log:
@@ -123,6 +115,7 @@ rule find_shards:
     wildcard_constraints:
         split=splits_from("shards", "img2dataset"),
     params:
+        code=code_of_source,
         config=source_config,
         key=source_key,
         classes=lambda wildcards: "--classes" if wildcards.split in CLASSES else "",
@@ -140,13 +133,13 @@ use rule find_shards as find_shards_of_classes with:
 
 rule verify_part:
     input:
-        code("data/manifest", "data/verify", *READING),
         SHARDS,
     output:
         f"{DATA}/{{split}}/parts/{{part}}.json",
     log:
         "logs/verify/{split}/{part}.log",
     params:
+        code=code("verify"),
         config=VERIFY,
         needs=needs_of_split,
     shell:
@@ -156,7 +149,6 @@ rule verify_part:
 
 rule verify:
     input:
-        code("data/manifest", "data/verify", *READING),
         parts_of_split(DATA),
         class_lists,
         SHARDS,
@@ -165,6 +157,7 @@ rule verify:
     log:
         "logs/verify/{split}.log",
     params:
+        code=code("verify"),
         config=VERIFY,
         needs=needs_of_split,
     shell:

@@ -70,6 +70,8 @@ def list_coco(source: CocoSource, skips: Skips) -> Listing:
     content = read_annotations(source.annotations, "images", "annotations")
     try:
         names = {image["id"]: normal_path(image["file_name"]) for image in content["images"]}
+        if len(names) < len(content["images"]):
+            raise VlalignError(f"{source.annotations} lists an image's id twice; take the original file, or correct it")
         captions: dict[str, list[str]] = {name: [] for name in names.values()}
         for annotation in content["annotations"]:
             if annotation["image_id"] in names:

@@ -6,9 +6,9 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from braceexpand import braceexpand
 from tenacity import retry, retry_if_exception, stop_after_attempt, wait_exception, wait_exponential
 
+from vlalign.data.listing import expand_braces
 from vlalign.data.remote import Listing, RemoteFile
 from vlalign.data.transfer import ATTEMPTS, FIRST_PAUSE, LONGEST_PAUSE, TIMEOUT, asked_pause
 from vlalign.errors import VlalignError
@@ -116,10 +116,7 @@ class HubRepository:
 
     def _names(self) -> Iterable[str]:
         for pattern in self.source.shards:
-            try:
-                yield from braceexpand(pattern)
-            except ValueError:
-                raise VlalignError(f"{self.key}.shards: the braces of {pattern} do not pair up") from None
+            yield from expand_braces(pattern, key=f"{self.key}.shards")
 
     def _file(self, entry: "RepoFile", commit: str) -> RemoteFile:
         from huggingface_hub import hf_hub_url

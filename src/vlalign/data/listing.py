@@ -2,15 +2,21 @@
 
 import contextlib
 import json
+import math
 import os
+import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pyarrow as pa
+from braceexpand import braceexpand
 
 from vlalign.errors import VlalignError
+from vlalign.files import without_doubles
 
+# More shards, or files of shards, than any data set has.
+MOST_NAMES = 1_000_000
 PACKED_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
 
 
@@ -30,6 +36,20 @@ class Listing(NamedTuple):
 
     total: int
     images: Iterable[Listed]
+
+
+def expand_braces(pattern: str, *, key: str, escape: bool = True) -> Iterator[str]:
+    """The names that a pattern with braces stands for; raises VlalignError, which names the key, for more than anybody
+    has.
+    """
+    most = math.prod(len(group[1].split(",")) for group in re.finditer(r"\{([^{}]*,[^{}]*)\}", pattern))
+    most *= math.prod(abs(int(one[2]) - int(one[1])) + 1 for one in re.finditer(r"\{(-?\d+)\.\.(-?\d+)", pattern))
+    if most > MOST_NAMES:
+        raise VlalignError(f"{key}: the braces of {pattern[:200]} stand for more than {MOST_NAMES:,} names; correct it")
+    try:
+        yield from braceexpand(pattern, escape=escape)
+    except ValueError:
+        raise VlalignError(f"{key}: the braces of {pattern[:200]} do not pair up; correct it") from None
 
 
 def is_image(name: str) -> bool:
@@ -97,7 +117,7 @@ def reading(path: Path, *, key: str) -> Iterator[None]:
         raise VlalignError(f"{path} cannot be read ({reason}); correct `{key}` of the source or the file") from None
     except UnicodeDecodeError as error:
         raise VlalignError(f"{path} is not in UTF-8 ({error}); save it in UTF-8 and run again") from None
-    except (json.JSONDecodeError, pa.ArrowException) as error:
+    except (ValueError, RecursionError, pa.ArrowException) as error:
         raise VlalignError(
             f"{path} is damaged or not what its name says ({error}); correct `{key}` of the source or the file"
         ) from None
@@ -109,7 +129,7 @@ def read_annotations(path: str, *fields: str) -> dict[str, Any]:
     All of it is held in memory: some six times the size of the file.
     """
     with reading(Path(path), key="annotations"):
-        content = json.loads(Path(path).read_text(encoding="utf-8-sig"))
+        content = json.loads(Path(path).read_text(encoding="utf-8-sig"), object_pairs_hook=without_doubles)
     for field in fields:
         if not isinstance(content, dict) or not isinstance(content.get(field), list):
             raise VlalignError(

@@ -6,9 +6,7 @@ from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 
-from braceexpand import braceexpand
-
-from vlalign.data.listing import existing_folder
+from vlalign.data.listing import existing_folder, expand_braces
 from vlalign.errors import VlalignError
 from vlalign.files import read_json
 from vlalign.params.sources import Img2datasetSource, ShardsSource
@@ -37,24 +35,29 @@ def img2dataset_samples(shard: Path) -> int:
     path = _stats(shard)
     try:
         return int(read_json(path)["successes"])
-    except (KeyError, TypeError, ValueError):
+    except (KeyError, TypeError, ValueError, OverflowError):
         raise VlalignError(
             f"{path} has no count `successes`; delete it and let img2dataset make the shard again"
         ) from None
 
 
 def _expanded(patterns: Iterable[str]) -> list[Path]:
-    try:
-        expanded = [name for pattern in patterns for name in braceexpand(pattern, escape=False)]
-    except ValueError as error:
-        raise VlalignError(f"{error}; correct `shards` of the source") from None
+    expanded = [name for pattern in patterns for name in expand_braces(pattern, key="shards", escape=False)]
     paths = list(dict.fromkeys(path for name in expanded for path in _found(name)))
+    _check_texts(paths)
     if missing := [path for path in paths if not path.is_file()]:
         raise VlalignError(
             f"{len(missing)} of {len(paths)} shards are missing, first {', '.join(map(str, missing[:3]))}; correct "
             "`shards` of the source or bring them there"
         )
     return paths
+
+
+def _check_texts(paths: Iterable[Path]) -> None:
+    """Records are text: a name that is none could not be written there."""
+    for path in paths:
+        if not str(path).isprintable():
+            raise VlalignError(f"the name {str(path)!a} is no text in UTF-8, or has control characters; rename it")
 
 
 def _found(name: str) -> list[Path]:
@@ -81,6 +84,7 @@ def _img2dataset(name: str) -> list[Path]:
             f"{folder} has no .tar files; run img2dataset with output_format=webdataset, or correct `folder` of the "
             "source (its output_format=files is read as `source: folder` with `labels: captions`)"
         )
+    _check_texts(paths)
     whole = {path.name.removesuffix(STATS) for path in folder.glob(f"*{STATS}")}
     # img2dataset writes the statistics of a shard last, and removes _tmp when all shards are there.
     if unfinished := [path.name for path in paths if path.stem not in whole]:

@@ -37,6 +37,7 @@ from vlalign.params.workflow import (
     check_root,
     load,
     parse,
+    run_plugins,
     schema,
 )
 
@@ -77,5 +78,6 @@ __all__ = [
     "nested",
     "parse",
     "read",
+    "run_plugins",
     "schema",
 ]

@@ -4,13 +4,22 @@ import os
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
-from pydantic import BeforeValidator, Field, field_validator
+from pydantic import AfterValidator, BeforeValidator, Field, field_validator
 
 from vlalign.params.base import Count, Few, PathText, Share, Strict
 from vlalign.redact import address
 
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Patterns = Annotated[tuple[str, ...], Field(min_length=1)]
+
+
+def _is_no_address(pattern: str) -> str:
+    if "://" in pattern:
+        raise ValueError("this is an address, and a path on this disk is needed; see `source: urls`")
+    return pattern
+
+
+PathPattern = Annotated[str, AfterValidator(_is_no_address)]
 
 
 def _as_list(value: Any) -> Any:
@@ -82,7 +91,9 @@ class ShardsSource(Strict):
     """WebDataset shards on this disk, read where they lie."""
 
     source: Literal["shards"]
-    shards: Patterns = Field(description="Paths with braces and wildcards, such as /data/cc3m/{00000..00331}.tar")
+    shards: Annotated[tuple[PathPattern, ...], Field(min_length=1)] = Field(
+        description="Paths with braces and wildcards, such as /data/cc3m/{00000..00331}.tar"
+    )
 
 
 class Img2datasetSource(Strict):
