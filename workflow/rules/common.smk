@@ -145,8 +145,11 @@ def code(command, **plugins):
 
 def plugins_of(runs):
     """The plug-ins that the params of runs name, by kind."""
-    named = [RUNS[run].plugins for run in runs]
-    return {kind: sorted({name for found in named for name in found[kind]}) for kind in named[0]}
+    found = {}
+    for run in runs:
+        for kind, names in RUNS[run].plugins.items():
+            found.setdefault(kind, set()).update(names)
+    return found
 
 
 def run_folder(run, seed):

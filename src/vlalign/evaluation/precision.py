@@ -14,9 +14,9 @@ from torch import Tensor
 from vlalign.data.transforms import normalise
 from vlalign.files import write_text
 from vlalign.models import load
-from vlalign.objectives import batch_cost
 from vlalign.objectives.aggregator import Aggregator, known_aggregators, settings
 from vlalign.objectives.aggregators.exact import Exact
+from vlalign.objectives.powerset import batch_cost
 from vlalign.params import PrecisionParams, RegionChoice
 from vlalign.records import record_of, stamps, write_record
 from vlalign.reporting.aggregators import COLUMNS

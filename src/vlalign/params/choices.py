@@ -89,6 +89,10 @@ class TermParams(Strict):
         """What it needs beside pairs, where it is used."""
         return Needs()
 
+    def plugins(self) -> dict[str, tuple[str, ...]]:
+        """Further plug-ins that it names, by kind (see `vlalign.freshness`)."""
+        return {}
+
     def relevant(self) -> dict[str, Any]:
         """The params that mean something, as plain values: two runs that differ in others only are the same run."""
         plain = self.model_dump(mode="json")

@@ -254,10 +254,12 @@ class Run:
 
 def run_plugins(params: RunParams) -> dict[str, tuple[str, ...]]:
     """The plug-ins whose code the weights of a run depend on, by kind (see `vlalign.freshness`)."""
-    objective = relevant(params.model_dump(mode="json"))["objective"]
-    # A term that is switched off has no other keys than its weights.
-    terms = tuple(name for name, term in objective.items() if (any(term.values()) if isinstance(term, dict) else term))
-    return {"terms": terms, "aggregators": (params.objective.powerset.aggregator,) if "powerset" in terms else ()}
+    used = {name: term for name, term in params.objective.terms().items() if term.is_used}
+    found: dict[str, tuple[str, ...]] = {"terms": tuple(used)}
+    for term in used.values():
+        for kind, names in term.plugins().items():
+            found[kind] = (*found.get(kind, ()), *names)
+    return found
 
 
 def parse(config: Mapping[str, Any], *, source: str = "params.yaml") -> Params:

@@ -105,7 +105,7 @@ class CauchySchwarz(Term[CSParams]):
 
     def losses(self, pairs: Pairs, features: "Mapping[str, Tensor]", step: Step) -> "dict[str, Tensor]":
         """See `cs_divergence` and `token_cs_divergence`."""
-        from vlalign.objectives import cs_divergence, token_cs_divergence
+        from vlalign.objectives.divergence import cs_divergence, token_cs_divergence
 
         found = {}
         kernel: dict[str, Any] = {"sigma": self.params.sigma, "unbiased": self.params.unbiased, "group": self.group}

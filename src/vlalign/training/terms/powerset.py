@@ -79,6 +79,10 @@ class PowersetParams(AggregatorParams):
             raise ValueError("aggregator: exact enumerates 2^R subsets; regions.count must be at most 16")
         return self
 
+    def plugins(self) -> dict[str, tuple[str, ...]]:
+        """See TermParams."""
+        return {"aggregators": (self.aggregator,)}
+
     def needs(self) -> Needs:
         """See TermParams."""
         return Needs(phrases=self.phrases, regions=self.regions)
@@ -135,7 +139,7 @@ class Powerset(Term[PowersetParams]):
 
     def features(self, image: "ImageFeatures", text: "TextFeatures", batch: "Batch") -> "dict[str, Tensor]":
         """Regions I R D and phrases C P D as they are pooled, and which of them are real."""
-        from vlalign.objectives import pool_phrases, pool_regions
+        from vlalign.objectives.alignment import pool_phrases, pool_regions
 
         assert batch.coverage is not None
         assert batch.words is not None
@@ -152,7 +156,7 @@ class Powerset(Term[PowersetParams]):
 
     def losses(self, pairs: Pairs, features: "Mapping[str, Tensor]", step: Step) -> "dict[str, Tensor]":
         """See `powerset_loss`."""
-        from vlalign.objectives import powerset_loss
+        from vlalign.objectives.mining import powerset_loss
 
         params = self.params
         loss = powerset_loss(
@@ -173,7 +177,7 @@ class Powerset(Term[PowersetParams]):
 
     def aligned(self, features: "Mapping[str, Tensor]", *, group: Any = None) -> "tuple[Tensor, Tensor]":
         """Regions I R D and phrases C P D as they are scored: centred over the batch, or not."""
-        from vlalign.objectives import centre
+        from vlalign.objectives.alignment import centre
 
         regions, phrases = features["regions_IRD"], features["phrases_CPD"]
         if not self.params.centre:
@@ -191,7 +195,7 @@ class Powerset(Term[PowersetParams]):
         scores have collapsed. caption_share: percent of the variance of S that is an offset of whole captions, which
         tells images apart not at all. cost: b, where it is learnt or taken from the batch too.
         """
-        from vlalign.objectives import batch_cost, powerset_scores
+        from vlalign.objectives.powerset import batch_cost, powerset_scores
 
         regions, phrases = self.aligned(features)
         masks = {"region_mask": features["region_mask"], "phrase_mask": features["phrase_mask"]}
