@@ -50,7 +50,7 @@ def test_nothing_changes_from_a_step_on_that_is_not_finite(config, inputs):
     trainer.take_step()
     before = {name: value.clone() for name, value in trainer.model.state_dict().items()}
     moments = [value.clone() for state in trainer.optimizer.state.values() for value in state.values()]
-    handle = trainer.encoder.logit_scale.register_hook(lambda gradient: gradient * float("nan"))
+    handle = trainer.encoder.clip.logit_scale.register_hook(lambda gradient: gradient * float("nan"))
     trainer.take_step()
     handle.remove()
     trainer.take_step()

@@ -16,7 +16,10 @@ from vlalign.objectives.aggregator import DIRECTIONS, Aggregator, aggregator_of
 from vlalign.objectives.distributed import Group, gather_plainly, own_rows, shared
 from vlalign.objectives.numerics import check_tile, precise
 from vlalign.objectives.powerset import EVERYTHING, Problem, Rows, check_pairs
+from vlalign.objectives.subsets import NEVER
 
+# The target of a pair that is left out of a cross-entropy.
+IGNORED = -100
 LOSSES = ("triplet", "cross-entropy")
 NEGATIVES = ("hardest", "semi-hard")
 
@@ -33,26 +36,28 @@ def triplet_margin(scores_IC: Tensor, *, margin: float, negatives: str = "hardes
     return _hinge(positive, scores_IC[index, column], scores_IC[row, index], margin).mean()
 
 
-def mine(scores_IC: Tensor, *, negatives: str) -> tuple[Tensor, Tensor]:
+def mine(scores_IC: Tensor, *, negatives: str, complete: Tensor | None = None) -> tuple[Tensor, Tensor]:
     """The negative caption of every image and the negative image of every caption.
 
     hardest: the highest score off the diagonal. semi-hard: the highest among those below the positive's; where there is
-    none, the lowest score, whose gradient pushes least.
+    none, the lowest score, whose gradient pushes least. complete: which pairs may be a negative; all if left out.
     """
     if negatives not in NEGATIVES:
         raise ValueError(f"negatives is {negatives!r}; it must be one of {', '.join(NEGATIVES)}")
     if scores_IC.ndim != 2 or scores_IC.shape[0] != scores_IC.shape[1] or len(scores_IC) < 2:
         raise ValueError(f"scores_IC has shape {tuple(scores_IC.shape)}; it must be square with at least 2 rows")
-    diagonal = torch.eye(len(scores_IC), dtype=torch.bool, device=scores_IC.device)
+    refused = torch.eye(len(scores_IC), dtype=torch.bool, device=scores_IC.device)
+    if complete is not None:
+        refused = refused | ~complete
     if negatives == "hardest":
-        off = scores_IC.masked_fill(diagonal, -torch.inf)
-        return off.argmax(1), off.argmax(0)
-    return _semi_hard(scores_IC, diagonal), _semi_hard(scores_IC.T, diagonal)
+        column, row = (scores.masked_fill(refused, -torch.inf).argmax(1) for scores in (scores_IC, scores_IC.T))
+        return column, row
+    return _semi_hard(scores_IC, refused), _semi_hard(scores_IC.T, refused)
 
 
-def _semi_hard(scores: Tensor, diagonal: Tensor) -> Tensor:
-    below = scores < scores.diagonal()[:, None]
-    easiest = scores.masked_fill(diagonal, torch.inf).argmin(1)
+def _semi_hard(scores: Tensor, refused: Tensor) -> Tensor:
+    below = (scores < scores.diagonal()[:, None]) & ~refused
+    easiest = scores.masked_fill(refused, torch.inf).argmin(1)
     return torch.where(below.any(1), scores.masked_fill(~below, -torch.inf).argmax(1), easiest)
 
 
@@ -105,14 +110,20 @@ def powerset_loss(
             "generator is missing: processes must draw the same subsets, from generators in the same state"
         )
     check_tile(tile)
-    problem = Problem.of(regions_IRD, phrases_CPD, region_mask, phrase_mask).complete()
+    problem = Problem.of(regions_IRD, phrases_CPD, region_mask, phrase_mask)
     own = own_rows(len(problem.regions_IRD), group, regions_IRD.device)
     problem = problem.gathered(group)
     if len(problem.regions_IRD) < 2:
         return shared((problem.regions_IRD.sum() + problem.phrases_CPD.sum()) * 0, group)
     scored = Scored(problem, problem.prepared(rule, generator), direction, per_region, tile)
-    part = _triplet(scored, own, margin, negatives, group) if loss == "triplet" else _cross_entropy(scored, own, scale)
-    return shared(part / len(problem.regions_IRD), group)
+    # Left out by their mask: to drop their rows, the host would have to wait for the device.
+    complete = problem.complete()
+    if loss == "triplet":
+        part = _triplet(scored, own, complete, margin, negatives, group)
+    else:
+        part = _cross_entropy(scored, own, complete, scale)
+    count = complete.sum()
+    return shared(torch.where(count < 2, 0 * part, part / count.clamp_min(1)), group)
 
 
 class Scored(NamedTuple):
@@ -138,22 +149,24 @@ class Scored(NamedTuple):
         return count if self.per_region else torch.ones_like(count)
 
 
-def _triplet(scored: Scored, own: slice, margin: float, negatives: str, group: Group) -> Tensor:
+def _triplet(scored: Scored, own: slice, complete: Tensor, margin: float, negatives: str, group: Group) -> Tensor:
     """Sum over this process's rows and columns."""
     with torch.no_grad():
         scores = gather_plainly(scored.all(own, EVERYTHING), group)
-    column, row = mine(scores, negatives=negatives)
+    column, row = mine(scores, negatives=negatives, complete=complete)
     index = torch.arange(len(scores), device=scores.device)[own]
     positive = scored.pairs(own, own)
-    return _hinge(positive, scored.pairs(index, column[own]), scored.pairs(row[own], index), margin).sum()
+    hinges = _hinge(positive, scored.pairs(index, column[own]), scored.pairs(row[own], index), margin)
+    return hinges.masked_fill(~complete[own], 0).sum()
 
 
-def _cross_entropy(scored: Scored, own: slice, scale: float | Tensor) -> Tensor:
+def _cross_entropy(scored: Scored, own: slice, complete: Tensor, scale: float | Tensor) -> Tensor:
     """Sum over this process's rows and columns, halved."""
     rows = scored.all(own, EVERYTHING)
     columns = rows if own == slice(0, rows.shape[1]) else scored.all(EVERYTHING, own)
-    target = torch.arange(rows.shape[1], device=rows.device)[own]
-    both = (F.cross_entropy(logits * scale, target, reduction="sum") for logits in (rows, columns.T))
+    target = torch.arange(rows.shape[1], device=rows.device).masked_fill(~complete, IGNORED)[own]
+    logits = ((scores * scale).masked_fill(~complete, NEVER) for scores in (rows, columns.T))
+    both = (F.cross_entropy(one, target, reduction="sum", ignore_index=IGNORED) for one in logits)
     return sum(both, rows.new_zeros(())) / 2
 
 

@@ -93,10 +93,9 @@ class Problem:
         phrases_CPD, phrase_mask = _real(phrases_CPD, phrase_mask, "phrase_mask")
         return cls(regions_IRD, phrases_CPD, region_mask, phrase_mask)
 
-    def complete(self) -> "Problem":
-        """The pairs that have a real region and a real phrase: without one there is nothing to align."""
-        both = self.region_mask.any(1) & self.phrase_mask.any(1)
-        return self if both.all() else self.part(both, both)
+    def complete(self) -> Tensor:
+        """Which pairs have a real region and a real phrase, N bool: without one there is nothing to align."""
+        return self.region_mask.any(1) & self.phrase_mask.any(1)
 
     def gathered(self, group: Group) -> "Problem":
         """The regions and phrases of all processes, with gradients."""
