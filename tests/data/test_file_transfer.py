@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from vlalign.data import transfer
 from vlalign.data.download import fetch
 from vlalign.data.remote import RemoteFile
+from vlalign.data.sources.urls import UrlSource
 from vlalign.errors import VlalignError
-from vlalign.params.sources import UrlSource
 
 FILES = shards(3)
 FAULTY = "train/0001.tar"

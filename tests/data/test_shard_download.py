@@ -25,7 +25,7 @@ SCRIPT = """
 import signal, sys
 signal.signal(signal.SIGINT, signal.default_int_handler)
 from vlalign.data.download import fetch
-from vlalign.params.sources import HubSource
+from vlalign.data.sources.hub import HubSource
 fetch(HubSource.model_validate_json(sys.argv[1]), sys.argv[2])
 """
 

@@ -6,7 +6,8 @@ from urllib.parse import quote
 from hub_server import REPOSITORY, sha256
 
 from vlalign.data import hub, transfer
-from vlalign.params.sources import HubSource, UrlFile, UrlSource
+from vlalign.data.sources.hub import HubSource
+from vlalign.data.sources.urls import UrlFile, UrlSource
 
 
 def point_at(server, monkeypatch):

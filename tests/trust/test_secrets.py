@@ -16,9 +16,9 @@ from repository import new_repository
 from vlalign.data.download import fetch
 from vlalign.data.hub import HubRepository
 from vlalign.data.scenes import split_samples
+from vlalign.data.sources.urls import UrlFile, UrlSource
 from vlalign.errors import VlalignError
 from vlalign.params import parse
-from vlalign.params.sources import UrlFile, UrlSource
 from vlalign.redact import Redaction, address, redacted
 
 LOGIN, SIGNATURE, TOKEN = "hunter2secret", "s1gn4tur3", "hf_planted_token_0123456789"

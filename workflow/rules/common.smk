@@ -10,7 +10,7 @@ from vlalign import params as parameters
 from vlalign.check import dangling_links
 from vlalign.errors import VlalignError
 from vlalign.params.data import CLASS_FILES, SCENE_CATEGORIES
-from vlalign.params.sources import UrlSource
+from vlalign.params.sources import FetchedSource, InPlaceSource, PackedSource
 from vlalign.previous import forget, set_aside
 from vlalign.versions import check_versioned
 
@@ -130,7 +130,7 @@ clear_dangling_links()
 RUNTIME = as_json(PARAMS.runtime)
 
 # What reads shards.
-READING = ["records", *(f"data/{name}" for name in ("arrow", "index", "samples", "shards", "skips", "splits"))]
+READING = ["records", *(f"data/{name}" for name in ("arrow", "index", "samples", "shards", "skipped", "splits"))]
 
 # What makes batches.
 BATCHING = [f"training/{name}" for name in ("batches", "captions", "extras", "order", "pictures", "rows")]

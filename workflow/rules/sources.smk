@@ -1,7 +1,7 @@
-def splits_from(*kinds, classes=False):
-    """The splits whose sources are of these kinds, with classes or with pairs, as a constraint of a wildcard."""
+def splits_from(kind, classes=False):
+    """The splits whose sources are of this kind, with classes or with pairs, as a constraint of a wildcard."""
     chosen = [split for split in SOURCES if (split in CLASSES) == classes]
-    return "|".join(split for split in chosen if SOURCES[split]["source"] in kinds) or "(?!)"
+    return "|".join(split for split in chosen if isinstance(SOURCES[split], kind)) or "(?!)"
 
 
 # A split with classes also brings their names and the templates of prompts.
@@ -14,20 +14,13 @@ def class_lists(wildcards):
 
 
 # Logins and signatures reach the commands through the environment: params of rules are recorded and versioned.
-FROM_ADDRESSES = {split: UrlSource(**source) for split, source in SOURCES.items() if source["source"] == "urls"}
-for source in FROM_ADDRESSES.values():
+for source in SOURCES.values():
     os.environ.update(source.secrets())
 
 
 def source_config(wildcards):
     """Where a split comes from, without secrets and what does not change what comes."""
-    if wildcards.split in FROM_ADDRESSES:
-        return as_json(FROM_ADDRESSES[wildcards.split].shown())
-    return as_json({key: value for key, value in SOURCES[wildcards.split].items() if key != "connections"})
-
-
-# Of each split: files that are fetched at once.
-CONNECTIONS = {split: source["connections"] for split, source in SOURCES.items() if "connections" in source}
+    return as_json(SOURCES[wildcards.split].shown())
 
 
 def source_key(wildcards):
@@ -37,8 +30,7 @@ def source_key(wildcards):
 
 def listed_files(wildcards):
     """The table or the annotations of a source, but not its many pictures."""
-    source = SOURCES[wildcards.split]
-    return [os.path.relpath(REPOSITORY / source[key]) for key in ("table", "annotations") if key in source]
+    return [os.path.relpath(REPOSITORY / path) for path in SOURCES[wildcards.split].inputs()]
 
 
 def needs_of_split(wildcards):
@@ -52,16 +44,22 @@ def needs_of_split(wildcards):
 # Every split begins as a list of shards, shards.json, however they come about.
 rule download:
     input:
-        code("data/sources", "data/download", "data/holdings", "data/hub", "data/remote", "data/transfer"),
+        code(
+            "data/sources/*",
+            *(
+                f"data/{name}"
+                for name in ("bring", "class_files", "download", "holdings", "hub", "remote", "transfer")
+            ),
+        ),
     output:
         SHARDS,
     log:
         "logs/download/{split}.log",
     wildcard_constraints:
-        split=splits_from("hub", "urls"),
+        split=splits_from(FetchedSource),
     resources:
         # No param: how many files are fetched at once changes none of them.
-        connections=lambda wildcards: CONNECTIONS[wildcards.split],
+        connections=lambda wildcards: SOURCES[wildcards.split].connections,
     params:
         config=source_config,
         key=source_key,
@@ -75,19 +73,17 @@ use rule download as download_classes with:
     output:
         SHARDS_OF_CLASSES,
     wildcard_constraints:
-        split=splits_from("hub", "urls", classes=True),
+        split=splits_from(FetchedSource, classes=True),
 
 
 rule pack:
     input:
         code(
-            "data/sources",
-            "data/pack",
-            "data/entries",
-            "data/listing",
-            "data/table*",
-            "data/folders",
-            "data/coco",
+            "data/sources/*",
+            *(
+                f"data/{name}"
+                for name in ("annotation_files", "bring", "class_files", "entries", "listing", "pack", "table*")
+            ),
             *READING,
         ),
         listed_files,
@@ -96,7 +92,7 @@ rule pack:
     log:
         "logs/pack/{split}.log",
     wildcard_constraints:
-        split=splits_from("table", "folder", "karpathy", "coco"),
+        split=splits_from(PackedSource),
     params:
         config=source_config,
         key=source_key,
@@ -110,18 +106,18 @@ use rule pack as pack_classes with:
     output:
         SHARDS_OF_CLASSES,
     wildcard_constraints:
-        split=splits_from("table", "folder", "karpathy", "coco", classes=True),
+        split=splits_from(PackedSource, classes=True),
 
 
 rule find_shards:
     input:
-        code("data/local", "data/sources"),
+        code("data/sources/*", "data/bring", "data/class_files", "data/listing"),
     output:
         SHARDS,
     log:
         "logs/find_shards/{split}.log",
     wildcard_constraints:
-        split=splits_from("shards", "img2dataset"),
+        split=splits_from(InPlaceSource),
     params:
         config=source_config,
         key=source_key,
@@ -135,7 +131,7 @@ use rule find_shards as find_shards_of_classes with:
     output:
         SHARDS_OF_CLASSES,
     wildcard_constraints:
-        split=splits_from("shards", "img2dataset", classes=True),
+        split=splits_from(InPlaceSource, classes=True),
 
 
 rule verify_part:

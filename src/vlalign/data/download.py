@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from multiprocessing.pool import ThreadPool
 from pathlib import Path, PurePosixPath
+from typing import Protocol
 from urllib.parse import unquote, urlsplit
 
 from filelock import FileLock, Timeout
@@ -15,20 +16,18 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeR
 
 from vlalign.console import console
 from vlalign.data.holdings import EXPECTED, FETCHED, Holdings
-from vlalign.data.hub import HubRepository
 from vlalign.data.remote import Listing, RemoteFile
+from vlalign.data.sources.urls import UrlSource
 from vlalign.data.transfer import Transfers
 from vlalign.errors import VlalignError
 from vlalign.files import check_writable
-from vlalign.params.sources import HubSource, UrlSource
+from vlalign.params.sources import FetchedSource
 
 RESERVED = (FETCHED, "manifest.json")
 LISTING_SECONDS = 600.0
 
 
-def fetch(
-    source: HubSource | UrlSource, directory: str | Path, *, extras: Sequence[str] = (), key: str = "source"
-) -> None:
+def fetch(source: FetchedSource, directory: str | Path, *, extras: Sequence[str] = (), key: str = "source") -> None:
     """Bring every shard of `source` into `directory` under its base name, then write `shards.json` beside them.
 
     The JSON holds the shards in order with bytes and SHA-256, what was asked for with the hub's commit, and the names
@@ -41,7 +40,7 @@ def fetch(
     directory = Path(directory)
     check_writable(directory)
     directory.mkdir(parents=True, exist_ok=True)
-    origin = HubRepository(source, key=key) if isinstance(source, HubSource) else UrlFiles(source, key=key)
+    origin = source.origin(key=key)
     asked = {"source": source.shown(), "extras": list(extras)}
     holdings = Holdings(directory, asked)
     with _locked(directory), _threads(source.connections) as (pool, ended):
@@ -72,6 +71,26 @@ def _bring(pool: ThreadPool, transfers: Transfers, missing: Sequence[RemoteFile]
         pool.close()
         pool.join()
         raise
+
+
+class Origin(Protocol):
+    """Where files lie that are to be fetched."""
+
+    headers: dict[str, str]
+
+    @property
+    def at(self) -> str:
+        """The params key and what stands there, for messages."""
+
+    @property
+    def offline(self) -> bool:
+        """Whether nothing may be fetched."""
+
+    def listing(self, extras: Sequence[str]) -> Listing:
+        """The files in order, and those of the extras that there are."""
+
+    def explain(self, file: RemoteFile, status: int) -> str:
+        """What to tell the user when a server answers with this status in place of a file."""
 
 
 class UrlFiles:
@@ -118,7 +137,7 @@ def _threads(count: int) -> Iterator[tuple[ThreadPool, threading.Event]]:
             ended.set()
 
 
-def _listed(pool: ThreadPool, origin: HubRepository | UrlFiles, extras: Sequence[str]) -> Listing:
+def _listed(pool: ThreadPool, origin: Origin, extras: Sequence[str]) -> Listing:
     try:
         # The hub's library sets no limit of time for lists.
         return pool.apply_async(origin.listing, (extras,)).get(LISTING_SECONDS)
@@ -128,14 +147,14 @@ def _listed(pool: ThreadPool, origin: HubRepository | UrlFiles, extras: Sequence
         ) from None
 
 
-def _offline(directory: Path, origin: HubRepository | UrlFiles, reason: str) -> VlalignError:
+def _offline(directory: Path, origin: Origin, reason: str) -> VlalignError:
     return VlalignError(
         f"{origin.at}: HF_HUB_OFFLINE is set and {directory} does not hold all of it ({reason}); unset it, or copy the "
         f"folder with its {EXPECTED} from a machine that has it"
     )
 
 
-def _check_names(listing: Listing, origin: HubRepository | UrlFiles) -> None:
+def _check_names(listing: Listing, origin: Origin) -> None:
     files: dict[str, RemoteFile] = {}
     for file in listing.files:
         if not file.name or file.name.startswith(".") or "\0" in file.name or file.name in RESERVED:

@@ -10,9 +10,9 @@ from braceexpand import braceexpand
 from tenacity import retry, retry_if_exception, stop_after_attempt, wait_exception, wait_exponential
 
 from vlalign.data.remote import Listing, RemoteFile
+from vlalign.data.sources.hub import HubSource
 from vlalign.data.transfer import ATTEMPTS, FIRST_PAUSE, LONGEST_PAUSE, TIMEOUT, asked_pause
 from vlalign.errors import VlalignError
-from vlalign.params.sources import HubSource
 
 if TYPE_CHECKING:
     from huggingface_hub.hf_api import RepoFile

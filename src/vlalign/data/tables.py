@@ -11,10 +11,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from vlalign.data.listing import Listed, Listing, captions_of, existing_folder, normal_path
-from vlalign.data.skips import Skips
+from vlalign.data.skipped import Skips
+from vlalign.data.sources.table import TableSource
 from vlalign.data.table_rows import ROWS, read_rows
 from vlalign.errors import VlalignError
-from vlalign.params.sources import TableSource
 
 IMAGE = "image"
 CAPTIONS = pa.large_list(pa.large_string())
@@ -64,9 +64,8 @@ def _as_list(cell: str | list[str | None] | None) -> list[str | None]:
 
 def _read(path: Path, source: TableSource, skips: Skips) -> pa.Table:
     """The rows that `where` takes and that name an image: column "image", and the captions as text or as lists."""
-    columns = tuple(dict.fromkeys((source.image_column, *source.caption_columns, *source.where)))
     batches, before = [], 0
-    for batch in read_rows(path, columns):
+    for batch in read_rows(path, source.columns):
         numbers = np.arange(before + 1, before + 1 + len(batch))
         before += len(batch)
         names = _names(_text(path, batch, source.image_column))

@@ -29,7 +29,7 @@ from vlalign.params.run import (
     RuntimeParams,
     TrainParams,
 )
-from vlalign.params.sources import Source
+from vlalign.params.sources import AnySource, Source
 from vlalign.params.workflow import (
     Ablation,
     EvaluationParams,
@@ -46,6 +46,7 @@ from vlalign.params.workflow import (
 __all__ = [
     "Ablation",
     "AnnotateParams",
+    "AnySource",
     "AugmentParams",
     "CSParams",
     "EvaluationParams",

@@ -1,0 +1,60 @@
+"""Shards at plain addresses."""
+
+import os
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
+from urllib.parse import urlsplit
+
+from pydantic import Field, field_validator
+
+from vlalign.params.base import Strict
+from vlalign.params.sources import FetchedSource
+from vlalign.redact import address
+
+if TYPE_CHECKING:
+    from vlalign.data.download import UrlFiles
+
+# How variables of the environment are called that carry addresses with secrets past all records.
+ADDRESS = "VLALIGN_ADDRESS_"
+
+
+class UrlFile(Strict):
+    """One file and what it must hold."""
+
+    url: str = Field(pattern=r"^(https?|file)://")
+    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+
+    @field_validator("url")
+    @classmethod
+    def _can_be_read(cls, url: str) -> str:
+        try:
+            urlsplit(url)
+        except ValueError:
+            raise ValueError("this is no address") from None
+        return url
+
+
+class UrlSource(FetchedSource):
+    """WebDataset shards at plain addresses."""
+
+    source: Literal["urls"]
+    files: tuple[UrlFile, ...] = Field(min_length=1)
+
+    def shown(self) -> dict[str, Any]:
+        """See Source; addresses come without their logins and signatures."""
+        files = [{"url": address(file.url), "sha256": file.sha256} for file in self.files]
+        return {"source": self.source, "files": files}
+
+    def secrets(self) -> dict[str, str]:
+        """See Source; for the addresses that hold any."""
+        return {f"{ADDRESS}{file.sha256}": file.url for file in self.files if address(file.url) != file.url}
+
+    def with_secrets(self) -> Self:
+        """See Source."""
+        files = [UrlFile(url=os.environ.get(f"{ADDRESS}{f.sha256}", f.url), sha256=f.sha256) for f in self.files]
+        return self.model_copy(update={"files": tuple(files)})
+
+    def origin(self, *, key: str) -> "UrlFiles":
+        """See FetchedSource."""
+        from vlalign.data.download import UrlFiles
+
+        return UrlFiles(self, key=key)
