@@ -12,11 +12,13 @@ PARSING_CODE = code(
     "annotate/words",
     *READING,
 )
-REGION_CODE = code(*(f"annotate/{name}" for name in ("masks", "regions", "sam", "segment", "superpixels")), *READING)
+REGION_CODE = code(
+    *(f"annotate/{name}" for name in ("colour_patches", "masks", "regions", "sam_masks", "segmenters/*", "segments")),
+    *READING,
+)
 
-# A model of the hub is named by its revision, one in a folder is what its files are.
-SEGMENTER = Path(getattr(PARAMS.annotate.regions.segments, "model", ""))
-SEGMENTER_FILES = sorted(str(path) for path in SEGMENTER.rglob("*") if path.is_file()) if SEGMENTER.name else []
+# Of a model in a folder.
+SEGMENTER_FILES = sorted(str(path) for path in PARAMS.annotate.regions.segments.files().values())
 
 
 rule parser:

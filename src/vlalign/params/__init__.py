@@ -6,13 +6,11 @@ reads `1e-3` as text. The workflow asks this package for the effective params of
 
 from vlalign.params.annotate import (
     AnnotateParams,
-    NoSegments,
+    AnySegmenter,
     ParserParams,
     RegionsParams,
-    SamSegments,
+    Segmenter,
     SegmentFilters,
-    SegmentParams,
-    SuperpixelSegments,
 )
 from vlalign.params.base import describe, digest, merged, nested
 from vlalign.params.data import ScenesParams, SplitsParams, VerifyParams
@@ -46,12 +44,12 @@ from vlalign.params.workflow import (
 __all__ = [
     "Ablation",
     "AnnotateParams",
+    "AnySegmenter",
     "AnySource",
     "AugmentParams",
     "CSParams",
     "EvaluationParams",
     "ModelParams",
-    "NoSegments",
     "ObjectiveParams",
     "Params",
     "ParserParams",
@@ -64,13 +62,12 @@ __all__ = [
     "Run",
     "RunParams",
     "RuntimeParams",
-    "SamSegments",
     "ScenesParams",
     "SegmentFilters",
     "SegmentParams",
+    "Segmenter",
     "Source",
     "SplitsParams",
-    "SuperpixelSegments",
     "TrainParams",
     "VerifyParams",
     "check_root",
