@@ -44,13 +44,7 @@ def needs_of_split(wildcards):
 # Every split begins as a list of shards, shards.json, however they come about.
 rule download:
     input:
-        code(
-            "data/sources/*",
-            *(
-                f"data/{name}"
-                for name in ("bring", "class_files", "download", "holdings", "hub", "remote", "transfer")
-            ),
-        ),
+        code("data/sources/*", "data/bring", "data/class_files", "data/fetch"),
     output:
         SHARDS,
     log:

@@ -22,7 +22,7 @@ def bring(source: Source, directory: Path, *, base: Path = Path(), key: str = "s
     check_writable(directory)
     source = source.located(base)
     if isinstance(source, FetchedSource):
-        from vlalign.data.download import fetch
+        from vlalign.data.fetch import fetch
 
         fetch(source, directory, extras=CLASS_FILES, key=key)
         remove_class_files(directory, but=read_record(directory / "shards.json")["extras"])

@@ -1,6 +1,6 @@
 """What every source of shards is asked, whatever it is; the sources themselves are plug-ins."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
@@ -10,7 +10,7 @@ from vlalign.params.base import Count, Few, OneOf, Share, Strict
 from vlalign.registry import Registered
 
 if TYPE_CHECKING:
-    from vlalign.data.download import Origin
+    from vlalign.data.fetch import RemoteFile, RemoteFiles
     from vlalign.data.listing import Listing
     from vlalign.data.skipped import Skips
 
@@ -84,9 +84,27 @@ class FetchedSource(Source):
 
     connections: Few = Field(default=4, description="Files that are fetched at once")
 
-    def origin(self, *, key: str) -> "Origin":
-        """Where they lie; key: where the source stands in the params, for messages."""
+    def at(self, key: str) -> str:
+        """The key in the params and what stands there, for messages."""
+        return key
+
+    def remote_files(self, extras: Sequence[str], *, key: str) -> "RemoteFiles":
+        """The shards in order, and those of the extras, files of other kinds, that there are.
+
+        Raises VlalignError when there is no such list, and when it lacks what is asked for.
+        """
         raise NotImplementedError
+
+    def download(self, files: "Sequence[RemoteFile]", folder: Path) -> None:
+        """Bring files to their `path` below a folder, once; raises the errors of httpx2, huggingface_hub and the disk.
+
+        What an earlier attempt has brought is continued, or not brought again.
+        """
+        raise NotImplementedError
+
+    def refusal(self, url: str, status: int, *, key: str) -> str:
+        """What to tell the user when a server answers with this status in place of a file."""
+        return f"{self.at(key)}: {url} answers {status}; correct the address, or give one that needs no login"
 
 
 class InPlaceSource(Source):
