@@ -32,6 +32,7 @@ lint: $(READY)
 	ruff format --check .
 	snakefmt --check workflow
 	mypy
+	lint-imports --no-cache
 
 clean:
 	rm -rf $(VENV) demo studies test-run photographs-run logs checkpoints

@@ -21,7 +21,8 @@ CHECKS = {
     "vlalign.data.arrow": ("read_metadata", "is_whole"),
     "vlalign.data.index": ("short_digest",),
     "vlalign.files": ("is_whole_archive",),
-    "vlalign.previous": ("set_aside", "forget", "code_digest", "take_back"),
+    "vlalign.previous": ("set_aside", "forget", "take_back"),
+    "vlalign.freshness": ("digest",),
     "vlalign.check": ("dangling_links",),
 }
 PATCH = """

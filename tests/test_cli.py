@@ -11,7 +11,7 @@ from vlalign import params as parameters
 from vlalign.errors import VlalignError
 
 ROOT = Path(__file__).parents[1]
-COMMANDS = sorted(typer.main.get_command(cli.app).commands)
+COMMANDS = typer.main.get_command(cli.app).list_commands(None)
 RUNNER = CliRunner()
 
 

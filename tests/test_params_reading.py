@@ -62,7 +62,7 @@ LISTS, MAPPINGS = bomb("[x]", "[", "*a{number}", "]"), bomb("{x: 1}", "{", "k{ke
         ("a: !!python/object:os.system {}", "line 1: the tag 'tag:yaml.org,2002:python/object:os.system'"),
         ("a: !mine x", "the tag '!mine'"),
         ("day: 2020-01-01", "line 1: day is read as a timestamp ('2020-01-01'); put it in quotes"),
-        ("__use_yte__: true\na: ?1 + 1", "odd.yaml, __use_yte__ would have Snakemake run expressions"),
+        ("__use_yte__: true\na: ?1 + 1", "odd.yaml, __use_yte__ lets Snakemake run expressions"),
     ],
     ids=lambda value: repr(value)[:40],
 )

@@ -19,7 +19,7 @@ from vlalign.files import is_whole_archive, read_json
 from vlalign.previous import EVALUATION, RUN
 from vlalign.records import Stamp, read_record, stamp
 
-Kind = Literal["damaged", "missing", "stale", "foreign"]
+Kind = Literal["damaged", "missing", "stale", "unreadable", "foreign"]
 # What else may lie in a folder of data: marks of what was done, and what the next run of a step goes on from.
 BESIDE = frozenset({"manifest.json", "shards.json", ".expected.json", ".lock", "packing.jsonl", "resources.json"})
 AGAIN = "run the workflow again"
@@ -60,10 +60,17 @@ def _guarded(path: Path, findings: Iterator[Finding]) -> Iterator[Finding]:
     """The findings; a record of another shape than this program writes is one itself."""
     try:
         yield from findings
+    except PermissionError as error:
+        yield _unreadable(Path(error.filename or path), error)
     except (AttributeError, KeyError, OSError, RuntimeError, TypeError, ValueError, VlalignError) as error:
         yield Finding(
             "damaged", path, f"is not as this program writes it ({type(error).__name__}: {error})", _remove([path])
         )
+
+
+def _unreadable(path: Path, error: OSError) -> Finding:
+    """Nothing is known of what may not be read, so nothing is to be deleted."""
+    return Finding("unreadable", path, f"cannot be read ({error.strerror})", "change its permissions, and check again")
 
 
 def bytes_to_check(root: Path) -> int:
@@ -98,7 +105,7 @@ def _folder(path: Path, advance: Callable[[int], None]) -> Iterator[Finding]:
     except (VlalignError, KeyError, TypeError, AttributeError, ValueError) as error:
         yield Finding("damaged", path, f"cannot be read ({error})", own)
         return
-    if content.get("place", place_of(folder)) != place_of(folder):
+    if None not in (content.get("place"), place_of(folder)) and content["place"] != place_of(folder):
         yield Finding("damaged", folder, f"holds the split {content['place']}: folders were moved", "move them back")
     for file, expected, remedy in named:
         yield from _compare(file, expected, remedy or own, advance)
@@ -149,10 +156,16 @@ def _remove(paths: Iterable[Path]) -> str:
 
 def _compare(file: Path, expected: Stamp, remedy: str, advance: Callable[[int], None]) -> Iterator[Finding]:
     if not file.is_file():
-        if not file.is_symlink():  # that was told already
+        if file.exists():
+            yield Finding("damaged", file, "is no file", remedy)
+        elif not file.is_symlink():  # that was told already
             yield Finding("missing", file, "is not there", remedy)
         return
-    found = stamp(file)
+    try:
+        found = stamp(file)
+    except PermissionError as error:
+        yield _unreadable(file, error)
+        return
     advance(found["bytes"])
     if found["sha256"] != expected["sha256"]:
         yield Finding("damaged", file, "is not the file that was written", remedy)
@@ -296,7 +309,7 @@ def _focus(root: Path) -> Iterator[Finding]:
 
 
 def _checkpoints(root: Path, advance: Callable[[int], None]) -> Iterator[Finding]:
-    for path in sorted((root / "checkpoints").rglob("*.pt")):
+    for path in sorted(filter(Path.is_file, (root / "checkpoints").rglob("*.pt"))):
         advance(path.stat().st_size)
         if not is_whole_archive(path):
             remedy = f"{shlex.join(['rm', str(path)])}: the run goes on from the checkpoint before"
@@ -305,9 +318,9 @@ def _checkpoints(root: Path, advance: Callable[[int], None]) -> Iterator[Finding
 
 def _snakemake(root: Path) -> Iterator[Finding]:
     """Snakemake's own records, without which it does not see that params have changed."""
-    for path in sorted(file for file in (root / ".snakemake" / "metadata").rglob("*") if file.is_file()):
+    for path in sorted(file for file in (root / ".snakemake" / "metadata").rglob("*") if not file.is_dir()):
         try:
-            whole = isinstance(json.loads(path.read_bytes()), dict)
+            whole = path.is_file() and isinstance(json.loads(path.read_bytes()), dict)
         except (ValueError, RecursionError):
             whole = False
         if not whole:

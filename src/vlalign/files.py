@@ -84,7 +84,7 @@ def read_json(path: str | Path, *, remedy: str = REMEDY) -> Any:
         if Path(path).exists() and not Path(path).is_file():
             raise VlalignError(f"{path} is no file; {remedy}")
         text = Path(path).read_text(encoding="utf-8")
-        return json.loads(text, object_pairs_hook=_object, parse_constant=_refuse_constant)
+        return json.loads(text, object_pairs_hook=without_doubles, parse_constant=_refuse_constant)
     except FileNotFoundError:
         raise VlalignError(f"{path} does not exist; the rule that makes it has not run") from None
     except OSError as error:
@@ -105,7 +105,8 @@ def read_object(path: str | Path, *, remedy: str = REMEDY) -> dict[str, Any]:
     return value
 
 
-def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def without_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """For json.loads: an object; raises ValueError for a key that stands there twice."""
     found = dict(pairs)
     if len(found) < len(pairs):
         twice = next(key for number, (key, _) in enumerate(pairs) if key in dict(pairs[:number]))

@@ -6,11 +6,10 @@ asked for takes it back in place of making it again.
 """
 
 import contextlib
-import hashlib
 import logging
 import os
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
 from vlalign.errors import VlalignError
@@ -19,17 +18,8 @@ from vlalign.records import check_record, stamp
 
 logger = logging.getLogger(__name__)
 
-PACKAGE = Path(__file__).parent
 # The records of a run and of its evaluation, in its folder `metrics`.
 RUN, EVALUATION = "run.json", "evaluation.json"
-
-
-def code_digest(packages: Sequence[str]) -> str:
-    """SHA-256 of the source files of parts of this package, so that what other code has made is not taken for this."""
-    found = hashlib.sha256()
-    for path in sorted(file for name in packages for file in (PACKAGE / name).rglob("*.py")):
-        found.update(f"{path.relative_to(PACKAGE)}\0".encode() + path.read_bytes() + b"\0")
-    return found.hexdigest()
 
 
 def set_aside(results: Path, previous: Path) -> None:
@@ -37,22 +27,36 @@ def set_aside(results: Path, previous: Path) -> None:
 
     What belongs to a run or its evaluation goes into a folder that is named after the record that vouches for it, so
     that neither a later state nor a damaged file takes the place of a good one.
+    Raises VlalignError when that cannot be done, before anything is removed.
     """
     for path in _files(results):
-        target = previous / _place(path, results)
-        if target.exists() and target.parent.name == _slot(path):
-            continue
         try:
+            target = previous / _place(path, results)
+            if target.exists() and target.parent.name == _slot(path):
+                continue
             _clear_the_way(target, previous)
             _link(path, target)
         except OSError as error:
-            logger.warning("%s has no second name while the workflow runs (%s)", path, error)
+            raise VlalignError(
+                f"{path} cannot be given a second name below {previous} ({error.strerror or error}), without which it "
+                "would be lost when its step begins; mend that and run again: nothing was changed"
+            ) from None
 
 
 def forget(results: Path, previous: Path) -> None:
-    """Remove what was set aside and has a complete successor."""
+    """Remove what was set aside and has a complete successor; what cannot be removed stays."""
+    if previous.is_symlink():
+        return
+    with contextlib.suppress(OSError, RuntimeError):
+        _forget(results, previous)
+
+
+def _forget(results: Path, previous: Path) -> None:
     for path in _files(results):
         place = previous / path.relative_to(results)
+        # A link could lead back to the results themselves.
+        if not Path(os.path.realpath(place)).is_relative_to(os.path.realpath(previous)):
+            continue
         if not _slot(path):
             place.unlink(missing_ok=True)
         for slot in slots(place.parent, EVALUATION if path.parent.name == "metrics" else RUN) if _slot(path) else ():
@@ -111,6 +115,8 @@ def take_back(previous: Path, folder: Path, *, record: str) -> bool:
     try:
         files = check_record(previous / record)["files"]
     except (VlalignError, OSError):
+        return False
+    if any(Path(name).is_absolute() or ".." in Path(name).parts for name in files):
         return False
     for name in (*files, record):
         _link(previous / name, folder / name)

@@ -7,8 +7,10 @@ from urllib.parse import quote, urlsplit, urlunsplit
 
 HIDDEN = "***"
 # As much as could be one: a password may hold what ends an address.
-LOGIN = re.compile(r"(?<=://)\S*@")
-REST = re.compile(r"(://[^\s?#]*)[?#]\S*")
+LOGIN = re.compile(r"(?<=:/)(/?)\S{0,2000}@|(?<=:\\/)(\\/)\S{0,2000}@")
+REST = re.compile(r"(:/[^\s?#]*)[?#]\S*")
+SIGNED = re.compile(r"(?i)([&;?](?:X-Amz-\w+|sig|signature|token|key|password|access_token)=)[^\s&;'\"<>)]+")
+BEARER = re.compile(r"(?i)\b(bearer|basic)\s+[\w.~+/=-]{8,}")
 QUERY = re.compile(r"(?<=[^\s?])\?[^\s'\"<>=?]+=[^\s)]*")
 # Names of variables that hold secrets, and how short a value may be that is still told from ordinary words.
 TOKEN = re.compile(r"(?i)TOKEN|SECRET|PASSW|_PASS$|_KEY|PAT$|CREDENTIAL|^VLALIGN_ADDRESS_")
@@ -29,7 +31,13 @@ def redacted(text: str) -> str:
     for name, value in os.environ.items():
         if TOKEN.search(name) and len(value.strip()) >= SHORTEST:
             text = text.replace(value.strip(), HIDDEN).replace(quote(value.strip(), safe=""), HIDDEN)
-    return QUERY.sub(f"?{HIDDEN}", REST.sub(rf"\1?{HIDDEN}", LOGIN.sub("", text)))
+    text = SIGNED.sub(rf"\1{HIDDEN}", BEARER.sub(rf"\1 {HIDDEN}", text))
+    return QUERY.sub(f"?{HIDDEN}", REST.sub(rf"\1?{HIDDEN}", LOGIN.sub(r"\1\2", text)))
+
+
+def plain(text: str) -> str:
+    """A message as a terminal may show it: what it quotes may hold codes that move the cursor or rename the window."""
+    return "".join(letter if letter.isprintable() or letter in "\n\t" else ascii(letter)[1:-1] for letter in text)
 
 
 class Redaction(logging.Filter):
@@ -37,5 +45,5 @@ class Redaction(logging.Filter):
 
     def filter(self, record: logging.LogRecord) -> bool:
         """See logging.Filter."""
-        record.msg, record.args = redacted(record.getMessage()), None
+        record.msg, record.args = plain(redacted(record.getMessage())), None
         return True

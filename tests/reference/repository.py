@@ -42,12 +42,18 @@ class Repository:
     root: Path
 
     @property
+    def imports(self) -> Path:
+        """Where commands that run here write which modules they have imported; see reference/recorder."""
+        return self.root.with_name(f"{self.root.name}-imports")
+
+    @property
     def environment(self) -> dict[str, str]:
         """The running interpreter's commands and this repository's code; nobody's own settings of Git."""
         return {
             **os.environ,
             "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]),
-            "PYTHONPATH": str(self.root / "src"),
+            "PYTHONPATH": os.pathsep.join([str(self.root / "src"), str(PROJECT / "tests" / "reference" / "recorder")]),
+            "IMPORTS_GO_TO": str(self.imports),
             "OMP_NUM_THREADS": "1",
             "COLUMNS": "200",
             "GIT_CONFIG_GLOBAL": os.devnull,

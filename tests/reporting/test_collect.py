@@ -122,7 +122,10 @@ def test_a_benchmark_that_was_not_measured_has_no_numbers(run_dirs):
     [
         ({}, "has no 'run' as a run has; delete the run and train it again"),
         ({"run": "a", "arm": "a", "seed": "0", "ablation": None, "params": {}}, "has no 'seed'"),
-        ({"run": "a", "arm": "a", "seed": 0, "ablation": {"name": "x"}, "params": {}}, "ablation has no param, value"),
+        (
+            {"run": "clip", "arm": "a", "seed": 0, "ablation": {"name": "x"}, "params": {}},
+            "ablation has no param, value",
+        ),
     ],
 )
 def test_a_record_without_what_a_run_has_is_named(run_dirs, content, message):

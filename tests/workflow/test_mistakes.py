@@ -65,7 +65,7 @@ def test_overlays_that_snakemake_would_take(fresh, tmp_path, overlay, message):
         (b"[" * 100_000, "params.yaml, line 1: values more than 50 levels deep"),
         ("focus: clip".encode("utf-16"), "params.yaml is not text in UTF-8"),
         (b"- focus", "params.yaml is not a YAML mapping"),
-        (b"__use_yte__: true\nfocus: ?open('ran', 'w').write('')\n", "__use_yte__ would have Snakemake run"),
+        (b"__use_yte__: true\nfocus: ?open('ran', 'w').write('')\n", "__use_yte__ lets Snakemake run"),
     ],
 )
 def test_params_that_are_no_params(fresh, content, message):

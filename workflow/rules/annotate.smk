@@ -4,41 +4,20 @@ TO_PARSE, PARSE_HOW = {"max_words", "long_captions"}, {"max_skipped", "batch_siz
 PARSING, PARSING_HOW = (as_json(PARAMS.annotate.parser.model_dump(include=keys)) for keys in (TO_PARSE, PARSE_HOW))
 REGIONS = as_json(PARAMS.annotate.regions.model_dump(mode="json", exclude={"batch_size"}))
 REGIONS_HOW = as_json(PARAMS.annotate.regions.model_dump(include={"batch_size"}))
-PARSING_CODE = code(
-    *(
-        f"annotate/{name}"
-        for name in ("collection", "parser", "phrase_files", "phrases", "pipeline", "tokens", "trees")
-    ),
-    "annotate/words",
-    *READING,
-)
-REGION_CODE = code(
-    *(f"annotate/{name}" for name in ("colour_patches", "masks", "regions", "sam_masks", "segmenters/*", "segments")),
-    *READING,
-)
+PARSING_CODE = code("phrases")
+REGIONS_CODE = code("regions", segmenters=[PARAMS.annotate.regions.segments.segmenter])
 
 # Of a model in a folder.
 SEGMENTER_FILES = sorted(str(path) for path in PARAMS.annotate.regions.segments.files().values())
 
 
 rule parser:
-    input:
-        code(
-            "annotate/treebank",
-            "annotate/tiny_parser",
-            "annotate/isolation",
-            "annotate/download",
-            "annotate/parser",
-            "annotate/pipeline",
-            "annotate/trees",
-            "data/captions",
-            "data/layout",
-        ),
     output:
         "data/parser/manifest.json",
     log:
         "logs/parser.log",
     params:
+        code=code("parser"),
         config=as_json(PARAMS.annotate.parser.model_dump(exclude=TO_PARSE | PARSE_HOW)),
         classes=(PARAMS.data if SCENES else parameters.ScenesParams()).classes,
     shell:
@@ -47,7 +26,6 @@ rule parser:
 
 rule phrases_part:
     input:
-        PARSING_CODE,
         split=f"{DATA}/{{split}}/manifest.json",
         parser="data/parser/manifest.json",
     output:
@@ -55,6 +33,7 @@ rule phrases_part:
     log:
         "logs/phrases/{split}/{part}.log",
     params:
+        code=PARSING_CODE,
         config=PARSING,
     shell:
         "vlalign phrases --config {params.config:q} --how {PARSING_HOW:q} --split {DATA}/{wildcards.split} --model data/parser"
@@ -63,7 +42,6 @@ rule phrases_part:
 
 rule phrases:
     input:
-        PARSING_CODE,
         parts_of_split(ANNOTATIONS + "/phrases"),
         split=f"{DATA}/{{split}}/manifest.json",
         parser="data/parser/manifest.json",
@@ -72,6 +50,7 @@ rule phrases:
     log:
         "logs/phrases/{split}.log",
     params:
+        code=PARSING_CODE,
         config=PARSING,
     shell:
         "vlalign phrases --config {params.config:q} --how {PARSING_HOW:q} --split {DATA}/{wildcards.split} --model data/parser"
@@ -80,7 +59,6 @@ rule phrases:
 
 rule regions_part:
     input:
-        REGION_CODE,
         SEGMENTER_FILES,
         split=f"{DATA}/{{split}}/manifest.json",
     output:
@@ -89,6 +67,7 @@ rule regions_part:
         "logs/regions/{split}/{part}.log",
     threads: 1
     params:
+        code=REGIONS_CODE,
         config=REGIONS,
     shell:
         "vlalign regions --config {params.config:q} --how {REGIONS_HOW:q} --split {DATA}/{wildcards.split}"
@@ -97,7 +76,6 @@ rule regions_part:
 
 rule regions:
     input:
-        REGION_CODE,
         SEGMENTER_FILES,
         parts_of_split(ANNOTATIONS + "/regions"),
         split=f"{DATA}/{{split}}/manifest.json",
@@ -106,6 +84,7 @@ rule regions:
     log:
         "logs/regions/{split}.log",
     params:
+        code=REGIONS_CODE,
         config=REGIONS,
     shell:
         "vlalign regions --config {params.config:q} --how {REGIONS_HOW:q} --split {DATA}/{wildcards.split}"

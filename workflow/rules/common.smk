@@ -6,6 +6,7 @@ from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
 
+from vlalign import freshness
 from vlalign import params as parameters
 from vlalign.check import dangling_links
 from vlalign.errors import VlalignError
@@ -14,7 +15,8 @@ from vlalign.params.sources import FetchedSource, InPlaceSource, PackedSource
 from vlalign.previous import forget, set_aside
 from vlalign.versions import check_versioned
 
-# Snakemake's own reader lets the last of two keys win, expands every alias, and runs files that ask for it.
+# Snakemake has read them already: its reader lets the last of two keys win, expands every alias, and runs files that ask
+# for it. Only `vlalign validate` looks before.
 try:
     for file in ("params.yaml", *workflow.configfiles):
         parameters.read(file)
@@ -129,28 +131,19 @@ clear_dangling_links()
 # How runs are carried out; see `RuntimeParams`.
 RUNTIME = as_json(PARAMS.runtime)
 
-# What reads shards.
-READING = ["records", *(f"data/{name}" for name in ("arrow", "index", "samples", "shards", "skipped", "splits"))]
 
-# What makes batches.
-BATCHING = [f"training/{name}" for name in ("batches", "captions", "extras", "order", "pictures", "rows")]
-
-# What turns a trained model and annotated data into features.
-ENCODING = [
-    "models/*",
-    "objectives/*",
-    *READING,
-    "data/transforms",
-    *(f"annotate/{name}" for name in ("boxes", "masks", "phrase_files", "phrases", "regions", "tokens", "trees")),
-]
+def code(command, **plugins):
+    """The digest of the code that a command depends on, as a param: an edit there reruns the rules that call it."""
+    try:
+        return freshness.digest(command, **plugins)
+    except VlalignError as error:
+        raise WorkflowError(str(error)) from None
 
 
-def code(*patterns, without=()):
-    """Files of the package, relative to the working directory: an edit reruns the rules that use them."""
-    source = REPOSITORY / "src" / "vlalign"
-    wanted, unwanted = ({file for name in names for file in source.glob(f"{name}.py")} for names in (patterns, without))
-    assert wanted - unwanted, f"no code matches {patterns}"
-    return [os.path.relpath(file) for file in sorted(wanted - unwanted)]
+def plugins_of(runs):
+    """The plug-ins that the params of runs name, by kind."""
+    named = [RUNS[run].plugins for run in runs]
+    return {kind: sorted({name for found in named for name in found[kind]}) for kind in named[0]}
 
 
 def run_folder(run, seed):
@@ -214,10 +207,3 @@ def parts_of_split(folder):
 def run_options(selected):
     """--run FOLDER for every run and seed."""
     return " ".join(f"--run {run_folder(run, seed)}" for run, seed in selected)
-
-
-TEMPLATES = sorted(
-    os.path.relpath(path)
-    for pattern in ("templates/*", "published.yaml")
-    for path in (REPOSITORY / "src" / "vlalign" / "reporting").glob(pattern)
-)

@@ -1,7 +1,3 @@
-# What measures nothing.
-DRAWING = [f"evaluation/{name}" for name in ("illustrate", "precision", "regions_drawn")]
-
-
 rule evaluate:
     input:
         f"{DATA}/validation/manifest.json",
@@ -10,8 +6,6 @@ rule evaluate:
         CLASS_LISTS,
         CATEGORIES,
         [f"{ANNOTATIONS}/phrases/{split}/manifest.json" for split in HELD_OUT if "grounding" in BENCHMARKS],
-        code("evaluation/*", *ENCODING, without=DRAWING),
-        code(*(f"reporting/{name}" for name in ("card", "cells", "headline", "metrics", "results", "stats"))),
         model="results/runs/{run}/seed-{seed}/model.safetensors",
         tower="results/runs/{run}/seed-{seed}/open_clip_config.json",
     output:
@@ -21,6 +15,7 @@ rule evaluate:
         "logs/evaluate/{run}/seed-{seed}.log",
     threads: 1
     params:
+        code=lambda wildcards: code("evaluate", benchmarks=BENCHMARKS, **plugins_of([wildcards.run])),
         config=as_json({**PARAMS.evaluation.model_dump(mode="json"), "benchmarks": BENCHMARKS}),
         run=lambda wildcards: run_folder(wildcards.run, wildcards.seed),
         previous=lambda wildcards: previous(run_folder(wildcards.run, wildcards.seed)),

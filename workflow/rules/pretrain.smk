@@ -2,7 +2,6 @@ rule pretrain:
     input:
         unpack(inputs_of_run),
         pretrained_weights,
-        code=code("training/*", *ENCODING),
         split=f"{DATA}/train/manifest.json",
         validation=f"{DATA}/validation/manifest.json",
     output:
@@ -14,6 +13,7 @@ rule pretrain:
         # One for each GPU: `--set-resources pretrain:processes=8 --set-threads pretrain=8`, or a profile.
         processes=1,
     params:
+        code=lambda wildcards: code("pretrain", **plugins_of([wildcards.run])),
         config=run_config,
         split=lambda wildcards, input: Path(input.split).parent,
         validation=lambda wildcards, input: Path(input.validation).parent,

@@ -23,13 +23,8 @@ SHOWN = {name: RUNS[name].seeds[0] for name in PARAMS.runs.arms if name != PARAM
 COMPARED = list(dict.fromkeys(name for name in (PARAMS.report.baseline, SUBJECT) if name in SHOWN))
 
 
-# What reads the metrics of runs.
-COLLECTING = [f"reporting/{name}" for name in ("cells", "headline", "metrics", "results", "stats")]
-
-
 rule collect:
     input:
-        code("reporting/collect", *COLLECTING),
         metrics=[metric_files(run, seed) for run, seed in SELECTED],
         runs=[f"{run_folder(run, seed)}/run.json" for run, seed in SELECTED],
     output:
@@ -37,6 +32,7 @@ rule collect:
     log:
         "logs/collect.log",
     params:
+        code=code("collect", benchmarks=BENCHMARKS),
         runs=run_options(SELECTED),
     shell:
         "vlalign collect {params.runs} --output {output} 2> {log}"
@@ -44,7 +40,6 @@ rule collect:
 
 rule focus:
     input:
-        code("reporting/collect", *COLLECTING),
         metrics="results/metrics.json",
         run=f"{run_folder(PARAMS.focus, RUNS[PARAMS.focus].seeds[0])}/run.json",
         history=f"{run_folder(PARAMS.focus, RUNS[PARAMS.focus].seeds[0])}/history.csv",
@@ -53,6 +48,7 @@ rule focus:
     log:
         "logs/focus.log",
     params:
+        code=code("focus", benchmarks=BENCHMARKS),
         run=lambda wildcards, input: Path(input.run).parent,
     shell:
         "vlalign focus --metrics {input.metrics} --run {params.run} --output . 2> {log}"
@@ -60,7 +56,6 @@ rule focus:
 
 rule precision:
     input:
-        code("evaluation/precision", "reporting/aggregators", *COLLECTING, "training/objective", *BATCHING, *ENCODING),
         [f"{ANNOTATIONS}/{kind}/validation/manifest.json" for kind in DRAWN_FROM],
         f"{DATA}/validation/manifest.json",
         model=f"{run_folder(SUBJECT, RUNS[SUBJECT].seeds[0])}/model.safetensors",
@@ -70,6 +65,7 @@ rule precision:
     log:
         "logs/precision.log",
     params:
+        code=code("precision", **plugins_of([SUBJECT])),
         config=as_json(PARAMS.report.precision),
         run=lambda wildcards, input: Path(input.model).parent,
     shell:
@@ -79,8 +75,6 @@ rule precision:
 
 rule illustrate:
     input:
-        code("evaluation/*", "training/captions", *ENCODING, without=["evaluation/precision"]),
-        code("reporting/similarity", "reporting/embeddings", "reporting/cells", "reporting/style"),
         [f"{run_folder(run, seed)}/model.safetensors" for run, seed in SHOWN.items()],
         f"{DATA}/{PARAMS.evaluation.split}/manifest.json",
         expand(
@@ -93,6 +87,7 @@ rule illustrate:
     log:
         "logs/illustrate.log",
     params:
+        code=code("illustrate", **plugins_of(SHOWN)),
         runs=run_options(SHOWN.items()),
         compared=" ".join(f"--compared {run}" for run in COMPARED),
         split=PARAMS.evaluation.split,
@@ -103,7 +98,6 @@ rule illustrate:
 
 rule report:
     input:
-        code("reporting/*", "data/overlap", *READING),
         metrics="results/metrics.json",
         precision="results/precision.csv",
         illustrated=expand("results/figures/{name}.svg", name=ILLUSTRATED),
@@ -113,7 +107,6 @@ rule report:
         reasons=[metric_files(run, seed) for run, seed in SELECTED],
         manifest=f"{DATA}/train/manifest.json",
         held_out=[f"{DATA}/{split}/manifest.json" for split in (*HELD_OUT, *CLASSES, *COMPOSITION)],
-        template=TEMPLATES,
     output:
         tables=report(
             directory("results/tables"), patterns=["{name}.csv"], category="Tables", caption="../report/table.rst"
@@ -126,6 +119,7 @@ rule report:
     log:
         "logs/report.log",
     params:
+        code=code("report", figures=DRAWN, benchmarks=BENCHMARKS, **plugins_of(RUNS)),
         config=as_json(PARAMS.report),
         runs=run_options(SELECTED),
         held_out=lambda wildcards, input: " ".join(f"--held-out {path}" for path in input.held_out),

@@ -1,6 +1,4 @@
 rule dataset:
-    input:
-        code("data/scenes", "data/captions", "data/layout", "data/drawing", "data/manifest", "data/verify", *READING),
     output:
         MANIFESTS,
         CLASS_LISTS,
@@ -9,6 +7,7 @@ rule dataset:
     log:
         "logs/dataset.log",
     params:
+        code=code("dataset"),
         config=as_json(PARAMS.data),
     shell:
         "vlalign dataset --config {params.config:q} --output {DATA} 2> {log}"

@@ -23,6 +23,10 @@ def source_config(wildcards):
     return as_json(SOURCES[wildcards.split].shown())
 
 
+def code_of_source(wildcards):
+    return code("shards", sources=[SOURCES[wildcards.split].source])
+
+
 def source_key(wildcards):
     """Where the source stands in params.yaml."""
     return f"datasets.{PARAMS.dataset}.{wildcards.split.replace('/', '.')}"
@@ -43,8 +47,6 @@ def needs_of_split(wildcards):
 
 # Every split begins as a list of shards, shards.json, however they come about.
 rule download:
-    input:
-        code("data/sources/*", "data/bring", "data/class_files", "data/fetch"),
     output:
         SHARDS,
     log:
@@ -55,6 +57,7 @@ rule download:
         # No param: how many files are fetched at once changes none of them.
         connections=lambda wildcards: SOURCES[wildcards.split].connections,
     params:
+        code=code_of_source,
         config=source_config,
         key=source_key,
         classes=lambda wildcards: "--classes" if wildcards.split in CLASSES else "",
@@ -72,14 +75,6 @@ use rule download as download_classes with:
 
 rule pack:
     input:
-        code(
-            "data/sources/*",
-            *(
-                f"data/{name}"
-                for name in ("annotation_files", "bring", "class_files", "entries", "listing", "pack", "table*")
-            ),
-            *READING,
-        ),
         listed_files,
     output:
         SHARDS,
@@ -88,6 +83,7 @@ rule pack:
     wildcard_constraints:
         split=splits_from(PackedSource),
     params:
+        code=code_of_source,
         config=source_config,
         key=source_key,
         classes=lambda wildcards: "--classes" if wildcards.split in CLASSES else "",
@@ -104,8 +100,6 @@ use rule pack as pack_classes with:
 
 
 rule find_shards:
-    input:
-        code("data/sources/*", "data/bring", "data/class_files", "data/listing"),
     output:
         SHARDS,
     log:
@@ -113,6 +107,7 @@ rule find_shards:
     wildcard_constraints:
         split=splits_from(InPlaceSource),
     params:
+        code=code_of_source,
         config=source_config,
         key=source_key,
         classes=lambda wildcards: "--classes" if wildcards.split in CLASSES else "",
@@ -130,13 +125,13 @@ use rule find_shards as find_shards_of_classes with:
 
 rule verify_part:
     input:
-        code("data/manifest", "data/verify", *READING),
         SHARDS,
     output:
         f"{DATA}/{{split}}/parts/{{part}}.json",
     log:
         "logs/verify/{split}/{part}.log",
     params:
+        code=code("verify"),
         config=VERIFY,
         needs=needs_of_split,
     shell:
@@ -146,7 +141,6 @@ rule verify_part:
 
 rule verify:
     input:
-        code("data/manifest", "data/verify", *READING),
         parts_of_split(DATA),
         class_lists,
         SHARDS,
@@ -155,6 +149,7 @@ rule verify:
     log:
         "logs/verify/{split}.log",
     params:
+        code=code("verify"),
         config=VERIFY,
         needs=needs_of_split,
     shell:

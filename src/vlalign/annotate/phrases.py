@@ -28,7 +28,7 @@ from vlalign.console import console
 from vlalign.data.arrow import INPUTS, read_metadata
 from vlalign.data.index import captions_of
 from vlalign.data.skipped import Skips
-from vlalign.data.splits import part_of, read_manifest
+from vlalign.data.splits import check_place, part_of, read_manifest, refuse_data
 from vlalign.errors import VlalignError
 from vlalign.files import remove_temporary, write_json
 from vlalign.params import digest
@@ -74,6 +74,8 @@ def parse_split(
     percent of the captions are skipped; the files are kept.
     """
     split_dir, output_dir = Path(split_dir), Path(output_dir)
+    check_place(split_dir, read_manifest(split_dir))
+    refuse_data(output_dir)
     model = read_model_manifest(model_dir)
     files = _files(split_dir, output_dir, part)
     if part is None:

@@ -23,7 +23,7 @@ from vlalign.data.arrow import INPUTS, read_batch, read_metadata, write_batch
 from vlalign.data.index import samples_of
 from vlalign.data.samples import Sample, decode_image, decode_instances
 from vlalign.data.shards import batched
-from vlalign.data.splits import part_of, read_manifest
+from vlalign.data.splits import check_place, part_of, read_manifest, refuse_data
 from vlalign.errors import VlalignError
 from vlalign.files import remove_temporary, write_json
 from vlalign.params import RegionsParams, Segmenter, digest
@@ -89,7 +89,10 @@ def annotate_split(
     Raises VlalignError when a shard is missing or a model cannot be loaded.
     """
     split, output = Path(split), Path(output)
-    every = read_manifest(split)["shards"]
+    manifest = read_manifest(split)
+    check_place(split, manifest)
+    every = manifest["shards"]
+    refuse_data(output)
     shards = part_of(every, part)
     load = functools.cache(lambda: params.segments.load(side=params.side, device=device))
     with progress("finding regions", total=sum(shard["samples"] for shard in shards)) as advance:

@@ -6,6 +6,7 @@ from typing import Any
 
 from vlalign.data.listing import reading
 from vlalign.errors import VlalignError
+from vlalign.files import without_doubles
 
 
 def read_annotations(path: str, *fields: str) -> dict[str, Any]:
@@ -14,7 +15,7 @@ def read_annotations(path: str, *fields: str) -> dict[str, Any]:
     All of it is held in memory: some six times the size of the file.
     """
     with reading(Path(path), key="annotations"):
-        content = json.loads(Path(path).read_text(encoding="utf-8-sig"))
+        content = json.loads(Path(path).read_text(encoding="utf-8-sig"), object_pairs_hook=without_doubles)
     for field in fields:
         if not isinstance(content, dict) or not isinstance(content.get(field), list):
             raise VlalignError(

@@ -1,15 +1,19 @@
 """What every list of a user's own images shares: names, captions, and files that may not be as they should."""
 
 import contextlib
-import json
+import math
 import os
 import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+from braceexpand import braceexpand
+
 from vlalign.errors import VlalignError
 
+# More shards, or files of shards, than any data set has.
+MOST_NAMES = 1_000_000
 PACKED_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
 
 
@@ -29,6 +33,20 @@ class Listing(NamedTuple):
 
     total: int
     images: Iterable[Listed]
+
+
+def expand_braces(pattern: str, *, key: str, escape: bool = True) -> Iterator[str]:
+    """The names that a pattern with braces stands for; raises VlalignError, which names the key, for more than anybody
+    has.
+    """
+    most = math.prod(len(group[1].split(",")) for group in re.finditer(r"\{([^{}]*,[^{}]*)\}", pattern))
+    most *= math.prod(abs(int(one[2]) - int(one[1])) + 1 for one in re.finditer(r"\{(-?\d+)\.\.(-?\d+)", pattern))
+    if most > MOST_NAMES:
+        raise VlalignError(f"{key}: the braces of {pattern[:200]} stand for more than {MOST_NAMES:,} names; correct it")
+    try:
+        yield from braceexpand(pattern, escape=escape)
+    except ValueError:
+        raise VlalignError(f"{key}: the braces of {pattern[:200]} do not pair up; correct it") from None
 
 
 def is_image(name: str) -> bool:
@@ -96,7 +114,7 @@ def reading(path: Path, *, key: str) -> Iterator[None]:
         raise VlalignError(f"{path} cannot be read ({reason}); correct `{key}` of the source or the file") from None
     except UnicodeDecodeError as error:
         raise VlalignError(f"{path} is not in UTF-8 ({error}); save it in UTF-8 and run again") from None
-    except json.JSONDecodeError as error:
+    except (ValueError, RecursionError) as error:
         raise damaged(path, error, key=key) from None
 
 
@@ -111,6 +129,13 @@ def natural_order(path: Path) -> list[tuple[int, str]]:
     """Key of an order of paths in which 2 comes before 10; leading zeros decide where numbers are equal."""
     parts = re.findall(r"\d+|\D+", str(path))
     return [(int(part), part) if part.isdecimal() else (-1, part) for part in parts]
+
+
+def check_texts(paths: Iterable[Path]) -> None:
+    """Raises VlalignError for a name that is no text: records, which are, could not hold it."""
+    for path in paths:
+        if not str(path).isprintable():
+            raise VlalignError(f"the name {str(path)!a} is no text in UTF-8, or has control characters; rename it")
 
 
 def check_distinct(paths: Iterable[Path]) -> None:

@@ -133,7 +133,7 @@ def write_manifest(
     write_record(
         directory / "manifest.json",
         {
-            "place": place_of(directory),
+            **({"place": place} if (place := place_of(directory)) else {}),
             "shards": entries,
             "files": stamps(directory, files),
             "samples": samples,

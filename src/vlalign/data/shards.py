@@ -56,6 +56,22 @@ class Group:
     files: dict[str, tuple[int, int]] = field(default_factory=dict)
 
 
+class _Member(tarfile.TarInfo):
+    """A header whose size is one: with a negative size Python's tarfile goes back, and round for ever."""
+
+    @classmethod
+    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> "_Member":
+        """See tarfile.TarInfo."""
+        member = super().frombuf(buf, encoding, errors)
+        _check_size(member)
+        return member
+
+
+def _check_size(member: tarfile.TarInfo) -> None:
+    if member.size < 0:
+        raise tarfile.ReadError(f"{member.name!a} says that it has {member.size} bytes")
+
+
 def groups(path: Path) -> Iterator[Group]:
     """The samples of a tar file in their order, by their members' names alone: nothing is decoded or extracted.
 
@@ -64,7 +80,7 @@ def groups(path: Path) -> Iterator[Group]:
     Raises VlalignError when the file is missing, is no tar file, is compressed, or ends before its end.
     """
     try:
-        with tarfile.open(path, "r:") as tar:
+        with tarfile.open(path, "r:", tarinfo=_Member) as tar:
             yield from _groups(tar)
             _check_end(path, tar.offset)
     except FileNotFoundError:
@@ -79,6 +95,8 @@ def groups(path: Path) -> Iterator[Group]:
 def _groups(tar: tarfile.TarFile) -> Iterator[Group]:
     group: Group | None = None
     for member in tar:
+        # Extended headers bring sizes of their own.
+        _check_size(member)
         if member.isdir():
             continue
         plain = member.isfile() and not member.issparse()

@@ -41,10 +41,12 @@ def read_manifest(directory: str | Path) -> dict[str, Any]:
     return read_record(Path(directory) / "manifest.json")
 
 
-def place_of(directory: str | Path) -> str:
-    """Which split of its dataset a folder is, such as "train" or "zeroshot/test"."""
+def place_of(directory: str | Path) -> str | None:
+    """Which split of its dataset a folder is by its name, such as "train" or "zeroshot/test"; None for other names."""
     path = Path(os.path.abspath(directory))
-    return f"{path.parent.name}/{path.name}" if path.parent.name in GROUPS else path.name
+    if path.parent.name in GROUPS:
+        return f"{path.parent.name}/{path.name}"
+    return path.name if path.name in NAMES else None
 
 
 def check_place(directory: str | Path, manifest: Mapping[str, Any]) -> None:
@@ -53,11 +55,18 @@ def check_place(directory: str | Path, manifest: Mapping[str, Any]) -> None:
     A split that was made in a folder of another name may be anywhere.
     """
     place, folder = manifest.get("place"), place_of(directory)
-    if place != folder and all(name in NAMES or "/" in name for name in (str(place), folder)):
+    if None not in (place, folder) and place != folder:
         raise VlalignError(
             f"{directory} holds the split {place}, not {folder}: folders were moved; move them back, or delete "
             f"{directory}/manifest.json and run the workflow again"
         )
+
+
+def refuse_data(output: Path) -> None:
+    """Raises VlalignError where shards lie: annotations would take the place of their manifest."""
+    path = output / "manifest.json"
+    if path.is_file() and "needs" in read_manifest(output):
+        raise VlalignError(f"{output} holds a split of data; give another --output for what is found in it")
 
 
 def read_split(directory: str | Path) -> Iterator[Sample]:

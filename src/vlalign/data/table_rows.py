@@ -25,6 +25,8 @@ def read_rows(path: Path, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
     reader = READERS.get(path.suffix.lower())
     if reader is None:
         raise VlalignError(f"{path} is not of a kind that can be read as a table; give one of {', '.join(READERS)}")
+    if path.exists() and not path.is_file():
+        raise VlalignError(f"{path} is no file; correct `table` of the source")
     try:
         with reading(path, key="table"):
             for batch in reader(path, columns):

@@ -33,7 +33,7 @@ def list_table(source: "TableSource", skips: Skips) -> Listing:
     rows = _read(path, source, skips)
     names = rows[IMAGE].combine_chunks().dictionary_encode()
     # The normal form of a path has no double slash.
-    if names.dictionary[0].as_py().startswith(("http:/", "https:/")):
+    if pc.any(pc.match_substring_regex(names.dictionary, r"^\w+:/")).as_py():
         raise VlalignError(
             f"{path} holds addresses in column {source.image_column!r}; fetch the images with img2dataset and give its "
             "folder as `source: img2dataset`"
@@ -128,12 +128,12 @@ def _not_text(path: Path, column: str, kind: pa.DataType) -> VlalignError:
 def _json_list(path: Path, column: str, cell: str | None, row: int) -> tuple[str, ...]:
     try:
         value = json.loads(cell) if cell else []
-    except json.JSONDecodeError:
+    except (ValueError, RecursionError):
         value = None
     if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
         raise VlalignError(
-            f"{path}, row {row}: column {column!r} holds no JSON list of captions ({cell!r}); correct it, or set "
-            "`caption_cells: text`"
+            f"{path}, row {row}: column {column!r} holds no JSON list of captions ({(cell or '')[:200]!r}); correct "
+            "it, or set `caption_cells: text`"
         )
     return captions_of(value)
 

@@ -1,6 +1,7 @@
 """What of a shard can be used: every sample is opened once, and what is wrong is counted by cause and named."""
 
 import os
+import re
 import time
 from collections import Counter
 from collections.abc import Collection
@@ -18,7 +19,9 @@ from vlalign.params import VerifyParams, digest
 from vlalign.records import stamp
 
 # Raised whenever equal shards would give another index, so that indices of an older version are made again.
-VERSION = 2
+VERSION = 3
+# What no writing has: control characters, and what XML, and so a figure, cannot hold.
+CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\ufffe\uffff]").match
 # Modes whose numbers have no range that could be told black and white by.
 WITHOUT_RANGE = ("I", "F")
 
@@ -165,7 +168,7 @@ class ShardCheck:
         """Why a caption cannot be used."""
         if not caption:
             return "empty caption"
-        if any(character < " " and character != "\t" for character in caption):
+        if any(CONTROL(character) and character != "\t" for character in caption):
             return "caption with control characters"
         if len(caption) > self.params.max_characters:
             return "caption that is too long"

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from vlalign.errors import VlalignError
 from vlalign.evaluation.ranking import TIE, Scores, percent
-from vlalign.files import read_json
+from vlalign.files import read_object
 
 
 @dataclass(frozen=True)
@@ -28,9 +28,17 @@ def read_category(path: Path) -> list[CompositionItem]:
     Raises VlalignError naming the file and the item when a field is missing.
     """
     items = []
-    for name, entry in read_json(path).items():
+    for name, entry in read_object(path).items():
         try:
             negative = entry.get("negative_filename")
+            texts = [
+                entry["filename"],
+                entry["caption"],
+                entry["negative_caption"],
+                *([] if negative is None else [negative]),
+            ]
+            if not all(isinstance(text, str) for text in texts):
+                raise VlalignError(f"{path}: item {name} has something else than text; see SugarCrepe's format")
             items.append(
                 CompositionItem(
                     key=Path(entry["filename"]).stem,
@@ -41,6 +49,8 @@ def read_category(path: Path) -> list[CompositionItem]:
             )
         except KeyError as error:
             raise VlalignError(f"{path}: item {name} has no {error.args[0]!r}; see SugarCrepe's format") from None
+        except (AttributeError, TypeError):
+            raise VlalignError(f"{path}: item {name} is no object; see SugarCrepe's format") from None
     return items
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from vlalign import models
+from vlalign import freshness, models
 from vlalign.data.splits import check_place
 from vlalign.errors import VlalignError
 from vlalign.evaluation.composition import composition_scores, item_similarities
@@ -19,15 +19,12 @@ from vlalign.evaluation.similarity import feature_centres, phrase_scores
 from vlalign.evaluation.transfer import classifier_scores, mixed_gallery_scores
 from vlalign.evaluation.workbench import Workbench
 from vlalign.evaluation.zeroshot import zeroshot_classifier, zeroshot_scores
-from vlalign.previous import code_digest
 from vlalign.records import check_record, stamp
 from vlalign.reporting.cells import number
 from vlalign.reporting.headline import HEADLINE
 from vlalign.reporting.metrics import NOT_MEASURED, numbers, write_metrics
 
 TUNING_SPLIT = "validation"
-# What scores depend on.
-CODE = ("annotate", "data", "evaluation", "models", "objectives", "params", "reporting")
 logger = logging.getLogger(__name__)
 
 
@@ -95,7 +92,7 @@ def subject(
         "data": {name: stamp(path)["sha256"] for name, path in manifests.items() if path.is_file()},
         "split": split,
         "benchmarks": sorted(benchmarks) if benchmarks is not None else None,
-        "code": code_digest(CODE),
+        "code": freshness.digest("evaluate", benchmarks=benchmarks or BENCHMARKS),
     }
 
 

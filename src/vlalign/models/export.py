@@ -1,6 +1,7 @@
 """Encoders as folders that open_clip reads too."""
 
 import copy
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -100,7 +101,7 @@ def load(directory: str | Path, *, pooling: str | None = None) -> DualEncoder:
         if text.get(name) and (directory / file).is_file():
             text[name] = str(directory)
     try:
-        encoder = create(config["model_cfg"], pooling=pooling or config.get("vlalign", {}).get("pooling", "default"))
+        encoder = create(config["model_cfg"], pooling=pooling or _pooling(config.get("vlalign", {})))
         encoder.set_preprocessing(config.get("preprocess_cfg") or {})
     except (VlalignError, AttributeError, TypeError, ValueError) as error:
         raise VlalignError(f"{directory / CONFIG} does not describe towers that can be read here: {error}") from error
@@ -109,6 +110,14 @@ def load(directory: str | Path, *, pooling: str | None = None) -> DualEncoder:
     except Exception as error:  # files that are damaged or of another kind fail in many ways
         raise VlalignError(f"{weights} cannot be loaded into the towers of {CONFIG} ({error!r})") from error
     return encoder.eval()
+
+
+def _pooling(ours: Mapping[str, Any]) -> Any:
+    """What a config says of the pooling; raises ValueError for what is none."""
+    pooling = ours.get("pooling", "default")
+    if pooling not in ("average", "default"):
+        raise ValueError(f"vlalign.pooling is {pooling!r}; it must be average or default")
+    return pooling
 
 
 def weights_file(directory: Path) -> Path:

@@ -84,6 +84,10 @@ class DualEncoder(nn.Module):
             "resize_mode": config.get("resize_mode") or "shortest",
             "size": self.image_size,
         }
+        for key in ("mean", "std"):
+            values = self.preprocess[key]
+            if len(values) != 3 or not all(isinstance(value, int | float) for value in values):
+                raise VlalignError(f"preprocess_cfg.{key} is {values}; it must be three numbers, one for each colour")
         known = {"interpolation": ("bicubic", "bilinear"), "resize_mode": ("shortest", "squash")}
         for key, values in known.items():
             if self.preprocess[key] not in values:
@@ -120,7 +124,7 @@ class DualEncoder(nn.Module):
 def tower_config(tower: str | dict[str, Any]) -> dict[str, Any]:
     """The open_clip config of a model name, or the config itself; raises VlalignError naming `model.tower`."""
     config = tower if isinstance(tower, dict) else open_clip.get_model_config(tower)
-    if config is None:
+    if not isinstance(config, dict):
         raise VlalignError(f"model.tower: '{tower}' is not an open_clip model; open_clip.list_models() names them all")
     missing = {"embed_dim", "vision_cfg", "text_cfg"} - set(config)
     if missing:

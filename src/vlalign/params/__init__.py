@@ -38,6 +38,7 @@ from vlalign.params.workflow import (
     check_root,
     load,
     parse,
+    run_plugins,
     schema,
 )
 
@@ -78,5 +79,6 @@ __all__ = [
     "nested",
     "parse",
     "read",
+    "run_plugins",
     "schema",
 ]

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, GetCoreSchemaHandler, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, GetCoreSchemaHandler, ValidationError
 from pydantic_core import CoreSchema
 
 from vlalign.errors import VlalignError
@@ -16,8 +16,16 @@ from vlalign.registry import Registered, plugins
 
 NAME_LENGTH = 100
 Name = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9._-]*[a-z0-9])?$", max_length=NAME_LENGTH)]
-# Of a file or folder: not empty, and without control characters.
-PathText = Annotated[str, Field(pattern=r"^[^\x00-\x1f\x7f]+$", max_length=4096)]
+
+
+def _is_path(text: str) -> str:
+    if "://" in text:
+        raise ValueError("this is an address, and a path on this disk is needed")
+    return text
+
+
+# Of a file or folder: not empty, without control characters, and without the braces that Snakemake fills in.
+PathText = Annotated[str, Field(pattern=r"^[^\x00-\x1f\x7f{}]+$", max_length=4096), AfterValidator(_is_path)]
 # Far above anything that was ever run, so that a slip of the finger is told and not tried.
 Few = Annotated[int, Field(ge=1, le=1_000)]
 Count = Annotated[int, Field(ge=1, le=1_000_000)]

@@ -142,7 +142,10 @@ def _values(text: str) -> dict[str, Any]:
     except ValueError as error:
         raise _MistakeError(f"a number that cannot be read ({error}); correct it, or put it in quotes") from None
     if TEMPLATE in values:
-        raise _MistakeError(f"{TEMPLATE} would have Snakemake run expressions of this file; write plain values")
+        raise _MistakeError(
+            f"{TEMPLATE} lets Snakemake run expressions of this file, which it does before anything can look at it; "
+            "write plain values, and look at a file of somebody else's with `vlalign validate` first"
+        )
     return values
 
 

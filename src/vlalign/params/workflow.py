@@ -242,11 +242,24 @@ class Run:
     ) -> None:
         self.name, self.arm, self.grid, self.value, self.seeds, self.params = name, arm, grid, value, seeds, params
 
+    @property
+    def plugins(self) -> dict[str, tuple[str, ...]]:
+        """See `run_plugins`."""
+        return run_plugins(self.params)
+
     def config(self) -> dict[str, Any]:
         """What `vlalign pretrain` is told, as plain JSON values."""
         ablation = {"name": self.grid.name, "param": self.grid.param, "value": self.value} if self.grid else None
         params = relevant(self.params.model_dump(mode="json"))
         return {"run": self.name, "arm": self.arm, "ablation": ablation, "params": params}
+
+
+def run_plugins(params: RunParams) -> dict[str, tuple[str, ...]]:
+    """The plug-ins whose code the weights of a run depend on, by kind (see `vlalign.freshness`)."""
+    objective = relevant(params.model_dump(mode="json"))["objective"]
+    # A term that is switched off has no other keys than its weights.
+    terms = tuple(name for name, term in objective.items() if (any(term.values()) if isinstance(term, dict) else term))
+    return {"terms": terms, "aggregators": (params.objective.powerset.aggregator,) if "powerset" in terms else ()}
 
 
 def parse(config: Mapping[str, Any], *, source: str = "params.yaml") -> Params:

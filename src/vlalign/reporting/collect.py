@@ -9,7 +9,7 @@ from vlalign.files import json_text, write_text
 from vlalign.records import write_record
 from vlalign.reporting.headline import HEADLINE
 from vlalign.reporting.metrics import check_comparable, read_metrics
-from vlalign.reporting.results import Collected, read_collected, read_run, read_runs
+from vlalign.reporting.results import Collected, read_collected, read_run
 from vlalign.reporting.stats import spread
 
 
@@ -23,7 +23,7 @@ def collect(run_dirs: Sequence[str | Path]) -> Collected:
     check_comparable(list(map(Path, run_dirs)))
     values: dict[str, dict[str, dict[str, float]]] = {}
     seen: dict[tuple[str, int], Path] = {}
-    for run in read_runs(run_dirs):
+    for run in map(read_run, run_dirs):
         directory = run.directory
         if (run.name, run.seed) in seen:
             first = seen[run.name, run.seed]

@@ -131,13 +131,21 @@ RECORD: dict[str, type | tuple[type, ...]] = {
 
 
 def read_run(directory: str | Path) -> Run:
-    """Read run.json of one seed's directory. Raises VlalignError when it is missing or damaged."""
+    """Read run.json of one seed's directory. Raises VlalignError when it is missing or damaged, or stands in the place
+    of another run.
+    """
     file = Path(directory) / "run.json"
     again = "delete the run and train it again"
     record = read_record(file, remedy=again)
     for key, kind in RECORD.items():
         if key not in record or not isinstance(record[key], kind):
             raise VlalignError(f"{file} has no {key!r} as a run has; {again}")
+    place, folder = ("runs", record["run"], f"seed-{record['seed']}"), Path(os.path.abspath(directory)).parts[-3:]
+    if folder[:1] == ("runs",) and folder != place:
+        raise VlalignError(
+            f"{directory} holds seed {record['seed']} of {record['run']}: folders were moved; move them back, or "
+            "delete them and run the workflow again"
+        )
     if missing := {"name", "param", "value"} - set(record["ablation"] or ("name", "param", "value")):
         raise VlalignError(f"{file}: its ablation has no {', '.join(sorted(missing))}; {again}")
     if "history.csv" in record.get("files", {}):
@@ -151,19 +159,6 @@ def read_run(directory: str | Path) -> Run:
         params=record["params"],
         record=record,
     )
-
-
-def read_runs(run_dirs: Iterable[str | Path]) -> list[Run]:
-    """`read_run` of every directory; raises VlalignError as well for one that stands in another's place."""
-    runs = list(map(read_run, run_dirs))
-    for run in runs:
-        folder, place = Path(os.path.abspath(run.directory)), Path("runs", run.name, f"seed-{run.seed}")
-        if folder.parts[-3:-2] == ("runs",) and folder.parts[-3:] != place.parts:
-            raise VlalignError(
-                f"{run.directory} holds seed {run.seed} of {run.name}: folders were moved; move them back, or delete "
-                "them and run the workflow again"
-            )
-    return runs
 
 
 def weights_of(run: Run) -> str | None:
@@ -227,7 +222,7 @@ def load_results(
     metrics: str | Path, run_dirs: Sequence[str | Path], *, baseline: str = "clip", control: str = "linear"
 ) -> Results:
     """Read the collected metrics and the run.json of every seed's directory; either comparison arm may be absent."""
-    return Results(read_collected(metrics), tuple(read_runs(run_dirs)), baseline, control)
+    return Results(read_collected(metrics), tuple(map(read_run, run_dirs)), baseline, control)
 
 
 def ablation_grids(runs: Sequence[Run]) -> list[Grid]:

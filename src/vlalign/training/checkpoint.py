@@ -15,6 +15,7 @@ import fcntl
 import logging
 import os
 import shutil
+import stat
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -60,7 +61,7 @@ class Checkpoints:
         the team holds the lock; the others wait with it.
         """
         self.directory.mkdir(parents=True, exist_ok=True)
-        with open(self.directory / "lock", "w") as stream:
+        with _open_lock(self.directory / "lock") as stream:
             told = False
             while team.largest(team.is_first and not _is_locked(stream)):
                 if team.is_first and not told:
@@ -98,7 +99,7 @@ class Checkpoints:
                 if not is_whole_archive(path):
                     raise ValueError("it is cut off or was changed")
                 state = torch.load(path, map_location="cpu", weights_only=True)
-                theirs = state["identity"]
+                theirs, codes = dict(state["identity"]), set(map(str, state.get("codes", self.codes)))
             except (OSError, MemoryError):
                 raise  # the file may be whole
             except Exception as error:  # a file that was cut or overwritten fails in many ways
@@ -112,7 +113,7 @@ class Checkpoints:
                     + "\n".join(found[:8])
                     + f"\nchange them back to continue it, or delete {self.directory} to train anew"
                 )
-            others = set(state.get("codes", self.codes)) - self.codes
+            others = codes - self.codes
             if others:
                 logger.warning(
                     "%s was made by other code; the run goes on from there and is recorded as one of both. To train "
@@ -138,7 +139,7 @@ class Checkpoints:
     def _paths(self) -> list[Path]:
         """Those to resume from, the newest first; other files may lie there."""
         found = (path for path in self.directory.glob("step-*.pt") if path.stem.removeprefix("step-").isdecimal())
-        return sorted(found, key=_step, reverse=True)
+        return sorted(filter(Path.is_file, found), key=_step, reverse=True)
 
     def _write(self, path: Path, state: Mapping[str, Any]) -> None:
         try:
@@ -160,6 +161,18 @@ class Checkpoints:
                     shutil.copyfile(path, temporary)
         except OSError as error:
             raise _unwritable(self.kept / name, error) from error
+
+
+def _open_lock(path: Path) -> TextIO:
+    """Neither through a link, whose target would be written to, nor a pipe, which would be waited for."""
+    try:
+        number = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK, 0o666)
+    except OSError as error:
+        raise VlalignError(f"{path} cannot be used as a lock ({error.strerror}); delete it and run again") from None
+    if not stat.S_ISREG(os.fstat(number).st_mode):
+        os.close(number)
+        raise VlalignError(f"{path} is no file and cannot be used as a lock; delete it and run again")
+    return os.fdopen(number, "r+")
 
 
 def _is_locked(stream: TextIO) -> bool:

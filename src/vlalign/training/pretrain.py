@@ -11,11 +11,12 @@ from typing import Any
 
 from safetensors import SafetensorError
 
+from vlalign import freshness
 from vlalign.errors import VlalignError
 from vlalign.files import check_writable, remove_temporary, write_text
 from vlalign.models import save, tower_config
-from vlalign.params import RunParams, RuntimeParams, digest
-from vlalign.previous import RUN, code_digest, slots, take_back
+from vlalign.params import RunParams, RuntimeParams, digest, run_plugins
+from vlalign.previous import RUN, slots, take_back
 from vlalign.records import check_record, stamp, stamps, write_record
 from vlalign.training.checkpoint import Checkpoints
 from vlalign.training.history import history_csv
@@ -26,8 +27,6 @@ from vlalign.training.processes import processes
 logger = logging.getLogger(__name__)
 
 HISTORY = "history.csv"
-# What weights depend on.
-CODE = ("annotate", "data", "models", "objectives", "params", "training")
 
 
 @dataclass(frozen=True)
@@ -65,7 +64,13 @@ def pretrain(
     params = RunParams.model_validate(config["params"])
     tower = tower_config(params.model.tower)
     identity = {"params": config["params"], "tower": tower, "seed": seed, "inputs": inputs.hashes(params.model)}
-    summary = {**config, "seed": seed, "params_hash": digest(identity), "inputs": identity["inputs"], **provenance()}
+    summary = {
+        **config,
+        "seed": seed,
+        "params_hash": digest(identity),
+        "inputs": identity["inputs"],
+        **provenance(params),
+    }
     # No weight depends on it, but the history does.
     summary["validation"] = stamp(inputs.validation / "manifest.json")["sha256"] if inputs.validation else None
     checkpoints = Checkpoints(places.checkpoints, identity=identity, policy=runtime, code=summary["code"])
@@ -114,13 +119,13 @@ def _write(trainer: Trainer, output: Path, summary: Mapping[str, Any]) -> None:
         ) from error
 
 
-def provenance() -> dict[str, Any]:
-    """Versions and commit, for run.json."""
+def provenance(params: RunParams) -> dict[str, Any]:
+    """Versions, commit and code, for run.json."""
     packages = ("vlalign", "torch", "open_clip_torch", "timm", "stanza", "snakemake", "dvc")
     return {
         "versions": {"python": platform.python_version(), **{name: version(name) for name in packages}},
         "git_commit": git_commit(),
-        "code": code_digest(CODE),
+        "code": freshness.digest("pretrain", **run_plugins(params)),
     }
 
 

@@ -8,6 +8,7 @@ from pydantic import Field
 from vlalign.data.annotation_files import check_file, read_annotations, unlike
 from vlalign.data.listing import Listed, Listing, captions_of, existing_folder, normal_path
 from vlalign.data.skipped import Skips
+from vlalign.errors import VlalignError
 from vlalign.params.base import PathText
 from vlalign.params.sources import PackedSource
 
@@ -32,6 +33,10 @@ class CocoSource(PackedSource):
         content = read_annotations(self.annotations, "images", "annotations")
         try:
             names = {image["id"]: normal_path(image["file_name"]) for image in content["images"]}
+            if len(names) < len(content["images"]):
+                raise VlalignError(
+                    f"{self.annotations} lists an image's id twice; take the original file, or correct it"
+                )
             captions: dict[str, list[str]] = {name: [] for name in names.values()}
             for annotation in content["annotations"]:
                 if annotation["image_id"] in names:

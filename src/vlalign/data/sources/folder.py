@@ -78,6 +78,11 @@ def class_folders(folder: Path) -> list[str]:
     """Names of the subfolders in the order of their labels; raises VlalignError when there are none."""
     with reading(folder, key="folder"):
         names = sorted(path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+    if unwritable := [name for name in names if not name.isprintable()]:
+        raise VlalignError(
+            f"{folder} has a class whose name {unwritable[0]!a} is no text in UTF-8, or has control characters; "
+            "rename it"
+        )
     if not names:
         raise VlalignError(
             f"{folder} has no subfolders, one for each class; correct `folder` of the source, or set "

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 from urllib.parse import quote
 
-from braceexpand import braceexpand
 from pydantic import Field
 
+from vlalign.data.listing import expand_braces
 from vlalign.errors import VlalignError
 from vlalign.params.sources import FetchedSource, Names
 
@@ -114,10 +114,7 @@ class HubSource(FetchedSource):
 
     def _names(self, key: str) -> Iterator[str]:
         for pattern in self.shards:
-            try:
-                yield from braceexpand(pattern)
-            except ValueError:
-                raise VlalignError(f"{key}.shards: the braces of {pattern} do not pair up") from None
+            yield from expand_braces(pattern, key=f"{key}.shards")
 
     def _forbidden(self, reason: str, key: str) -> str:
         return (

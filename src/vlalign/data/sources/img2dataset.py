@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import ClassVar, Literal
 
-from vlalign.data.listing import existing_folder, natural_order
+from vlalign.data.listing import check_texts, existing_folder, natural_order
 from vlalign.errors import VlalignError
 from vlalign.files import read_json
 from vlalign.params.base import PathText
@@ -30,7 +30,7 @@ class Img2datasetSource(InPlaceSource):
         path = shard.with_name(f"{shard.stem}{STATS}")
         try:
             return int(read_json(path)["successes"])
-        except (KeyError, TypeError, ValueError):
+        except (KeyError, TypeError, ValueError, OverflowError):
             raise VlalignError(
                 f"{path} has no count `successes`; delete it and let img2dataset make the shard again"
             ) from None
@@ -48,6 +48,7 @@ def _whole_shards(name: str) -> list[Path]:
             f"{folder} has no .tar files; run img2dataset with output_format=webdataset, or correct `folder` of the "
             "source (its output_format=files is read as `source: folder` with `labels: captions`)"
         )
+    check_texts(paths)
     whole = {path.name.removesuffix(STATS) for path in folder.glob(f"*{STATS}")}
     # img2dataset writes the statistics of a shard last, and removes _tmp when all shards are there.
     if unfinished := [path.name for path in paths if path.stem not in whole]:

@@ -3,14 +3,22 @@
 import glob
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
-from braceexpand import braceexpand
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
-from vlalign.data.listing import check_distinct, natural_order
+from vlalign.data.listing import check_distinct, check_texts, expand_braces, natural_order
 from vlalign.errors import VlalignError
-from vlalign.params.sources import InPlaceSource, Names
+from vlalign.params.sources import InPlaceSource
+
+
+def _is_no_address(pattern: str) -> str:
+    if "://" in pattern:
+        raise ValueError("this is an address, and a path on this disk is needed; see `source: urls`")
+    return pattern
+
+
+PathPattern = Annotated[str, AfterValidator(_is_no_address)]
 
 
 class ShardsSource(InPlaceSource):
@@ -19,7 +27,9 @@ class ShardsSource(InPlaceSource):
     path_keys: ClassVar = ("shards",)
 
     source: Literal["shards"]
-    shards: Names = Field(description="Paths with braces and wildcards, such as /data/cc3m/{00000..00331}.tar")
+    shards: Annotated[tuple[PathPattern, ...], Field(min_length=1)] = Field(
+        description="Paths with braces and wildcards, such as /data/cc3m/{00000..00331}.tar"
+    )
 
     def shard_paths(self) -> list[Path]:
         """The shards, patterns in their order, what a wildcard finds in natural order (2 before 10).
@@ -36,11 +46,9 @@ class ShardsSource(InPlaceSource):
 
 
 def _expanded(patterns: Iterable[str]) -> list[Path]:
-    try:
-        expanded = [name for pattern in patterns for name in braceexpand(pattern, escape=False)]
-    except ValueError as error:
-        raise VlalignError(f"{error}; correct `shards` of the source") from None
+    expanded = [name for pattern in patterns for name in expand_braces(pattern, key="shards", escape=False)]
     paths = list(dict.fromkeys(path for name in expanded for path in _found(name)))
+    check_texts(paths)
     if missing := [path for path in paths if not path.is_file()]:
         raise VlalignError(
             f"{len(missing)} of {len(paths)} shards are missing, first {', '.join(map(str, missing[:3]))}; correct "

@@ -1,0 +1,40 @@
+"""`vlalign report`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from vlalign import params as parameters
+from vlalign.cli.options import Config, Output, Runs, values
+
+
+def report(
+    config: Config,
+    metrics: Annotated[Path, typer.Option(help="JSON file of `vlalign collect`.")],
+    run: Runs,
+    precision: Annotated[Path, typer.Option(help="CSV file of `vlalign precision`.")],
+    figures: Annotated[Path, typer.Option(help="Folder of the drawn figures.")],
+    tables: Annotated[Path, typer.Option(help="Folder for the tables.")],
+    output: Output,
+    manifest: Annotated[list[Path], typer.Option(help="Manifest of data to name, the training split's first; repeat.")],
+    held_out: Annotated[
+        list[Path] | None, typer.Option(help="Manifest of a split to look for images of the training split in; repeat.")
+    ] = None,
+) -> None:
+    """Write the tables, the figures and the report."""
+    from vlalign.reporting.everything import write_everything
+
+    settings = parameters.ReportParams.model_validate(values(config))
+    write_everything(
+        metrics,
+        run,
+        precision=precision,
+        figures=figures,
+        tables=tables,
+        output=output,
+        manifests=manifest,
+        held_out=held_out or (),
+        baseline=settings.baseline,
+        control=settings.control,
+    )
