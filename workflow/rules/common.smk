@@ -11,7 +11,7 @@ from vlalign import params as parameters
 from vlalign.check import dangling_links
 from vlalign.errors import VlalignError
 from vlalign.params.data import CLASS_FILES, SCENE_CATEGORIES
-from vlalign.params.sources import UrlSource
+from vlalign.params.sources import FetchedSource, InPlaceSource, PackedSource
 from vlalign.previous import forget, set_aside
 from vlalign.versions import check_versioned
 

@@ -6,13 +6,11 @@ reads `1e-3` as text. The workflow asks this package for the effective params of
 
 from vlalign.params.annotate import (
     AnnotateParams,
-    NoSegments,
+    AnySegmenter,
     ParserParams,
     RegionsParams,
-    SamSegments,
+    Segmenter,
     SegmentFilters,
-    SegmentParams,
-    SuperpixelSegments,
 )
 from vlalign.params.base import describe, digest, merged, nested
 from vlalign.params.choices import Needs, PhraseChoice, RegionChoice, TermParams
@@ -26,7 +24,7 @@ from vlalign.params.run import (
     RuntimeParams,
     TrainParams,
 )
-from vlalign.params.sources import Source
+from vlalign.params.sources import AnySource, Source
 from vlalign.params.workflow import (
     Ablation,
     EvaluationParams,
@@ -44,11 +42,12 @@ from vlalign.params.workflow import (
 __all__ = [
     "Ablation",
     "AnnotateParams",
+    "AnySegmenter",
+    "AnySource",
     "AugmentParams",
     "EvaluationParams",
     "ModelParams",
     "Needs",
-    "NoSegments",
     "ObjectiveParams",
     "Params",
     "ParserParams",
@@ -60,13 +59,12 @@ __all__ = [
     "Run",
     "RunParams",
     "RuntimeParams",
-    "SamSegments",
     "ScenesParams",
     "SegmentFilters",
     "SegmentParams",
+    "Segmenter",
     "Source",
     "SplitsParams",
-    "SuperpixelSegments",
     "TermParams",
     "TrainParams",
     "VerifyParams",
