@@ -48,7 +48,8 @@ def test_their_traceback_is_shown_on_request(monkeypatch):
 
 
 @pytest.mark.parametrize("error", [KeyError("bug"), RuntimeError("bug")])
-def test_bugs_show_where_they_are(monkeypatch, error):
+def test_bugs_show_where_they_are_on_request(monkeypatch, error):
+    monkeypatch.setenv("VLALIGN_TRACEBACK", "1")
     with pytest.raises(type(error), match="bug"):
         raising(monkeypatch, error)
 

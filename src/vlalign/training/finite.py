@@ -24,7 +24,7 @@ class FiniteWatch:
     """
 
     def __init__(self, device: torch.device) -> None:
-        self.found = torch.zeros((), device=device)
+        self.found = torch.zeros((), device=device, dtype=torch.float32)
         # (step, value) of each watched number; a step of -1: none yet.
         self._first: dict[str, tuple[Tensor, Tensor]] = {}
 
