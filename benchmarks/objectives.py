@@ -39,7 +39,7 @@ from vlalign.objectives import (
     powerset_scores,
     triplet_margin,
 )
-from vlalign.objectives.aggregators import _Softplus
+from vlalign.objectives.nonlinear import Softplus
 
 Step = Callable[[], Any]
 
@@ -102,7 +102,7 @@ def softplus(elements: int = 2**20) -> dict[str, Step]:
     """The one transcendental of the non-linear aggregators, at τ = 0.001, against torch's own."""
     x = torch.randn(elements, generator=torch.Generator().manual_seed(0)).requires_grad_()
     return {
-        "ours": backward(lambda: _Softplus.apply(x, 1e-3).sum(), x),
+        "ours": backward(lambda: Softplus.apply(x, 1e-3).sum(), x),
         "torch's": backward(lambda: (1e-3 * F.softplus(x / 1e-3)).sum(), x),
         "log1p": backward(lambda: (x.relu() + 1e-3 * torch.log1p(torch.exp(-x.abs() / 1e-3))).sum(), x),
     }

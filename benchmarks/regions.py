@@ -27,10 +27,10 @@ from rich.table import Table
 from scipy.ndimage import gaussian_filter
 from sklearn.datasets import load_sample_image
 
+from vlalign.annotate.colour_patches import Superpixels
 from vlalign.annotate.masks import encode_mask
-from vlalign.annotate.segment import select
-from vlalign.annotate.superpixels import Superpixels
-from vlalign.params import SuperpixelSegments
+from vlalign.annotate.segmenters.superpixels import SuperpixelSegments
+from vlalign.annotate.segments import select
 
 PARAMS = SuperpixelSegments(segmenter="superpixels")
 SIDE = 128

@@ -10,8 +10,8 @@ from annotated_scenes import write_annotated
 from PIL import Image
 
 from vlalign.data.entries import entries
-from vlalign.data.skips import Skips
-from vlalign.params.sources import TableSource
+from vlalign.data.skipped import Skips
+from vlalign.data.sources.table import TableSource
 
 REPOSITORY = Path(__file__).parents[1]
 LOOP = REPOSITORY / "examples" / "open_clip_loop.py"

@@ -10,7 +10,7 @@ console = Console(stderr=True)
 
 
 @contextlib.contextmanager
-def progress(title: str, *, total: int) -> Iterator[Callable[[int], None]]:
+def progress(title: str, *, total: int | None) -> Iterator[Callable[[int], None]]:
     """A bar on the terminal, nothing elsewhere; yields the function that advances it by a number."""
     with Progress(console=console, disable=not console.is_terminal) as bar:
         task = bar.add_task(title, total=total)

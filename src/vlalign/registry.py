@@ -35,6 +35,9 @@ def plugins(base: type[Plugin], package: str) -> dict[str, type[Plugin]]:
     """
     found: dict[str, type[Plugin]] = {}
     for info in pkgutil.iter_modules(importlib.import_module(package).__path__, f"{package}."):
+        # What several plug-ins share.
+        if info.name.rpartition(".")[2].startswith("_"):
+            continue
         module = importlib.import_module(info.name)
         own = [kind for kind in vars(module).values() if _is_plugin(kind, base) and kind.__module__ == info.name]
         if not own:

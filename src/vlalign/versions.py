@@ -16,7 +16,7 @@ STAGE = "workflow"
 def own_files(params: Params) -> list[str]:
     """The tables and annotations of the dataset in use, whose content the workflow depends on, each once."""
     sources = params.data.sources().values() if isinstance(params.data, SplitsParams) else ()
-    found = (source[key] for source in sources for key in ("table", "annotations") if key in source)
+    found = (path for source in sources for path in source.inputs())
     return list(dict.fromkeys(map(os.path.normpath, found)))
 
 

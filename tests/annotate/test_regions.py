@@ -6,11 +6,13 @@ from skimage import data as photographs
 
 from vlalign.annotate import regions
 from vlalign.annotate.regions import RegionFile, annotate_split, image_regions
+from vlalign.annotate.segmenters.none import NoSegments
+from vlalign.annotate.segmenters.superpixels import SuperpixelSegments
 from vlalign.data.manifest import write_split
 from vlalign.data.samples import Sample, decode_image, encode_png
 from vlalign.errors import VlalignError
 from vlalign.files import read_json
-from vlalign.params import NoSegments, RegionsParams
+from vlalign.params import RegionsParams
 from vlalign.records import read_record
 
 PARAMS = RegionsParams()
@@ -107,7 +109,7 @@ def test_a_file_has_its_shard_s_images_in_order(annotated):
 
 
 def test_a_model_is_loaded_only_where_it_is_needed(split, annotated, monkeypatch):
-    monkeypatch.setattr(regions, "create_segmenter", None)
+    monkeypatch.setattr(SuperpixelSegments, "load", None)
     annotate_split(split, annotated, PARAMS)
     (annotated / "000000.arrow").unlink()
     with pytest.raises(TypeError):

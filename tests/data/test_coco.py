@@ -1,10 +1,10 @@
 import pytest
 from own_files import counts, listed, pictures, write_json
 
-from vlalign.data.coco import PUBLISHED, list_karpathy
-from vlalign.data.skips import Skips
+from vlalign.data.skipped import Skips
+from vlalign.data.sources.coco import CocoSource
+from vlalign.data.sources.karpathy import PUBLISHED, KarpathySource
 from vlalign.errors import VlalignError
-from vlalign.params.sources import CocoSource, KarpathySource
 
 
 def karpathy(path, *splits, images=None, **options):
@@ -63,15 +63,15 @@ def test_published_splits_have_their_published_sizes(tmp_path, dataset):
     sizes = PUBLISHED[dataset] | {"train": 3}
     path = write_json(tmp_path / "d.json", {"dataset": dataset, "images": kept(**sizes)})
     others = [split for split in sizes if split != "train"]
-    assert list_karpathy(karpathy(path, *others), Skips()).total == sum(PUBLISHED[dataset][split] for split in others)
+    assert karpathy(path, *others).listing(Skips()).total == sum(PUBLISHED[dataset][split] for split in others)
     expected = (
         rf"has 3 images of split 'train', but Karpathy's {dataset} has {PUBLISHED[dataset]['train']:,} \(found: 3"
     )
     with pytest.raises(VlalignError, match=expected):
-        list_karpathy(karpathy(path, "val", "train"), Skips())
-    assert list_karpathy(karpathy(path, "train", part=(0.0, 0.9)), Skips()).total == 3
+        karpathy(path, "val", "train").listing(Skips())
+    assert karpathy(path, "train", part=(0.0, 0.9)).listing(Skips()).total == 3
     path = write_json(tmp_path / "d.json", {"dataset": "mine", "images": kept(**sizes)})
-    assert list_karpathy(karpathy(path, "train"), Skips()).total == 3
+    assert karpathy(path, "train").listing(Skips()).total == 3
 
 
 def test_the_published_splits_make_the_datasets():

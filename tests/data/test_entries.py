@@ -9,7 +9,7 @@ from own_files import counts, listed, picture, pictures, table_source, write_csv
 from rich.progress import Progress
 
 from vlalign.data.entries import entries, place
-from vlalign.data.skips import Skips
+from vlalign.data.skipped import Skips
 from vlalign.errors import VlalignError
 
 

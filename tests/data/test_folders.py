@@ -3,9 +3,8 @@ import os
 import pytest
 from own_files import counts, listed, pictures
 
-from vlalign.data.folders import write_classnames
+from vlalign.data.sources.folder import FolderSource
 from vlalign.errors import VlalignError
-from vlalign.params.sources import FolderSource
 
 
 def source(folder, labels="classes", **options):
@@ -136,17 +135,12 @@ def test_folders_without_what_is_needed_are_named(tmp_path):
 
 def test_class_names_are_written_as_clip_benchmark_reads_them(tmp_path):
     pictures(tmp_path, "in/tabby_cat/a.png", "in/Boston__bull/b.png")
-    write_classnames(source(tmp_path / "in"), tmp_path / "out")
+    source(tmp_path / "in").write_classes(tmp_path / "out")
     assert (tmp_path / "out/classnames.txt").read_text() == "Boston bull\ntabby cat\n"
     assert (tmp_path / "out/zeroshot_classification_templates.txt").read_text() == "a photo of a {c}\n"
-    write_classnames(source(tmp_path / "in"), tmp_path / "out", templates=["{c}", "a drawing of a {c}"])
-    assert (tmp_path / "out/zeroshot_classification_templates.txt").read_text() == "{c}\na drawing of a {c}\n"
 
 
-def test_names_and_templates_that_tell_nothing_apart_are_errors(tmp_path):
+def test_names_that_tell_nothing_apart_are_errors(tmp_path):
     pictures(tmp_path, "big_cat/a.png", "dog/a.png", "big cat/b.png")
     with pytest.raises(VlalignError, match="big cat reads 'big cat', as another class does"):
-        write_classnames(source(tmp_path), tmp_path)
-    (tmp_path / "big cat").rename(tmp_path / "cat")
-    with pytest.raises(VlalignError, match=r"'a photo' has no \{c\}"):
-        write_classnames(source(tmp_path), tmp_path, templates=["a {c}", "a photo"])
+        source(tmp_path).write_classes(tmp_path)

@@ -5,8 +5,8 @@ import pytest
 from fetching import by_name, held, hub_source, shards, url_source
 from hub_server import HubServer, blob_sha1
 
-from vlalign.data import download
-from vlalign.data.download import fetch
+from vlalign.data import fetch as fetching
+from vlalign.data.fetch import fetch
 from vlalign.errors import VlalignError
 from vlalign.records import read_record
 
@@ -125,7 +125,7 @@ def test_a_file_that_the_hub_lists_and_lacks_is_named(hub, tmp_path):
     fails(
         hub_source(connections=1),
         tmp_path,
-        rf"{AT}: the hub answers 404 for 0000\.tar, which it lists .*data\.train\.revision",
+        rf"{AT}: the hub answers 404 for \S+/train/0000\.tar, which it lists; .*data\.train\.revision",
     )
 
 
@@ -156,7 +156,6 @@ def test_the_endpoint_may_end_with_a_slash(hub, tmp_path, monkeypatch):
     monkeypatch.setenv("HF_ENDPOINT", f"{hub.url}/")
     hub.commit(FILES)
     fetch(hub_source(), tmp_path)
-    assert f"{hub.url}/datasets" in (tmp_path / ".expected.json").read_text()
     assert held(tmp_path) == by_name(shards(4))
 
 
@@ -166,14 +165,6 @@ def test_a_list_survives_faults(hub, tmp_path, fault):
     hub.api_faults = iter([fault] * 5)
     fetch(hub_source(), tmp_path)
     assert held(tmp_path) == by_name(shards(4))
-
-
-def test_a_list_is_asked_for_again_when_the_hub_says(hub, tmp_path):
-    hub.commit(FILES)
-    hub.pause, hub.api_faults = 1, iter([429])
-    fetch(hub_source(), tmp_path)
-    first, second = (request.time for request in hub.requests if request.kind == "revision")
-    assert second - first >= 1
 
 
 def test_a_hub_that_stays_out_of_order_is_an_error(hub, tmp_path):
@@ -197,7 +188,7 @@ def test_an_answer_that_is_no_list_is_an_error(hub, tmp_path):
 
 
 def test_a_hub_that_is_silent_is_an_error(hub, tmp_path, monkeypatch):
-    monkeypatch.setattr(download, "LISTING_SECONDS", 0.3)
+    monkeypatch.setattr(fetching, "LISTING_SECONDS", 0.3)
     hub.commit(FILES)
     hub.api_faults = itertools.chain([None], itertools.repeat("stall"))
     fails(hub_source(), tmp_path, rf"{AT}: its files could not be listed within 0\.3 s")
@@ -220,7 +211,7 @@ def test_files_that_are_kept_in_git_are_verified(hub, tmp_path):
     hub.faults["train/0001.tar"] = itertools.repeat("wrong")
     expected = blob_sha1(files["train/0001.tar"])
     with pytest.raises(
-        VlalignError, match=rf"train/0001\.tar brought wrong bytes 2 times: hash \w+, expected {expected}"
+        VlalignError, match=rf"train/0001\.tar brought wrong bytes, their hash is not {expected}, 6 times"
     ):
         fetch(hub_source(connections=1), tmp_path)
     assert held(tmp_path) == {"0000.tar": files["train/0000.tar"]}

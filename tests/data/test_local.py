@@ -3,9 +3,9 @@ import tarfile
 import pytest
 from own_files import write_json
 
-from vlalign.data.local import img2dataset_samples, local_shards
+from vlalign.data.sources.img2dataset import Img2datasetSource
+from vlalign.data.sources.shards import ShardsSource
 from vlalign.errors import VlalignError
-from vlalign.params.sources import Img2datasetSource, ShardsSource
 
 
 def tars(folder, *names):
@@ -16,7 +16,7 @@ def tars(folder, *names):
 
 def found(folder, *patterns):
     source = ShardsSource(source="shards", shards=tuple(f"{folder}/{pattern}" for pattern in patterns))
-    return [str(path.relative_to(folder)) for path in local_shards(source)]
+    return [str(path.relative_to(folder)) for path in source.shard_paths()]
 
 
 def test_braces_give_the_files_that_they_name(tmp_path):
@@ -70,7 +70,11 @@ def test_two_shards_of_one_name_are_named(tmp_path):
 
 
 def img2dataset(folder):
-    return [path.name for path in local_shards(Img2datasetSource(source="img2dataset", folder=str(folder)))]
+    return [path.name for path in Img2datasetSource(source="img2dataset", folder=str(folder)).shard_paths()]
+
+
+def samples(shard):
+    return Img2datasetSource(source="img2dataset", folder=str(shard.parent)).expected(shard)
 
 
 @pytest.fixture
@@ -84,7 +88,7 @@ def fetched(tmp_path):
 
 def test_the_output_of_img2dataset_is_taken_in_order_with_its_counts(fetched):
     assert img2dataset(fetched) == ["00009.tar", "00010.tar", "100000.tar"]
-    assert img2dataset_samples(fetched / "00010.tar") == 10
+    assert samples(fetched / "00010.tar") == 10
 
 
 def test_what_img2dataset_has_not_finished_is_refused(fetched):
@@ -112,7 +116,7 @@ def test_statistics_without_their_shard_are_named(fetched):
 def test_statistics_without_a_count_are_named(fetched, content):
     (fetched / "00009_stats.json").write_text(content)
     with pytest.raises(VlalignError, match=r"00009_stats\.json has no count `successes`"):
-        img2dataset_samples(fetched / "00009.tar")
+        samples(fetched / "00009.tar")
 
 
 def test_a_folder_without_shards_is_named(tmp_path):

@@ -6,7 +6,7 @@ import numpy as np
 from vlalign.data.manifest import write_split
 from vlalign.data.overlap import Overlap, digests, overlap
 from vlalign.data.samples import Sample, encode_png
-from vlalign.data.skips import NAMED
+from vlalign.data.skipped import NAMED
 
 
 def picture(number: int) -> bytes:

@@ -13,8 +13,8 @@ from PIL import Image
 
 from vlalign.data import pack as packing
 from vlalign.data.pack import pack
+from vlalign.data.sources.folder import FolderSource
 from vlalign.errors import VlalignError
-from vlalign.params.sources import FolderSource
 from vlalign.records import read_record, stamp
 
 NAMES = ("b.png", "x/a.JPG", "c.webp", "d.gif", "e.tiff")
@@ -98,12 +98,12 @@ def test_names_in_any_script_and_strange_bytes_come_back_from_the_path(tmp_path)
 def test_classes_are_packed_with_their_names(tmp_path):
     pictures(tmp_path / "in", "black_dog/a.png", "cat/b.png")
     source = FolderSource(source="folder", folder=str(tmp_path / "in"))
-    pack(source, tmp_path / "out", templates=["{c}"])
+    pack(source, tmp_path / "out")
     found = members(tmp_path / "out/000000.tar")
     assert [found[f"00000000{number}.cls"] for number in (0, 1)] == [b"0", b"1"]
     assert not any(name.endswith("txt") for name in found)
     assert (tmp_path / "out/classnames.txt").read_text() == "black dog\ncat\n"
-    assert (tmp_path / "out/zeroshot_classification_templates.txt").read_text() == "{c}\n"
+    assert (tmp_path / "out/zeroshot_classification_templates.txt").read_text() == "a photo of a {c}\n"
 
 
 def test_what_an_earlier_packing_left_is_removed(tmp_path, source):

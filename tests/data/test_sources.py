@@ -6,13 +6,16 @@ import numpy as np
 import pytest
 from fetching import hub_source
 
+from vlalign.data.bring import bring
 from vlalign.data.manifest import verify_split
 from vlalign.data.samples import Sample, encode_png
 from vlalign.data.shards import write_shard
-from vlalign.data.sources import bring
+from vlalign.data.sources.folder import FolderSource
+from vlalign.data.sources.img2dataset import Img2datasetSource
+from vlalign.data.sources.shards import ShardsSource
+from vlalign.data.sources.table import TableSource
 from vlalign.data.splits import read_split
 from vlalign.params import VerifyParams
-from vlalign.params.sources import FolderSource, Img2datasetSource, ShardsSource, TableSource
 from vlalign.records import read_record
 
 PICTURE = encode_png(np.random.default_rng(0).integers(0, 256, (8, 8, 3), np.uint8))

@@ -11,7 +11,7 @@ from own_files import table_source, write_csv
 
 from vlalign.data import tables
 from vlalign.data.listing import captions_of
-from vlalign.data.skips import Skips
+from vlalign.data.skipped import Skips
 from vlalign.data.table_rows import ROWS
 from vlalign.data.tables import list_table
 from vlalign.errors import VlalignError

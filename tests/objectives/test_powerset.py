@@ -9,15 +9,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vlalign.objectives import (
-    AGGREGATORS,
     batch_cost,
+    known_aggregators,
     powerset_loss,
     powerset_scores,
     r2t_bounds,
     t1_bound,
     triplet_margin,
 )
-from vlalign.objectives.aggregators import Aggregation, all_subsets
+from vlalign.objectives.aggregators.exact import Exact
+from vlalign.objectives.subsets import all_subsets
 
 
 def problem(seed, images=4, regions=5, phrases=3, width=6, masked=True):
@@ -111,7 +112,7 @@ def test_without_the_empty_subset_far_below_zero():
     assert gradient.abs().sum() > 0
 
 
-@pytest.mark.parametrize("aggregator", AGGREGATORS)
+@pytest.mark.parametrize("aggregator", known_aggregators())
 def test_tiles_change_nothing_but_memory(aggregator):
     phi, p, region_mask, phrase_mask = problem(8, images=12)
     phi.requires_grad_(), p.requires_grad_()
@@ -205,7 +206,7 @@ def test_sampled_is_unbiased():
     assert ((draws.mean(0) - exact).abs() <= 4 * standard_error).all()
 
 
-@pytest.mark.parametrize("aggregator", AGGREGATORS)
+@pytest.mark.parametrize("aggregator", known_aggregators())
 def test_padding_changes_nothing(aggregator):
     phi, p, *_ = problem(1, masked=False)
     padded_phi, padded_p = F.pad(phi, (0, 0, 0, 3), value=7.0), F.pad(p, (0, 0, 0, 2), value=-3.0)
@@ -223,7 +224,7 @@ def test_padding_changes_nothing(aggregator):
     torch.testing.assert_close(padded, plain, atol=tolerance, rtol=0)
 
 
-@pytest.mark.parametrize("aggregator", AGGREGATORS)
+@pytest.mark.parametrize("aggregator", known_aggregators())
 def test_rows_without_anything_real_score_zero(aggregator):
     phi, p, *_ = problem(2, masked=False)
     phi, p = phi.requires_grad_(), p.requires_grad_()
@@ -267,7 +268,7 @@ def test_scores_and_gradients_are_fp32_under_autocast(tile):
         torch.testing.assert_close(ours, theirs, atol=0, rtol=0)
 
 
-@pytest.mark.parametrize("aggregator", AGGREGATORS)
+@pytest.mark.parametrize("aggregator", known_aggregators())
 @pytest.mark.parametrize("loss", ["triplet", "cross-entropy"])
 def test_compiled_equals_eager(aggregator, loss):
     phi, p, region_mask, phrase_mask = problem(11, images=6)
@@ -369,7 +370,7 @@ def test_without_a_negative_there_is_nothing_to_learn(loss, pairs):
     assert all((gradient == 0).all() for gradient in torch.autograd.grad(value, (phi, p)))
 
 
-@pytest.mark.parametrize("aggregator", AGGREGATORS)
+@pytest.mark.parametrize("aggregator", known_aggregators())
 @pytest.mark.parametrize("shape", [(3, 0, 2, 4), (3, 2, 2, 0), (0, 2, 3, 4), (3, 2, 0, 4)], ids=str)
 def test_empty_dimensions_score_zero(aggregator, shape):
     images, regions, captions, phrases = shape
@@ -472,5 +473,5 @@ def test_exact_refuses_many_regions():
 def test_the_best_subset_costs():
     similarity = torch.tensor([[[0.5, 0.2, -0.1]]], dtype=torch.float64)
     masks = torch.ones(1, 3, dtype=torch.bool), torch.ones(1, 1, dtype=torch.bool)
-    exact = Aggregation("exact", cost=0.3, subsets_SR=all_subsets(3).double())(similarity, *masks)
+    exact = Exact(cost=0.3, subsets_SR=all_subsets(3).double())(similarity, *masks)
     np.testing.assert_allclose(exact.t2r, 0.2)

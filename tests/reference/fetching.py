@@ -1,12 +1,15 @@
 """What the tests of downloads share: some shards, where the hub is, and what is in a folder afterwards."""
 
 import random
+import time
+from types import SimpleNamespace
 from urllib.parse import quote
 
 from hub_server import REPOSITORY, sha256
 
-from vlalign.data import hub, transfer
-from vlalign.params.sources import HubSource, UrlFile, UrlSource
+from vlalign.data import fetch
+from vlalign.data.sources.hub import HubSource
+from vlalign.data.sources.urls import UrlFile, UrlSource
 
 
 def point_at(server, monkeypatch):
@@ -14,8 +17,11 @@ def point_at(server, monkeypatch):
     monkeypatch.setenv("HF_ENDPOINT", server.url)
     monkeypatch.setenv("NO_PROXY", "*")
     monkeypatch.delenv("HF_TOKEN", raising=False)
-    for module in (transfer, hub):
-        monkeypatch.setattr(module, "FIRST_PAUSE", 0.0005)
+    monkeypatch.setattr(fetch, "FIRST_PAUSE", 0.0005)
+    for module in ("file_download", "utils._http"):
+        monkeypatch.setattr(
+            f"huggingface_hub.{module}.time", SimpleNamespace(sleep=lambda seconds: None, time=time.time)
+        )
 
 
 def shards(count, *, seed=0, size=100_000, folder="train/"):
@@ -44,7 +50,3 @@ def held(directory):
     """Name -> content of all that has its final name."""
     visible = (path for path in directory.iterdir() if not path.name.startswith(".") and path.name != "shards.json")
     return {path.name: path.read_bytes() for path in visible}
-
-
-def parts(directory):
-    return sorted(path.name for path in directory.glob(".*.part"))

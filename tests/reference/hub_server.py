@@ -115,6 +115,9 @@ class Handler(http.server.BaseHTTPRequestHandler):
     def log_message(self, *_):
         pass
 
+    def do_HEAD(self):
+        self.do_GET()
+
     def do_GET(self):
         self.hub = self.server.hub
         parts = urlsplit(self.path)
@@ -171,16 +174,19 @@ class Handler(http.server.BaseHTTPRequestHandler):
         return entry
 
     def resolve(self, repository, commit, path):
+        """What a file is (HEAD), and its content; large ones are redirected to the storage by HEAD already."""
+        content, small = self.hub.commits[commit][path], path in self.hub.small
+        told = {"X-Repo-Commit": commit, "X-Linked-Size": len(content)}
+        if self.command == "HEAD" and small:
+            return self.send(200, **told, ETag=f'"{blob_sha1(content)}"')
         self.note("file", path)
-        content = self.hub.commits[commit][path]
         fault = next(self.hub.faults.get(path, iter(())), None)
         if isinstance(fault, int) or fault in ERROR_CODES:
-            self.refuse(fault)
-        elif path in self.hub.small:
-            self.send_content(content, fault)
-        else:
-            location = f"{self.hub.storage}/stored/{sha256(content)}?fault={quote(fault or '')}"
-            self.send(302, Location=location, **{"X-Repo-Commit": commit, "X-Linked-ETag": f'"{sha256(content)}"'})
+            return self.refuse(fault)
+        if small:
+            return self.send_content(content, fault)
+        location = f"{self.hub.storage}/stored/{sha256(content)}?fault={quote(str(fault or ''))}"
+        return self.send(302, Location=location, **told, **{"X-Linked-ETag": f'"{sha256(content)}"'})
 
     def stored(self, digest):
         self.note("stored", digest)
@@ -192,6 +198,12 @@ class Handler(http.server.BaseHTTPRequestHandler):
         fault = next(self.hub.faults.get(path, iter(())), None)
         if isinstance(fault, int):
             self.refuse(fault)
+        elif fault == "loop":
+            self.send(302, Location=self.path)
+        elif fault == "to a file":
+            self.send(302, Location="file:///etc/hostname")
+        elif fault == "page":
+            self.send(200, b"<html>log in</html>", type="text/html")
         elif path not in self.hub.files:
             self.send(404)
         else:
@@ -207,10 +219,11 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
     def send(self, status, body=b"", *, type="application/octet-stream", **headers):
         self.send_response(status)
-        for name, value in {**headers, "Content-Type": type, "Content-Length": len(body)}.items():
+        for name, value in {"Content-Type": type, "Content-Length": len(body), **headers}.items():
             self.send_header(name, str(value))
         self.end_headers()
-        self.wfile.write(body)
+        if self.command != "HEAD":
+            self.wfile.write(body)
 
     def send_content(self, content, fault):
         if fault == "silence":

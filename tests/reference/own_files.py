@@ -5,8 +5,8 @@ import numpy as np
 from PIL import Image
 
 from vlalign.data.entries import entries
-from vlalign.data.skips import Skips
-from vlalign.params.sources import TableSource
+from vlalign.data.skipped import Skips
+from vlalign.data.sources.table import TableSource
 
 
 def picture(path, *, seed=0):

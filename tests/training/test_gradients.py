@@ -12,6 +12,7 @@ from vlalign.params import ObjectiveParams, RunParams
 from vlalign.training.batches import PairedSet
 from vlalign.training.gradients import RandomState, accumulate
 from vlalign.training.objective import Objective
+from vlalign.training.term import Step
 
 
 @pytest.fixture
@@ -35,15 +36,15 @@ def gradient(encoder, objective, batch, parts):
         return objective.features(image, text, encoder.logit_scale, part)
 
     def loss(features):
-        return objective(features, generator=torch.Generator().manual_seed(0))
+        return objective(features, Step(lambda _: torch.Generator().manual_seed(0)))
 
     everything = [*encoder.parameters(), *objective.parameters()]
     for parameter in everything:
         parameter.grad = None
     total, terms, features = accumulate(batch.split(parts), encode, loss)
     assert set(terms) == {"contrastive", "powerset", "cs", "cs_tokens"}
-    assert len(features.image_ID) == len(batch.tokens)
-    assert (len(features.more_images_ED), len(features.more_texts_ED)) == (3, 5 + 2 * 11)
+    assert len(features["image_ID"]) == len(batch.tokens)
+    assert (len(features["more_images_ED"]), len(features["more_texts_ED"])) == (3, 5 + 2 * 11)
     return total, [torch.zeros(()) if p.grad is None else p.grad.clone() for p in everything]
 
 
@@ -95,7 +96,7 @@ def test_dropout_draws_the_same_in_both_passes(config, inputs):
         encoded.append(image.embedding_ID.detach())
         return objective.features(image, text, encoder.logit_scale, part)
 
-    accumulate(batch.split(3), encode, lambda features: objective(features, generator=torch.Generator()))
+    accumulate(batch.split(3), encode, lambda features: objective(features, Step(lambda _: torch.Generator())))
     first, second = encoded[:3], encoded[3:]
     assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
     encode(batch.split(3)[0])

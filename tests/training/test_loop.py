@@ -4,11 +4,11 @@ import pytest
 import torch
 
 from vlalign.errors import VlalignError
-from vlalign.params import PowersetParams, RunParams, TrainParams
+from vlalign.params import RunParams, TrainParams
 from vlalign.training import loop
 from vlalign.training.inputs import Inputs
-from vlalign.training.objective import scheduled_tau
 from vlalign.training.optim import learning_rate
+from vlalign.training.terms.powerset import PowersetParams
 
 
 @pytest.mark.parametrize("objective", ["triplet", "cross-entropy"])
@@ -19,7 +19,7 @@ def test_every_objective_trains(config, inputs, objective, aggregator):
         "powerset": {"weight": 1.0, "aggregator": aggregator, "loss": objective, "centre": True, "cost": 0.1}
     }
     trainer = loop.Trainer(RunParams.model_validate(params), seed=0, inputs=inputs)
-    losses = [trainer.take_step()["loss"] for _ in range(8)]
+    losses = [trainer.take_step().total.item() for _ in range(8)]
     assert losses[-1] < losses[0]
 
 
@@ -46,7 +46,7 @@ def test_every_switch_changes_training(config, inputs, switch):
         base = {"weight": 1.0, "loss": "cross-entropy", "tau": 0.1}
         params["objective"] = {"powerset": {**base, **powerset}}
         trainer = loop.Trainer(RunParams.model_validate(params), seed=0, inputs=inputs)
-        return [trainer.take_step()["powerset"] for _ in range(6)]
+        return [trainer.take_step().losses["powerset"].item() for _ in range(6)]
 
     plain, switched = losses({}), losses(switch)
     assert plain[:3] != switched[:3]
@@ -59,20 +59,20 @@ def test_a_learnt_cost_moves(config, inputs):
     trainer = loop.Trainer(RunParams.model_validate(params), seed=0, inputs=inputs)
     for _ in range(3):
         trainer.take_step()
-    assert trainer.objective.cost.item() != 0
+    assert trainer.objective.numbers["powerset:cost"].item() != 0
 
 
 def test_tau_goes_from_start_to_end_by_equal_factors():
     params = PowersetParams(tau=0.01, tau_start=1.0)
-    assert [scheduled_tau(params, progress) for progress in (0, 0.5, 1)] == pytest.approx([1.0, 0.1, 0.01])
-    assert scheduled_tau(PowersetParams(tau=0.02), 0.3) == 0.02
+    assert [params.rule(progress=progress).tau for progress in (0, 0.5, 1)] == pytest.approx([1.0, 0.1, 0.01])
+    assert PowersetParams(tau=0.02).rule(progress=0.3).tau == 0.02
 
 
 def test_the_token_term_trains(config, inputs):
     params = config()["params"]
     params["objective"] = {"cs": {"token_weight": 1.0, "sigma": [0.5, 1.0]}}
     trainer = loop.Trainer(RunParams.model_validate(params), seed=0, inputs=Inputs(inputs.split))
-    terms = [trainer.take_step()["cs_tokens"] for _ in range(8)]
+    terms = [trainer.take_step().losses["cs_tokens"].item() for _ in range(8)]
     assert terms[-1] < terms[0]
 
 
@@ -98,7 +98,7 @@ def test_compiled_towers_train_the_same(config, inputs):
     for compiled in (False, True):
         params = RunParams.model_validate(config(steps=4, batch_size=6, accumulate=2, compile=compiled)["params"])
         trainer = loop.Trainer(params, seed=0, inputs=inputs)
-        losses.append([trainer.take_step()["loss"] for _ in range(4)])
+        losses.append([trainer.take_step().total.item() for _ in range(4)])
     assert losses[0] == pytest.approx(losses[1], abs=1e-3)
     assert losses[0] != losses[1], "nothing was compiled"
 
@@ -109,10 +109,10 @@ def test_compiled_towers_drop_the_same_in_both_passes(config, inputs, monkeypatc
     params = config(steps=4, batch_size=6, accumulate=2, compile=True)["params"]
     params["model"] = {"tower": {**params["model"]["tower"], "vision_cfg": DROPPED}}
     trainer = loop.Trainer(RunParams.model_validate(params), seed=0, inputs=inputs)
-    encode, encoded = trainer._encode, []
-    monkeypatch.setattr(trainer, "_encode", lambda part: encoded.append(encode(part)) or encoded[-1])
+    encode, encoded = trainer.encode, []
+    monkeypatch.setattr(trainer, "encode", lambda part: encoded.append(encode(part)) or encoded[-1])
     trainer.take_step()
-    first, second = ([features.image_ID.detach() for features in encoded[start : start + 2]] for start in (0, 2))
+    first, second = ([features["image_ID"].detach() for features in encoded[start : start + 2]] for start in (0, 2))
     assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
     assert not torch.equal(first[0], first[1])
 
@@ -122,8 +122,8 @@ def test_every_term_is_fp32_under_autocast(config, inputs, kind):
     params = config(autocast=kind)["params"]
     params["objective"]["cs"] = {"weight": 1.0, "token_weight": 1.0, "sigma": 0.5}
     trainer = loop.Trainer(RunParams.model_validate(params), seed=0, inputs=inputs)
-    features = trainer._encode(trainer._load())
-    _, terms = trainer._loss(features)
+    features = trainer.encode(trainer._fetch())
+    _, terms = trainer.loss(features)
     assert len(terms) == 4
     assert {term.dtype for term in terms.values()} == {torch.float32}
 
@@ -132,9 +132,10 @@ def test_a_gradient_of_the_objective_that_is_not_finite_is_found(config, inputs)
     params = config()["params"]
     params["objective"]["powerset"] = {"weight": 1.0, "loss": "cross-entropy"}
     trainer = loop.Trainer(RunParams.model_validate(params), seed=0, inputs=inputs)
-    trainer.objective.score_scale.register_hook(lambda gradient: gradient * float("nan"))
-    with pytest.raises(VlalignError, match="the gradient of score_scale is nan at step 0"):
-        trainer.take_step()
+    trainer.objective.numbers["powerset:score_scale"].register_hook(lambda gradient: gradient * float("nan"))
+    trainer.take_step()
+    with pytest.raises(VlalignError, match="the gradient of powerset:score_scale is nan at step 0"):
+        trainer.watch.check()
 
 
 def test_only_matrices_decay_and_numbers_of_the_objective_learn_faster(config, inputs):
@@ -149,7 +150,10 @@ def test_only_matrices_decay_and_numbers_of_the_objective_learn_faster(config, i
     assert all(value.ndim >= 2 for value in decayed["params"])
     assert not [name for name in decayed_names if "bias" in name or ("embed" in name and "proj" not in name)]
     assert (decayed["weight_decay"], free["weight_decay"], objective["weight_decay"]) == (0.05, 0.0, 0.0)
-    assert {names[id(value)] for value in objective["params"]} == {"objective.score_scale", "objective.cost"}
+    assert {names[id(value)] for value in objective["params"]} == {
+        "objective.numbers.powerset:score_scale",
+        "objective.numbers.powerset:cost",
+    }
     assert objective["scale"] == 10 * free["scale"]
     grouped = {id(value) for group in trainer.optimizer.param_groups for value in group["params"]}
     assert grouped == {id(value) for value in trainer.model.parameters() if value.requires_grad}
@@ -161,7 +165,7 @@ def test_autocast_trains_nearly_the_same(config, inputs, kind):
     losses = {}
     for autocast in ("none", kind):
         trainer = loop.Trainer(RunParams.model_validate(config(autocast=autocast)["params"]), seed=0, inputs=inputs)
-        losses[autocast] = [trainer.take_step()["loss"] for _ in range(8)]
+        losses[autocast] = [trainer.take_step().total.item() for _ in range(8)]
     assert losses[kind][0] == pytest.approx(losses["none"][0], rel=0.01)
     assert losses[kind] != losses["none"]
     # fp16 may skip its first steps, until the scale of the loss fits.
@@ -189,7 +193,7 @@ def test_a_temperature_with_a_dimension_and_a_bias_of_the_sigmoid_loss_do_no_har
         params = config(accumulate=2)["params"]
         params["model"] = {"tower": {**params["model"]["tower"], **extra}}
         trainer = loop.Trainer(RunParams.model_validate(params), seed=0, inputs=inputs)
-        losses.append([trainer.take_step()["loss"] for _ in range(3)])
+        losses.append([trainer.take_step().total.item() for _ in range(3)])
     assert losses[0] == pytest.approx(losses[1])
     assert trainer.encoder.clip.logit_bias.item() == -10.0
 

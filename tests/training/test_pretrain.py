@@ -205,11 +205,11 @@ def test_a_run_writes_what_the_workflow_declares(config, inputs, tmp_path):
     assert load(folder).grid == (4, 4)
 
 
-def test_terms_that_are_off_leave_their_cells_empty(config, inputs, tmp_path):
+def test_terms_that_are_off_have_no_column(config, inputs, tmp_path):
     plain = config()
     plain["params"]["objective"] = {}
     train_below(tmp_path, plain, Inputs(inputs.split))
-    assert {(row["powerset"], row["cs"]) for row in history(tmp_path / "run")} == {("", "")}
+    assert {"contrastive"} == {"contrastive", "powerset", "cs", "cs_tokens"} & set(history(tmp_path / "run")[0])
 
 
 def test_powerset_without_annotations_is_an_error(config, inputs, tmp_path):
@@ -282,7 +282,7 @@ def test_a_term_that_is_not_finite_stops_the_run_with_its_state(config, inputs, 
         calls.append(1)
         return torch.tensor(float("nan") if len(calls) == 5 else 0.0)
 
-    monkeypatch.setattr("vlalign.training.objective.cs_divergence", nan_at_step_4)
+    monkeypatch.setattr("vlalign.objectives.divergence.cs_divergence", nan_at_step_4)
     with pytest.raises(VlalignError, match=r"the cs term is nan at step 4: .*failed-step-00000004\.pt"):
         train_below(tmp_path, config(), inputs)
     state = torch.load(tmp_path / "checkpoints" / "failed-step-00000004.pt", weights_only=True)
@@ -323,7 +323,11 @@ def test_a_full_disk_loses_nothing(config, inputs, tmp_path):
     process.join()
     assert "step-00000006.pt cannot be written" in message
     assert "File too large" in message
-    assert sorted(path.name for path in (tmp_path / "checkpoints").iterdir()) == ["lock", "step-00000003.pt"]
+    assert sorted(path.name for path in (tmp_path / "checkpoints").iterdir()) == [
+        "history.csv",
+        "lock",
+        "step-00000003.pt",
+    ]
 
 
 def fill_disk(config, inputs, folder, answers):

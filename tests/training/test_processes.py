@@ -19,7 +19,7 @@ def train(params, inputs, team, *, exact):
     """The losses of every step, and the weights after the last."""
     torch.set_default_dtype(torch.float64 if exact else torch.float32)
     trainer = Trainer(RunParams.model_validate(params), seed=0, inputs=inputs, team=team)
-    losses = [trainer.take_step()["loss"] for _ in range(STEPS)]
+    losses = [trainer.take_step().total.item() for _ in range(STEPS)]
     torch.set_default_dtype(torch.float32)
     return losses, [parameter.detach().clone() for parameter in trainer.model.parameters()]
 

@@ -12,20 +12,20 @@ from PIL import EpsImagePlugin
 from workspace import DATA, RUN
 
 from vlalign import models
+from vlalign.data.bring import bring
 from vlalign.data.entries import entries
-from vlalign.data.folders import list_folder
 from vlalign.data.index import index_path
 from vlalign.data.manifest import verify_split
 from vlalign.data.samples import Sample, decode_image, encode_png
 from vlalign.data.scenes import split_samples
 from vlalign.data.shards import write_shard
-from vlalign.data.skips import Skips
-from vlalign.data.sources import bring
+from vlalign.data.skipped import Skips
+from vlalign.data.sources.folder import FolderSource
+from vlalign.data.sources.shards import ShardsSource
 from vlalign.data.splits import Split, read_manifest, read_split
 from vlalign.errors import VlalignError
 from vlalign.models.export import push
 from vlalign.params import VerifyParams
-from vlalign.params.sources import FolderSource, ShardsSource
 from vlalign.records import write_record
 from vlalign.reporting.everything import write_everything
 from vlalign.training.checkpoint import Checkpoints
@@ -142,7 +142,7 @@ def test_links_in_a_folder_that_leave_it_are_skipped(tmp_path, secret):
     (tmp_path / "data/dog/b.png").symlink_to(secret / "me.png")
     (tmp_path / "data/dog/more").symlink_to(secret)
     skips = Skips()
-    listing = list_folder(FolderSource(source="folder", folder=str(tmp_path / "data")), skips)
+    listing = FolderSource(source="folder", folder=str(tmp_path / "data")).listing(skips)
     assert [image.name for image in listing.images] == ["dog/a.png"]
     assert skips.as_dict()["link that leads out of the folder"]["count"] == 2
 
@@ -152,7 +152,7 @@ def test_captions_under_a_link_that_leaves_the_folder_are_skipped(tmp_path, secr
     (tmp_path / "data/a.txt").symlink_to(secret / "key")
     skips = Skips()
     source = FolderSource(source="folder", folder=str(tmp_path / "data"), labels="captions")
-    assert list(list_folder(source, skips).images) == []
+    assert list(source.listing(skips).images) == []
     assert "captions under a link that leads out of the folder" in skips.as_dict()
 
 

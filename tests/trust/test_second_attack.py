@@ -15,10 +15,11 @@ from vlalign.check import check_workspace
 from vlalign.cli import main
 from vlalign.data.listing import expand_braces
 from vlalign.data.shards import groups
+from vlalign.data.sources.folder import FolderSource
+from vlalign.data.sources.shards import ShardsSource
 from vlalign.errors import VlalignError
 from vlalign.evaluation.composition import read_category
 from vlalign.params import RegionsParams
-from vlalign.params.sources import FolderSource, ShardsSource
 from vlalign.previous import forget, set_aside, take_back
 from vlalign.records import read_record, write_record
 from vlalign.reporting.metrics import write_metrics

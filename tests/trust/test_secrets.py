@@ -13,12 +13,11 @@ from fetching import hub_source, url_source
 from hub_server import HubServer, sha256
 from repository import new_repository
 
-from vlalign.data.download import fetch
-from vlalign.data.hub import HubRepository
+from vlalign.data.fetch import fetch
 from vlalign.data.scenes import split_samples
+from vlalign.data.sources.urls import UrlFile, UrlSource
 from vlalign.errors import VlalignError
 from vlalign.params import parse
-from vlalign.params.sources import UrlFile, UrlSource
 from vlalign.redact import Redaction, address, redacted
 
 LOGIN, SIGNATURE, TOKEN = "hunter2secret", "s1gn4tur3", "hf_planted_token_0123456789"
@@ -103,8 +102,9 @@ def test_errors_of_addresses_hold_no_secrets(hub, tmp_path, fault, caplog):
 
 
 def test_an_address_that_does_not_answer_is_told_without_secrets(tmp_path, monkeypatch, caplog):
-    monkeypatch.setattr("vlalign.data.transfer.ATTEMPTS", 2)
-    monkeypatch.setattr("vlalign.data.transfer.FIRST_PAUSE", 0.01)
+    monkeypatch.setattr("vlalign.data.fetch.ATTEMPTS", 2)
+    monkeypatch.setattr("vlalign.data.fetch.FIRST_PAUSE", 0.01)
+    monkeypatch.setattr("huggingface_hub.file_download.time.sleep", lambda seconds: None)
     source = UrlSource(source="urls", files=[UrlFile(url=with_secrets("http://127.0.0.1:9/a.tar"), sha256="0" * 64)])
     with pytest.raises(VlalignError) as error:
         fetch(source, tmp_path)
@@ -114,10 +114,9 @@ def test_an_address_that_does_not_answer_is_told_without_secrets(tmp_path, monke
 
 def test_an_endpoint_of_the_hub_is_told_without_its_login(tmp_path, monkeypatch):
     monkeypatch.setenv("HF_ENDPOINT", f"http://me:{LOGIN}@127.0.0.1:9")
-    monkeypatch.setattr("vlalign.data.hub.ATTEMPTS", 1)
-    repository = HubRepository(hub_source("a.tar"), key="datasets.x.train")
+    monkeypatch.setattr("time.sleep", lambda seconds: None)
     with pytest.raises(VlalignError, match=r"the hub at http://127\.0\.0\.1:9") as error:
-        repository.listing(())
+        hub_source("a.tar").remote_files((), key="datasets.x.train")
     assert_silent(str(error.value).encode())
 
 

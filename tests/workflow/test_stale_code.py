@@ -114,7 +114,7 @@ def test_a_plug_in_that_nothing_names_reruns_nothing(finished_copy):
     for package in KINDS.values():
         folder = finished_copy.root / "src" / package.replace(".", "/")
         if folder.is_dir():
-            (folder / "unnamed.py").write_text('"""Nothing names it."""\n\nVALUE = 1\n')
+            (folder / "_unnamed.py").write_text('"""Nothing names it."""\n\nVALUE = 1\n')
     assert finished_copy.plan() == set()
 
 

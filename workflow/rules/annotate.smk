@@ -7,9 +7,8 @@ REGIONS_HOW = as_json(PARAMS.annotate.regions.model_dump(include={"batch_size"})
 PARSING_CODE = code("phrases")
 REGIONS_CODE = code("regions", segmenters=[PARAMS.annotate.regions.segments.segmenter])
 
-# A model of the hub is named by its revision, one in a folder is what its files are.
-SEGMENTER = Path(getattr(PARAMS.annotate.regions.segments, "model", ""))
-SEGMENTER_FILES = sorted(str(path) for path in SEGMENTER.rglob("*") if path.is_file()) if SEGMENTER.name else []
+# Of a model in a folder.
+SEGMENTER_FILES = sorted(str(path) for path in PARAMS.annotate.regions.segments.files().values())
 
 
 rule parser:

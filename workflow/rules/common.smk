@@ -11,7 +11,7 @@ from vlalign import params as parameters
 from vlalign.check import dangling_links
 from vlalign.errors import VlalignError
 from vlalign.params.data import CLASS_FILES, SCENE_CATEGORIES
-from vlalign.params.sources import UrlSource
+from vlalign.params.sources import FetchedSource, InPlaceSource, PackedSource
 from vlalign.previous import forget, set_aside
 from vlalign.versions import check_versioned
 
@@ -70,12 +70,15 @@ RUNS = PARAMS.all_runs
 SELECTED = [(name, seed) for name, run in RUNS.items() for seed in run.seeds]
 BENCHMARKS = PARAMS.benchmarks
 GRIDS = PARAMS.runs.ablations
-# What the figures are about: the first arm with a powerset, whatever is in focus, so that a change of focus redoes nothing.
-SUBJECT = next((name for name in PARAMS.runs.arms if RUNS[name].params.objective.powerset.weight), PARAMS.runs.arms[0])
-# The training split is parsed and segmented for the powerset loss alone; phrases of the others are evaluated and drawn.
-USING = [run.params.objective.powerset for run in RUNS.values() if run.params.objective.powerset.weight]
-MASKS = SCENES or any("mask" in powerset.regions.kinds for powerset in USING)
-ANNOTATED = {"phrases": SPLITS if USING or SCENES else HELD_OUT, "regions": SPLITS if MASKS else []}
+# What the figures are about: the first arm with phrases, whatever is in focus, so that a change of focus redoes nothing.
+NEEDS = {name: run.params.objective.needs for name, run in RUNS.items()}
+SUBJECT = next((name for name in PARAMS.runs.arms if NEEDS[name].phrases), PARAMS.runs.arms[0])
+# The training split is annotated where an objective asks for it; phrases of the others are evaluated and drawn.
+USED = {kind for needs in NEEDS.values() for kind in needs.folders}
+ANNOTATED = {
+    "phrases": SPLITS if SCENES or "phrases" in USED else HELD_OUT,
+    "regions": SPLITS if SCENES or "regions" in USED else [],
+}
 # Names of classes and templates of prompts: the embedded dataset has one set for both splits.
 CLASS_LISTS = [f"{DATA}/{folder}/{name}" for folder in (["zeroshot"] if SCENES else CLASSES) for name in CLASS_FILES]
 CATEGORIES = [f"{DATA}/{split}/{category}.json" for split in COMPOSITION for category in SCENE_CATEGORIES]
@@ -142,8 +145,11 @@ def code(command, **plugins):
 
 def plugins_of(runs):
     """The plug-ins that the params of runs name, by kind."""
-    named = [RUNS[run].plugins for run in runs]
-    return {kind: sorted({name for found in named for name in found[kind]}) for kind in named[0]}
+    found = {}
+    for run in runs:
+        for kind, names in RUNS[run].plugins.items():
+            found.setdefault(kind, set()).update(names)
+    return found
 
 
 def run_folder(run, seed):
@@ -173,23 +179,23 @@ def pretrained_weights(wildcards):
     return [weights] if weights and Path(weights).is_file() else []
 
 
+# Where the manifests of what a run needs beside its pairs lie; see `Needs.folders`.
+NEEDED = {
+    "phrases": f"{ANNOTATIONS}/phrases/train/manifest.json",
+    "regions": f"{ANNOTATIONS}/regions/train/manifest.json",
+    "unpaired_images": f"{DATA}/unpaired/images/manifest.json",
+    "unpaired_captions": f"{DATA}/unpaired/captions/manifest.json",
+}
+
+
 def inputs_of_run(wildcards):
-    """What a run reads beside its pairs: phrases and regions for the powerset, unpaired data for the divergence."""
-    objective, found = RUNS[wildcards.run].params.objective, {}
-    if objective.powerset.weight:
-        found["phrases"] = f"{ANNOTATIONS}/phrases/train/manifest.json"
-        if "mask" in objective.powerset.regions.kinds:
-            found["regions"] = f"{ANNOTATIONS}/regions/train/manifest.json"
-    for kind in ("images", "captions"):
-        if objective.cs.weight and getattr(objective.cs.unpaired, kind):
-            found[f"unpaired_{kind}"] = f"{DATA}/unpaired/{kind}/manifest.json"
-    return found
+    """What a run reads beside its pairs."""
+    return {kind: NEEDED[kind] for kind in NEEDS[wildcards.run].folders}
 
 
 def input_options(wildcards, input):
     """--phrases FOLDER and so on, where the run needs them."""
-    kinds = ("phrases", "regions", "unpaired_images", "unpaired_captions")
-    given = ((kind.replace("_", "-"), input[kind]) for kind in kinds if kind in input.keys())
+    given = ((kind.replace("_", "-"), input[kind]) for kind in NEEDED if kind in input.keys())
     return " ".join(f"--{kind} {Path(path).parent}" for kind, path in given)
 
 

@@ -1,7 +1,7 @@
-def splits_from(*kinds, classes=False):
-    """The splits whose sources are of these kinds, with classes or with pairs, as a constraint of a wildcard."""
+def splits_from(kind, classes=False):
+    """The splits whose sources are of this kind, with classes or with pairs, as a constraint of a wildcard."""
     chosen = [split for split in SOURCES if (split in CLASSES) == classes]
-    return "|".join(split for split in chosen if SOURCES[split]["source"] in kinds) or "(?!)"
+    return "|".join(split for split in chosen if isinstance(SOURCES[split], kind)) or "(?!)"
 
 
 # A split with classes also brings their names and the templates of prompts.
@@ -14,24 +14,17 @@ def class_lists(wildcards):
 
 
 # Logins and signatures reach the commands through the environment: params of rules are recorded and versioned.
-FROM_ADDRESSES = {split: UrlSource(**source) for split, source in SOURCES.items() if source["source"] == "urls"}
-for source in FROM_ADDRESSES.values():
+for source in SOURCES.values():
     os.environ.update(source.secrets())
 
 
 def source_config(wildcards):
     """Where a split comes from, without secrets and what does not change what comes."""
-    if wildcards.split in FROM_ADDRESSES:
-        return as_json(FROM_ADDRESSES[wildcards.split].shown())
-    return as_json({key: value for key, value in SOURCES[wildcards.split].items() if key != "connections"})
+    return as_json(SOURCES[wildcards.split].shown())
 
 
 def code_of_source(wildcards):
-    return code("shards", sources=[SOURCES[wildcards.split]["source"]])
-
-
-# Of each split: files that are fetched at once.
-CONNECTIONS = {split: source["connections"] for split, source in SOURCES.items() if "connections" in source}
+    return code("shards", sources=[SOURCES[wildcards.split].source])
 
 
 def source_key(wildcards):
@@ -41,8 +34,7 @@ def source_key(wildcards):
 
 def listed_files(wildcards):
     """The table or the annotations of a source, but not its many pictures."""
-    source = SOURCES[wildcards.split]
-    return [os.path.relpath(REPOSITORY / source[key]) for key in ("table", "annotations") if key in source]
+    return [os.path.relpath(REPOSITORY / path) for path in SOURCES[wildcards.split].inputs()]
 
 
 def needs_of_split(wildcards):
@@ -60,10 +52,10 @@ rule download:
     log:
         "logs/download/{split}.log",
     wildcard_constraints:
-        split=splits_from("hub", "urls"),
+        split=splits_from(FetchedSource),
     resources:
         # No param: how many files are fetched at once changes none of them.
-        connections=lambda wildcards: CONNECTIONS[wildcards.split],
+        connections=lambda wildcards: SOURCES[wildcards.split].connections,
     params:
         code=code_of_source,
         config=source_config,
@@ -78,7 +70,7 @@ use rule download as download_classes with:
     output:
         SHARDS_OF_CLASSES,
     wildcard_constraints:
-        split=splits_from("hub", "urls", classes=True),
+        split=splits_from(FetchedSource, classes=True),
 
 
 rule pack:
@@ -89,7 +81,7 @@ rule pack:
     log:
         "logs/pack/{split}.log",
     wildcard_constraints:
-        split=splits_from("table", "folder", "karpathy", "coco"),
+        split=splits_from(PackedSource),
     params:
         code=code_of_source,
         config=source_config,
@@ -104,7 +96,7 @@ use rule pack as pack_classes with:
     output:
         SHARDS_OF_CLASSES,
     wildcard_constraints:
-        split=splits_from("table", "folder", "karpathy", "coco", classes=True),
+        split=splits_from(PackedSource, classes=True),
 
 
 rule find_shards:
@@ -113,7 +105,7 @@ rule find_shards:
     log:
         "logs/find_shards/{split}.log",
     wildcard_constraints:
-        split=splits_from("shards", "img2dataset"),
+        split=splits_from(InPlaceSource),
     params:
         code=code_of_source,
         config=source_config,
@@ -128,7 +120,7 @@ use rule find_shards as find_shards_of_classes with:
     output:
         SHARDS_OF_CLASSES,
     wildcard_constraints:
-        split=splits_from("shards", "img2dataset", classes=True),
+        split=splits_from(InPlaceSource, classes=True),
 
 
 rule verify_part:

@@ -27,7 +27,7 @@ from vlalign.annotate.trees import Constituent, Parse, Word
 from vlalign.console import console
 from vlalign.data.arrow import INPUTS, read_metadata
 from vlalign.data.index import captions_of
-from vlalign.data.skips import Skips
+from vlalign.data.skipped import Skips
 from vlalign.data.splits import check_place, part_of, read_manifest, refuse_data
 from vlalign.errors import VlalignError
 from vlalign.files import remove_temporary, write_json

@@ -8,7 +8,7 @@ reader's affair. Random boxes (PowerCLIP-R) are no annotation: training draws ne
 import functools
 import random
 import zlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,7 +18,6 @@ import pyarrow as pa
 from PIL import Image
 
 from vlalign.annotate.masks import decode_mask, encode_mask, grid_shape, reduce_mask
-from vlalign.annotate.segment import Segmenter, create_segmenter
 from vlalign.console import progress
 from vlalign.data.arrow import INPUTS, read_batch, read_metadata, write_batch
 from vlalign.data.index import samples_of
@@ -27,7 +26,7 @@ from vlalign.data.shards import batched
 from vlalign.data.splits import check_place, part_of, read_manifest, refuse_data
 from vlalign.errors import VlalignError
 from vlalign.files import remove_temporary, write_json
-from vlalign.params import RegionsParams, SamSegments, digest
+from vlalign.params import RegionsParams, Segmenter, digest
 from vlalign.records import Stamp, stamp, write_record
 
 # Raised whenever equal shards and params would give other regions, so that files of an older version are made again.
@@ -38,6 +37,8 @@ BOX = pa.struct({**dict.fromkeys(EDGES, pa.uint16()), "bytes": pa.uint32()})
 SCHEMA = pa.schema(
     {"key": pa.string(), "height": pa.uint16(), "width": pa.uint16(), "boxes": pa.list_(BOX), "masks": pa.binary()}
 )
+
+FindSegments = Callable[[Sequence[Image.Image]], list[np.ndarray]]
 
 
 class Region(NamedTuple):
@@ -93,7 +94,7 @@ def annotate_split(
     every = manifest["shards"]
     refuse_data(output)
     shards = part_of(every, part)
-    load = functools.cache(lambda: create_segmenter(params.segments, side=params.side, device=device))
+    load = functools.cache(lambda: params.segments.load(side=params.side, device=device))
     with progress("finding regions", total=sum(shard["samples"] for shard in shards)) as advance:
         for shard in shards:
             path, inputs = region_path(output, shard), _inputs(shard, params)
@@ -113,16 +114,14 @@ def region_path(directory: Path, shard: dict[str, Any]) -> Path:
 
 def _inputs(shard: dict[str, Any], params: RegionsParams) -> bytes:
     asked = params.model_dump(mode="json", exclude={"batch_size"})
-    weights = model_files(params.segments.model) if isinstance(params.segments, SamSegments) else {}
-    return digest([VERSION, shard["sha256"], shard["limits"], asked, *([weights] if weights else [])]).encode()
+    files = _file_digests(params.segments)
+    return digest([VERSION, shard["sha256"], shard["limits"], asked, *([files] if files else [])]).encode()
 
 
 @functools.cache
-def model_files(model: str) -> dict[str, str]:
-    """SHA-256 of the files of a segmenter's model that is a folder; those of the hub are named by their revision."""
-    folder = Path(model)
-    files = sorted(path for path in folder.rglob("*") if path.is_file()) if folder.is_dir() else []
-    return {path.relative_to(folder).as_posix(): stamp(path)["sha256"] for path in files}
+def _file_digests(segmenter: Segmenter) -> dict[str, str]:
+    """SHA-256 of the files that a segmenter depends on."""
+    return {name: stamp(path)["sha256"] for name, path in segmenter.files().items()}
 
 
 def _write_manifest(output: Path, shards: Sequence[dict[str, Any]], params: RegionsParams, *, made_of: str) -> None:
@@ -144,12 +143,15 @@ def _write_manifest(output: Path, shards: Sequence[dict[str, Any]], params: Regi
 
 
 def _shard_regions(
-    split: Path, shard: dict[str, Any], params: RegionsParams, segmenter: Segmenter | None
+    split: Path,
+    shard: dict[str, Any],
+    params: RegionsParams,
+    find: FindSegments | None,
 ) -> Iterator[ImageRegions]:
     for samples in batched(samples_of(split, shard), params.batch_size):
         pictures = [decode_image(sample.image) for sample in samples]
         bare = [index for index, sample in enumerate(samples) if sample.instances is None]
-        found = segmenter([pictures[index] for index in bare]) if segmenter and bare else []
+        found = find([pictures[index] for index in bare]) if find and bare else []
         segments = dict(zip(bare, found, strict=False))
         for index, (sample, picture) in enumerate(zip(samples, pictures, strict=True)):
             yield image_regions(sample, picture, side=params.side, segments=segments.get(index, ()))

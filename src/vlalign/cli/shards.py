@@ -20,10 +20,7 @@ def shards(
     """Bring the shards of a split: download them, pack single files, or list those that are there."""
     from pydantic import TypeAdapter
 
-    from vlalign.data.sources import bring
-    from vlalign.params.sources import UrlSource
+    from vlalign.data.bring import bring
 
-    source: parameters.Source = TypeAdapter(parameters.Source).validate_python(values(config) | values(how))
-    if isinstance(source, UrlSource):
-        source = source.with_secrets()
-    bring(source, output, base=base, key=key, classes=classes)
+    source: parameters.Source = TypeAdapter(parameters.AnySource).validate_python(values(config) | values(how))
+    bring(source.with_secrets(), output, base=base, key=key, classes=classes)

@@ -3,27 +3,16 @@
 import hashlib
 import os
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from rich.progress import Progress
 
-from vlalign.data.coco import list_coco, list_karpathy
-from vlalign.data.folders import list_folder
-from vlalign.data.listing import Listed, Listing, home_of, is_image, leaves
-from vlalign.data.skips import Skips
-from vlalign.data.tables import list_table
+from vlalign.data.listing import Listed, home_of, is_image, leaves
+from vlalign.data.skipped import Skips
 from vlalign.errors import VlalignError
-from vlalign.params.sources import Packed
-
-LISTS: dict[str, Callable[[Any, Skips], Listing]] = {
-    "table": list_table,
-    "folder": list_folder,
-    "karpathy": list_karpathy,
-    "coco": list_coco,
-}
+from vlalign.params.sources import PackedSource
 
 
 @dataclass(frozen=True)
@@ -41,7 +30,7 @@ class Entry:
 
 
 def entries(
-    source: Packed, skips: Skips, *, noted: Skips | None = None, progress: Progress | None = None
+    source: PackedSource, skips: Skips, *, noted: Skips | None = None, progress: Progress | None = None
 ) -> Iterator[Entry]:
     """Yield the images of a source's part, each once.
 
@@ -51,7 +40,7 @@ def entries(
     progress: a bar that counts all images of the source.
     Raises VlalignError for a source that is not as it should be, and at the end when there was no image.
     """
-    total, images = LISTS[source.source](source, skips if noted is None else noted)
+    total, images = source.listing(skips if noted is None else noted)
     if progress is not None:
         images = progress.track(images, total=total, description="packing")
     found = False
@@ -63,7 +52,7 @@ def entries(
         raise nothing_left(source, skips)
 
 
-def nothing_left(source: Packed, skips: Skips) -> VlalignError:
+def nothing_left(source: PackedSource, skips: Skips) -> VlalignError:
     """Why there is nothing to pack."""
     asked = source.model_dump(mode="json", exclude_defaults=True)
     return VlalignError(

@@ -1,19 +1,16 @@
 """What every list of a user's own images shares: names, captions, and files that may not be as they should."""
 
 import contextlib
-import json
 import math
 import os
 import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-import pyarrow as pa
 from braceexpand import braceexpand
 
 from vlalign.errors import VlalignError
-from vlalign.files import without_doubles
 
 # More shards, or files of shards, than any data set has.
 MOST_NAMES = 1_000_000
@@ -117,22 +114,36 @@ def reading(path: Path, *, key: str) -> Iterator[None]:
         raise VlalignError(f"{path} cannot be read ({reason}); correct `{key}` of the source or the file") from None
     except UnicodeDecodeError as error:
         raise VlalignError(f"{path} is not in UTF-8 ({error}); save it in UTF-8 and run again") from None
-    except (ValueError, RecursionError, pa.ArrowException) as error:
-        raise VlalignError(
-            f"{path} is damaged or not what its name says ({error}); correct `{key}` of the source or the file"
-        ) from None
+    except (ValueError, RecursionError) as error:
+        raise damaged(path, error, key=key) from None
 
 
-def read_annotations(path: str, *fields: str) -> dict[str, Any]:
-    """A JSON file of annotations; raises VlalignError when it cannot be read or one of the fields is no list there.
+def damaged(path: Path, error: Exception, *, key: str) -> VlalignError:
+    """What to tell of a file that is not of its kind."""
+    return VlalignError(
+        f"{path} is damaged or not what its name says ({error}); correct `{key}` of the source or the file"
+    )
 
-    All of it is held in memory: some six times the size of the file.
-    """
-    with reading(Path(path), key="annotations"):
-        content = json.loads(Path(path).read_text(encoding="utf-8-sig"), object_pairs_hook=without_doubles)
-    for field in fields:
-        if not isinstance(content, dict) or not isinstance(content.get(field), list):
+
+def natural_order(path: Path) -> list[tuple[int, str]]:
+    """Key of an order of paths in which 2 comes before 10; leading zeros decide where numbers are equal."""
+    parts = re.findall(r"\d+|\D+", str(path))
+    return [(int(part), part) if part.isdecimal() else (-1, part) for part in parts]
+
+
+def check_texts(paths: Iterable[Path]) -> None:
+    """Raises VlalignError for a name that is no text: records, which are, could not hold it."""
+    for path in paths:
+        if not str(path).isprintable():
+            raise VlalignError(f"the name {str(path)!a} is no text in UTF-8, or has control characters; rename it")
+
+
+def check_distinct(paths: Iterable[Path]) -> None:
+    """Raises VlalignError for two shards of one name, which their annotations and indices bear."""
+    first: dict[str, Path] = {}
+    for path in paths:
+        if path.name in first:
             raise VlalignError(
-                f"{path} has no list `{field}`, so it is not of the kind that `source` says; correct `annotations`"
+                f"{first[path.name]} and {path} have the same name; rename one, or correct `shards` of the source"
             )
-    return content
+        first[path.name] = path

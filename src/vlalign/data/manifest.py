@@ -14,7 +14,7 @@ from vlalign.console import progress
 from vlalign.data.index import index_path, open_index
 from vlalign.data.samples import Sample
 from vlalign.data.shards import batched, write_shard
-from vlalign.data.skips import NAMED, Skips
+from vlalign.data.skipped import NAMED, Skips
 from vlalign.data.splits import part_of, place_of
 from vlalign.data.verify import verify_shard
 from vlalign.errors import VlalignError

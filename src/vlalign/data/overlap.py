@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 
 from vlalign.data.index import index_path, open_index
-from vlalign.data.skips import NAMED
+from vlalign.data.skipped import NAMED
 from vlalign.data.splits import read_manifest
 
 

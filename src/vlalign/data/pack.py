@@ -3,7 +3,7 @@
 import contextlib
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,26 +11,25 @@ from rich.progress import Progress
 
 from vlalign.console import console
 from vlalign.data.entries import Entry, entries, nothing_left
-from vlalign.data.folders import TEMPLATES, write_classnames
 from vlalign.data.shards import batched, write_tar
-from vlalign.data.skips import Skips
+from vlalign.data.skipped import Skips
 from vlalign.errors import VlalignError
 from vlalign.files import atomic_write, check_writable, remove_temporary
 from vlalign.params.data import CLASS_FILES
-from vlalign.params.sources import FolderSource, Packed
+from vlalign.params.sources import PackedSource
 from vlalign.records import stamp, write_record
 
 # Raised whenever equal entries would give other bytes, so that shards of an older version are made again.
 VERSION = 1
 
 
-def pack(source: Packed, directory: str | Path, *, templates: Sequence[str] = TEMPLATES) -> None:
+def pack(source: PackedSource, directory: str | Path) -> None:
     """Write the images of `source` as `000000.tar`, ... and at the end `shards.json` with the shards and the skips.
 
     Keys are running numbers over all shards. A sample is the image file's own bytes, its captions as .txt or its label
     as .cls, and a .json with its path in the source. Equal files give equal bytes. After a kill, shards that are
     whole and whose files and captions have not changed are kept; tars of earlier packings are removed.
-    templates: of a folder's classes, which are written too (see `write_classnames`).
+    The names of its classes are written too, if it has any.
     Raises VlalignError when the source is not as it should be, has no image, or the disk cannot be written to.
     """
     directory = Path(directory)
@@ -41,13 +40,12 @@ def pack(source: Packed, directory: str | Path, *, templates: Sequence[str] = TE
     remove_temporary(directory)
     skips, noted = Skips(), Skips()
     try:
-        if isinstance(source, FolderSource) and source.labels == "classes":
-            write_classnames(source, directory, templates=templates)
+        source.write_classes(directory)
         shards = _write_shards(source, directory, skips, noted)
         kept = {directory / shard["name"] for shard in shards}
         for stale in set(directory.glob(f"{'[0-9]' * 6}.tar")) - kept:
             stale.unlink()
-        asked = source.model_dump(mode="json")
+        asked = source.shown()
         counts = {"skipped": skips.as_dict(), "noted": noted.as_dict()}
         write_record(directory / "shards.json", {"shards": shards, **counts, "source": asked})
         _log_path(directory).unlink(missing_ok=True)
@@ -58,7 +56,7 @@ def pack(source: Packed, directory: str | Path, *, templates: Sequence[str] = TE
         ) from None
 
 
-def _write_shards(source: Packed, directory: Path, skips: Skips, noted: Skips) -> list[dict[str, Any]]:
+def _write_shards(source: PackedSource, directory: Path, skips: Skips, noted: Skips) -> list[dict[str, Any]]:
     """Write, or keep, every shard: its name, bytes and SHA-256."""
     done = _read_log(directory)
     shards: list[dict[str, Any]] = []

@@ -8,7 +8,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from vlalign.data.listing import reading
+from vlalign.data.listing import damaged, reading
 from vlalign.data.shards import batched
 from vlalign.errors import VlalignError
 
@@ -27,11 +27,14 @@ def read_rows(path: Path, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
         raise VlalignError(f"{path} is not of a kind that can be read as a table; give one of {', '.join(READERS)}")
     if path.exists() and not path.is_file():
         raise VlalignError(f"{path} is no file; correct `table` of the source")
-    with reading(path, key="table"):
-        for batch in reader(path, columns):
-            # Neither pyarrow's JSON reader nor its Parquet reader looks whether text is UTF-8.
-            batch.validate(full=True)
-            yield batch
+    try:
+        with reading(path, key="table"):
+            for batch in reader(path, columns):
+                # Neither pyarrow's JSON reader nor its Parquet reader looks whether text is UTF-8.
+                batch.validate(full=True)
+                yield batch
+    except pa.ArrowException as error:
+        raise damaged(path, error, key="table") from None
 
 
 def _delimited(path: Path, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:

@@ -4,23 +4,25 @@ import itertools
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from vlalign.data.listing import Listed, Listing, captions_of, existing_folder, normal_path
-from vlalign.data.skips import Skips
+from vlalign.data.skipped import Skips
 from vlalign.data.table_rows import ROWS, read_rows
 from vlalign.errors import VlalignError
-from vlalign.params.sources import TableSource
+
+if TYPE_CHECKING:
+    from vlalign.data.sources.table import TableSource
 
 IMAGE = "image"
 CAPTIONS = pa.large_list(pa.large_string())
 
 
-def list_table(source: TableSource, skips: Skips) -> Listing:
+def list_table(source: "TableSource", skips: Skips) -> Listing:
     """The images of a table in the order in which they first occur, each with the captions of all its rows.
 
     Held in memory: paths and captions of all rows that are taken, as Arrow holds them, which is some three times a CSV
@@ -62,11 +64,10 @@ def _as_list(cell: str | list[str | None] | None) -> list[str | None]:
     return cell if isinstance(cell, list) else [cell]
 
 
-def _read(path: Path, source: TableSource, skips: Skips) -> pa.Table:
+def _read(path: Path, source: "TableSource", skips: Skips) -> pa.Table:
     """The rows that `where` takes and that name an image: column "image", and the captions as text or as lists."""
-    columns = tuple(dict.fromkeys((source.image_column, *source.caption_columns, *source.where)))
     batches, before = [], 0
-    for batch in read_rows(path, columns):
+    for batch in read_rows(path, source.columns):
         numbers = np.arange(before + 1, before + 1 + len(batch))
         before += len(batch)
         names = _names(_text(path, batch, source.image_column))
@@ -100,7 +101,7 @@ def _text(path: Path, batch: pa.RecordBatch, column: str) -> pa.Array:
         raise _not_text(path, column, batch[column].type) from None
 
 
-def _captions(path: Path, batch: pa.RecordBatch, column: str, source: TableSource, numbers: np.ndarray) -> pa.Array:
+def _captions(path: Path, batch: pa.RecordBatch, column: str, source: "TableSource", numbers: np.ndarray) -> pa.Array:
     kind = batch[column].type
     # Numbers could be cast to text, but are no captions.
     if not _is_text(getattr(kind, "value_type", kind)):
@@ -137,7 +138,7 @@ def _json_list(path: Path, column: str, cell: str | None, row: int) -> tuple[str
     return captions_of(value)
 
 
-def _why_no_rows(path: Path, source: TableSource) -> str:
+def _why_no_rows(path: Path, source: "TableSource") -> str:
     if not source.where:
         return f"{path} has no row that names an image; fill it, or correct `table` and `image_column` of the source"
     batch = next(read_rows(path, tuple(source.where)), None)

@@ -13,7 +13,7 @@ from PIL import Image, UnidentifiedImageError
 from vlalign.data.index import index_path, open_index, short_digest, write_index
 from vlalign.data.samples import IMAGE_SUFFIXES, SIDEWAYS, open_image, orientation, read_meta
 from vlalign.data.shards import Group, groups
-from vlalign.data.skips import Skips
+from vlalign.data.skipped import Skips
 from vlalign.errors import VlalignError
 from vlalign.params import VerifyParams, digest
 from vlalign.records import stamp

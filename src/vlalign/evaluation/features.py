@@ -25,7 +25,7 @@ from vlalign.data.transforms import pool_masks, preprocess
 from vlalign.errors import VlalignError
 from vlalign.evaluation.phrases import GoldPhrase, gold_phrases, parsed_captions, word_members
 from vlalign.models import DualEncoder
-from vlalign.objectives import pool_phrases
+from vlalign.objectives.alignment import pool_phrases
 
 BATCH_SIZE = 256
 

@@ -13,7 +13,7 @@ from vlalign.evaluation.features import DenseFeatures, SplitFeatures
 from vlalign.evaluation.regions_drawn import region_drawings
 from vlalign.evaluation.workbench import Workbench
 from vlalign.models import load
-from vlalign.objectives import pool_regions
+from vlalign.objectives.alignment import pool_regions
 from vlalign.records import stamps, write_record
 from vlalign.reporting.figures import SceneDrawing, draw_embeddings, draw_similarity
 from vlalign.reporting.results import weights_by_place

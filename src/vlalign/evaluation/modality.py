@@ -8,7 +8,7 @@ from sklearn.preprocessing import StandardScaler
 from torch import Tensor
 
 from vlalign.evaluation.ranking import Scores, UnmeasurableError
-from vlalign.objectives import cs_divergence
+from vlalign.objectives.divergence import cs_divergence
 
 # Its kernel matrices are held whole: three times 2,000 x 2,000 numbers, and more points say nothing new.
 DIVERGENCE_PAIRS = 2000

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import itertools
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -13,23 +14,16 @@ from torch import Tensor
 from vlalign.data.transforms import normalise
 from vlalign.files import write_text
 from vlalign.models import load
-from vlalign.objectives import batch_cost
-from vlalign.objectives.aggregators import (
-    CONTROLS,
-    Aggregation,
-    all_subsets,
-    calibrated_zeta,
-    r2t_bounds,
-    sample_subsets,
-    t1_bound,
-)
-from vlalign.params import ObjectiveParams, PowersetParams, PrecisionParams, RegionChoice
+from vlalign.objectives.aggregator import Aggregator, known_aggregators, settings
+from vlalign.objectives.aggregators.exact import Exact
+from vlalign.objectives.powerset import batch_cost
+from vlalign.params import PrecisionParams, RegionChoice
 from vlalign.records import record_of, stamps, write_record
 from vlalign.reporting.aggregators import COLUMNS
 from vlalign.reporting.results import read_run, run_params, weights_by_place
 from vlalign.training.batches import PairedSet
-from vlalign.training.objective import Objective, aligned
 from vlalign.training.order import generator
+from vlalign.training.terms.powerset import Powerset, PowersetParams
 
 PHRASES, WIDTH = 12, 64
 # x of N pairs, N P R, and which regions N R and phrases N P are real.
@@ -107,10 +101,10 @@ def trained(run: Path, split: Path, phrases: Path, regions: Path, params: Precis
     batch = data.select(images)
     assert batch.region_mask is not None
     assert batch.phrase_mask is not None
+    term = Powerset(powerset)
     image, text = encoder(normalise(batch.images, encoder), batch.tokens)
-    objective = Objective(ObjectiveParams(powerset=powerset))
-    features = objective.features(image, text, encoder.logit_scale, batch)
-    phi, p = aligned(features, powerset)
+    features = term.features(image, text, batch)
+    phi, p = term.aligned(features)
     cost = powerset.cost
     if isinstance(cost, str):
         cost = batch_cost(phi, p, region_mask=batch.region_mask, phrase_mask=batch.phrase_mask).item()
@@ -128,40 +122,38 @@ def measure(
 ) -> Iterator[dict[str, object]]:
     """Rows for x = s − b of matched pairs, in fp64; masks N R and N P."""
     s, masks = similarity_NPR.double(), (region_mask, phrase_mask)
-    count = s.shape[-1]
-    exact = Aggregation("exact", subsets_SR=all_subsets(count).double())(s, *masks)
+    exact = Exact().draw(s.shape[-1], like=s, generator=None)(s, *masks)
+    for kind in known_aggregators().values():
+        for direction in kind.approximates:
+            for rule, setting in _rules(kind, direction, params):
+                random = generator(params.seed, "subsets", getattr(rule, "samples", None))
+                scores = rule.draw(s.shape[-1], like=s, generator=random).fit(s, *masks)(s, *masks).of(direction)
+                errors = _errors(scores, exact.of(direction), rule.bound(direction, scores, s, *masks))
+                yield {"aggregator": kind.name, "direction": direction, **setting, **errors}
 
-    def row(aggregator: str, direction: str, value: Tensor, bound: Tensor | None = None, **setting: object) -> dict:
-        reference = exact.of(direction)
-        scale = reference.abs().mean()
-        base = {"aggregator": aggregator, "direction": direction, "tau": "", "zeta": "", "samples": ""}
-        if scale == 0:
-            # No similarity is above the cost: nothing that an error could be a share of.
-            return {**base, "error_relative": "", "bias_relative": "", "bound_relative": "", **setting}
-        error = (value - reference) / scale
-        limit = "" if bound is None else (bound.mean() / scale).item()
-        errors = {"error_relative": error.abs().mean().item(), "bias_relative": error.mean().item()}
-        return {**base, **errors, "bound_relative": limit, **setting}
 
-    for tau in params.taus:
-        t1 = Aggregation("nla", tau=tau)(s, *masks).t2r
-        yield row("nla", "t2r", t1, torch.as_tensor(t1_bound(region_mask.sum(1), tau)), tau=tau)
-        low, high = r2t_bounds(s, *masks, tau=tau)
-        for zeta in params.zetas:
-            t2 = Aggregation("nla", tau=tau, zeta=zeta)(s, *masks).r2t
-            yield row("nla", "r2t", t2, torch.maximum(t2 - low, high - t2), tau=tau, zeta=zeta)
-    subsets = {
-        samples: sample_subsets(count, samples, generator=generator(params.seed, "subsets", samples)).double()
-        for samples in (*params.samples, params.calibration_samples)
+def _rules(
+    kind: type[Aggregator], direction: str, params: PrecisionParams
+) -> Iterator[tuple[Aggregator, dict[str, object]]]:
+    """An aggregator with every combination of the values that are asked for of what its direction depends on."""
+    grids = {"tau": params.taus, "zeta": params.zetas, "samples": params.samples}
+    own, varied = {field.name for field in settings(kind)}, kind.approximates[direction]
+    fixed = {"samples": (params.calibration_samples,)} if "samples" in own and "samples" not in varied else {}
+    swept = {name: grid for name, grid in grids.items() if name in varied} | fixed
+    for values in itertools.product(*swept.values()):
+        chosen = dict(zip(swept, values, strict=True))
+        yield kind(**chosen), {name: chosen.get(name, "") for name in grids}
+
+
+def _errors(scores: Tensor, exact: Tensor, bound: Tensor | None) -> dict[str, object]:
+    """As shares of the mean exact score; empty where that is 0: then nothing is above the cost."""
+    scale = exact.abs().mean()
+    if scale == 0:
+        return dict.fromkeys(("error_relative", "bias_relative", "bound_relative"), "")
+    error = (scores - exact) / scale
+    limit = "" if bound is None else (bound.mean() / scale).item()
+    return {
+        "error_relative": error.abs().mean().item(),
+        "bias_relative": error.mean().item(),
+        "bound_relative": limit,
     }
-    for samples in params.samples:
-        sampled = Aggregation("sampled", subsets_SR=subsets[samples])(s, *masks).r2t
-        yield row("sampled", "r2t", sampled, samples=samples)
-    for tau in params.taus:
-        met = calibrated_zeta(s, *masks, subsets[params.calibration_samples], tau=tau, cost=0.0)
-        t2 = Aggregation("calibrated", tau=tau, zeta=met)(s, *masks).r2t
-        yield row("calibrated", "r2t", t2, tau=tau, samples=params.calibration_samples)
-    for control in CONTROLS:
-        scores = Aggregation(control)(s, *masks)
-        yield row(control, "r2t", scores.r2t)
-        yield row(control, "t2r", scores.t2r)

@@ -16,7 +16,7 @@ from vlalign.data.transforms import View, coverage, cut_masks, fit, middle
 from vlalign.evaluation.features import encode_images, encode_phrases
 from vlalign.evaluation.phrases import GoldPhrase
 from vlalign.models import DualEncoder
-from vlalign.objectives import pool_regions
+from vlalign.objectives.alignment import pool_regions
 from vlalign.params import PhraseChoice
 from vlalign.reporting.figures import SceneDrawing
 from vlalign.training.captions import choose_phrases

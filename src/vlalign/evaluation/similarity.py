@@ -8,7 +8,7 @@ from torch import Tensor
 
 from vlalign.evaluation.features import DenseFeatures
 from vlalign.evaluation.grounding import PhraseScores
-from vlalign.objectives import centre, pool_regions
+from vlalign.objectives.alignment import centre, pool_regions
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 Padded regions and phrases change nothing.
 """
 
+import dataclasses
 import math
 from typing import Any
 
@@ -10,17 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from vlalign.objectives.aggregators import (
-    ACTIVATIONS,
-    AGGREGATORS,
-    MAX_EXACT_REGIONS,
-    Aggregation,
-    PowersetScores,
-    all_subsets,
-    calibrated_zeta,
-    check_tau,
-    sample_subsets,
-)
+from vlalign.objectives.aggregator import Aggregator, PowersetScores, aggregator_of
 from vlalign.objectives.distributed import Group, gather, gather_plainly
 from vlalign.objectives.numerics import (
     check_dimensions,
@@ -33,7 +24,7 @@ from vlalign.objectives.numerics import (
 
 # Similarities that are held at once, unless the caller says otherwise: 4 MiB in fp32, near the size of a cache.
 TILE_ELEMENTS = 2**20
-CALIBRATION_PAIRS = 256
+FITTED_PAIRS = 256
 Rows = Tensor | slice
 
 
@@ -43,15 +34,11 @@ def powerset_scores(
     *,
     region_mask: Tensor | None = None,
     phrase_mask: Tensor | None = None,
-    aggregator: str = "nla",
-    tau: float = 1e-3,
-    zeta: float = 0.75,
-    activation: str = "softplus",
-    cost: float | Tensor | str = 0.0,
-    empty_subset: bool = True,
-    samples: int = 16,
+    aggregator: str | Aggregator = "nla",
+    cost: float | Tensor | str | None = None,
     generator: torch.Generator | None = None,
     tile: int | None = None,
+    **settings: Any,
 ) -> PowersetScores:
     """Scores of every image with every caption, I C in either direction; 0 without a real region or a real phrase.
 
@@ -61,16 +48,15 @@ def powerset_scores(
     Args:
         regions_IRD: regions φ. phrases_CPD: phrases p.
         region_mask: I R, True for real regions. phrase_mask: C P, True for real phrases.
-        aggregator: `exact` enumerates the subsets (R at most 16); `nla` is T1 + T2 of the paper, O(R); `sampled` has
-            exact T2R and R2T over `samples` random subsets in complementary pairs (unbiased); `calibrated` is `nla`
-            with the ζ at which the mean T2 of this batch's pairs meets their sampled R2T, or comes closest; `mean` and
-            `max` are controls without subsets: the sum over all regions, and R times the single best one.
-        tau, zeta: of the non-linear aggregators; ζ = 0 leaves tanh out of the gradient of T2.
-        activation: of T1: `softplus`, or `relu`, its limit at τ = 0.
+        aggregator: the rule from similarities to scores, or its name with its `settings`: `nla(tau, zeta, activation)`
+            is T1 + T2 of the paper, O(R); `exact` enumerates the subsets (R at most 16); `sampled(samples)` has exact
+            T2R and R2T over random subsets (unbiased); `calibrated(tau, activation, samples)` is `nla` with the ζ that
+            fits the batch; `mean` and `max` are controls without subsets: the sum over all regions, and R times the
+            single best one. All but the controls have `empty_subset`: whether choosing no region at all counts, as
+            published. Settings of other aggregators mean nothing, as in params.
         cost: b, what each chosen region costs: a number, a scalar tensor that is learnt, or `batch`: the mean
             similarity of an image's own regions and phrases (see `batch_cost`; needs I = C). The controls take it off
-            every similarity too.
-        empty_subset: whether choosing no region at all counts, as published.
+            every similarity too. That of the aggregator if left out, which is 0.
         generator: of the random subsets, on the CPU; torch's global one if left out.
         tile: images, and captions, at a time; by default as many as keep the similarities below a million.
 
@@ -79,21 +65,12 @@ def powerset_scores(
     """
     check_tile(tile)
     problem = Problem.of(regions_IRD, phrases_CPD, region_mask, phrase_mask)
-    aggregation = problem.aggregation(
-        aggregator=aggregator,
-        tau=tau,
-        zeta=zeta,
-        activation=activation,
-        cost=cost,
-        empty_subset=empty_subset,
-        samples=samples,
-        generator=generator,
-    )
-    return problem.scores(aggregation, tile=tile)
+    rule = aggregator_of(aggregator, cost, **settings)
+    return problem.scores(problem.prepared(rule, generator), tile=tile)
 
 
 class Problem:
-    """Checked regions and phrases with their masks: what is scored, by whichever aggregation."""
+    """Checked regions and phrases with their masks: what is scored, by whichever aggregator."""
 
     def __init__(self, regions_IRD: Tensor, phrases_CPD: Tensor, region_mask: Tensor, phrase_mask: Tensor) -> None:
         self.regions_IRD, self.phrases_CPD = regions_IRD, phrases_CPD
@@ -116,10 +93,9 @@ class Problem:
         phrases_CPD, phrase_mask = _real(phrases_CPD, phrase_mask, "phrase_mask")
         return cls(regions_IRD, phrases_CPD, region_mask, phrase_mask)
 
-    def complete(self) -> "Problem":
-        """The pairs that have a real region and a real phrase: without one there is nothing to align."""
-        both = self.region_mask.any(1) & self.phrase_mask.any(1)
-        return self if both.all() else self.part(both, both)
+    def complete(self) -> Tensor:
+        """Which pairs have a real region and a real phrase, N bool: without one there is nothing to align."""
+        return self.region_mask.any(1) & self.phrase_mask.any(1)
 
     def gathered(self, group: Group) -> "Problem":
         """The regions and phrases of all processes, with gradients."""
@@ -135,33 +111,23 @@ class Problem:
             self.regions_IRD[images], self.phrases_CPD[captions], self.region_mask[images], self.phrase_mask[captions]
         )
 
-    def aggregation(
-        self,
-        *,
-        aggregator: str,
-        tau: float,
-        zeta: float,
-        activation: str,
-        cost: float | Tensor | str,
-        empty_subset: bool,
-        samples: int,
-        generator: torch.Generator | None,
-    ) -> Aggregation:
-        """Check the arguments, draw the subsets and find ζ and b, once for all pairs."""
-        _check_rule(aggregator, activation, tau=tau, zeta=zeta, cost=cost, samples=samples)
-        regions = self.regions_IRD
-        if isinstance(cost, Tensor):
-            cost = cost.reshape(()).to(regions)
-        if isinstance(cost, str):
-            cost = self.mean_similarity()
-        rule = Aggregation(aggregator, tau, zeta, activation, cost, empty_subset)
-        if aggregator == "exact":
-            return rule._replace(subsets_SR=self._all_subsets())
-        if aggregator not in ("sampled", "calibrated"):
+    def prepared(self, rule: Aggregator, generator: torch.Generator | None) -> Aggregator:
+        """The rule with what is found once for all pairs: its cost, its subsets, and what is fitted to some of them:
+        pairs that belong together (where I = C) and as many that do not.
+        """
+        like, captions = self.regions_IRD, len(self.phrases_CPD)
+        if isinstance(rule.cost, str):
+            rule = dataclasses.replace(rule, cost=self.mean_similarity())
+        elif isinstance(rule.cost, Tensor):
+            rule = dataclasses.replace(rule, cost=rule.cost.reshape(()).to(like))
+        rule = rule.draw(like.shape[1], like=like, generator=generator)
+        if not rule.is_fitted:
             return rule
-        subsets = sample_subsets(regions.shape[1], samples, generator=generator, device=regions.device)
-        rule = rule._replace(subsets_SR=subsets.to(regions.dtype))
-        return rule if aggregator == "sampled" else rule._replace(zeta=self._calibrate(rule))
+        image = torch.arange(min(len(like), FITTED_PAIRS) if captions else 0, device=like.device)
+        pairs = [(image, (image + shift) % max(1, captions)) for shift in (0, 1)]
+        i, c = (torch.cat(part) for part in zip(*pairs, strict=True))
+        with torch.no_grad(), without_autocast(like):
+            return rule.fit(self.similarity(i, c), self.region_mask[i], self.phrase_mask[c])
 
     @torch.no_grad()
     def mean_similarity(self) -> Tensor:
@@ -171,62 +137,32 @@ class Problem:
         whole = (self.regions_IRD.sum(1) * self.phrases_CPD.sum(1)).sum()
         return whole / (self.region_mask.sum(1) * self.phrase_mask.sum(1)).sum().clamp_min(1)
 
-    def _all_subsets(self) -> Tensor:
-        regions = self.regions_IRD
-        if regions.shape[1] > MAX_EXACT_REGIONS:
-            raise ValueError(
-                f"regions_IRD has shape {tuple(regions.shape)}: 'exact' enumerates 2^R subsets, "
-                f"R at most {MAX_EXACT_REGIONS}; use 'nla' or 'sampled'"
-            )
-        return all_subsets(regions.shape[1], device=regions.device).to(regions.dtype)
-
-    @torch.no_grad()
-    def _calibrate(self, rule: Aggregation) -> Tensor:
-        """ζ from pairs that belong together (where I = C) and as many that do not."""
-        captions = len(self.phrases_CPD)
-        count = min(len(self.regions_IRD), CALIBRATION_PAIRS) if captions else 0
-        image = torch.arange(count, device=self.regions_IRD.device)
-        pairs = [(image, (image + shift) % max(1, captions)) for shift in (0, 1)]
-        i, c = (torch.cat(part) for part in zip(*pairs, strict=True))
-        assert rule.subsets_SR is not None
-        with without_autocast(self.regions_IRD):
-            return calibrated_zeta(
-                self.similarity(i, c),
-                self.region_mask[i],
-                self.phrase_mask[c],
-                rule.subsets_SR,
-                tau=rule.tau,
-                cost=rule.cost,
-            )
-
     def similarity(self, image: Rows, caption: Rows) -> Tensor:
         """s of the pairs (image[n], caption[n]), N P R."""
         return self.phrases_CPD[caption] @ self.regions_IRD[image].mT
 
-    def pairs(self, aggregation: Aggregation, image: Rows, caption: Rows) -> PowersetScores:
+    def pairs(self, rule: Aggregator, image: Rows, caption: Rows) -> PowersetScores:
         """Scores of the pairs (image[n], caption[n]), N in either direction."""
         with without_autocast(self.regions_IRD):
-            return aggregation(self.similarity(image, caption), self.region_mask[image], self.phrase_mask[caption])
+            return rule(self.similarity(image, caption), self.region_mask[image], self.phrase_mask[caption])
 
-    def scores(self, aggregation: Aggregation, *, tile: int | None = None) -> PowersetScores:
+    def scores(self, rule: Aggregator, *, tile: int | None = None) -> PowersetScores:
         """Scores of all pairs, I C in either direction, tile by tile."""
-        tile = tile or self._tile_side(aggregation)
+        tile = tile or self._tile_side(rule)
         if max(self.region_mask.shape[0], self.phrase_mask.shape[0]) <= tile:
-            return self.tile(aggregation, EVERYTHING, EVERYTHING)
-        cost = torch.as_tensor(aggregation.cost, dtype=self.regions_IRD.dtype, device=self.regions_IRD.device)
-        return PowersetScores(*_Tiled.apply(self.regions_IRD, self.phrases_CPD, cost, self, aggregation, tile))
+            return self.tile(rule, EVERYTHING, EVERYTHING)
+        cost = torch.as_tensor(rule.cost, dtype=self.regions_IRD.dtype, device=self.regions_IRD.device)
+        return PowersetScores(*_Tiled.apply(self.regions_IRD, self.phrases_CPD, cost, self, rule, tile))
 
-    def _tile_side(self, aggregation: Aggregation) -> int:
-        regions, phrases = self.regions_IRD.shape[1], self.phrases_CPD.shape[1]
-        if aggregation.aggregator in ("exact", "sampled") and aggregation.subsets_SR is not None:
-            regions = max(regions, len(aggregation.subsets_SR))
-        return max(1, math.isqrt(TILE_ELEMENTS // max(1, regions * phrases)))
+    def _tile_side(self, rule: Aggregator) -> int:
+        columns, phrases = rule.columns(self.regions_IRD.shape[1]), self.phrases_CPD.shape[1]
+        return max(1, math.isqrt(TILE_ELEMENTS // max(1, columns * phrases)))
 
-    def tile(self, aggregation: Aggregation, images: slice, captions: slice) -> PowersetScores:
+    def tile(self, rule: Aggregator, images: slice, captions: slice) -> PowersetScores:
         """Scores of these images with these captions, all at once."""
         with without_autocast(self.regions_IRD):
             similarity = torch.einsum("ird,cpd->icpr", self.regions_IRD[images], self.phrases_CPD[captions])
-            return aggregation(similarity, self.region_mask[images, None], self.phrase_mask[None, captions])
+            return rule(similarity, self.region_mask[images, None], self.phrase_mask[None, captions])
 
 
 EVERYTHING = slice(None)
@@ -246,11 +182,11 @@ class _Tiled(torch.autograd.Function):
         phrases_CPD: Tensor,
         cost: Tensor,
         problem: Problem,
-        aggregation: Aggregation,
+        rule: Aggregator,
         tile: int,
     ) -> tuple[Tensor, Tensor]:
         ctx.save_for_backward(regions_IRD, phrases_CPD, cost)
-        ctx.problem, ctx.aggregation = problem, aggregation
+        ctx.problem, ctx.rule = problem, rule
         ctx.tiles = [
             (slice(i, i + tile), slice(c, c + tile))
             for i in range(0, len(regions_IRD), tile)
@@ -258,7 +194,7 @@ class _Tiled(torch.autograd.Function):
         ]
         r2t, t2r = (regions_IRD.new_empty(len(regions_IRD), len(phrases_CPD)) for _ in PowersetScores._fields)
         for images, captions in ctx.tiles:
-            part = problem.tile(aggregation, images, captions)
+            part = problem.tile(rule, images, captions)
             r2t[images, captions], t2r[images, captions] = part.r2t, part.t2r
         return r2t, t2r
 
@@ -273,7 +209,7 @@ class _Tiled(torch.autograd.Function):
             regions, phrases, b = leaves
             with torch.enable_grad():
                 part = Problem(regions, phrases, masks[0][images], masks[1][captions])
-                scores = part.tile(ctx.aggregation._replace(cost=b), EVERYTHING, EVERYTHING)
+                scores = part.tile(dataclasses.replace(ctx.rule, cost=b), EVERYTHING, EVERYTHING)
             found = torch.autograd.grad(scores, leaves, [gradient[images, captions] for gradient in gradients])
             for total, gradient in zip((sums[0][images], sums[1][captions], sums[2]), found, strict=True):
                 total += gradient
@@ -300,24 +236,6 @@ def check_pairs(regions_IRD: Tensor, phrases_CPD: Tensor) -> None:
         raise ValueError(
             f"{len(regions_IRD)} images in regions_IRD, {len(phrases_CPD)} captions in phrases_CPD: need pairs"
         )
-
-
-def _check_rule(
-    aggregator: str, activation: str, *, tau: float, zeta: float, cost: float | Tensor | str, samples: int
-) -> None:
-    if aggregator not in AGGREGATORS:
-        raise ValueError(f"aggregator is {aggregator!r}; it must be one of {', '.join(AGGREGATORS)}")
-    check_tau(tau)
-    if activation not in ACTIVATIONS:
-        raise ValueError(f"activation is {activation!r}; it must be one of {', '.join(ACTIVATIONS)}")
-    if isinstance(zeta, Tensor) or not 0 <= zeta <= 1:
-        raise ValueError(f"zeta is {zeta}; it must be a number in [0, 1]")
-    if isinstance(cost, str) and cost != "batch":
-        raise ValueError(f"cost is {cost!r}; it must be a number, a scalar tensor, or 'batch'")
-    if isinstance(cost, Tensor) and cost.numel() != 1:
-        raise ValueError(f"cost has shape {tuple(cost.shape)}; it must be a scalar")
-    if aggregator in ("sampled", "calibrated") and (samples < 2 or samples % 2):
-        raise ValueError(f"samples is {samples}; complementary pairs need an even number of at least 2")
 
 
 def _real(x: Tensor, mask: Tensor | None, name: str) -> tuple[Tensor, Tensor]:

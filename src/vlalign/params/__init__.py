@@ -6,30 +6,25 @@ reads `1e-3` as text. The workflow asks this package for the effective params of
 
 from vlalign.params.annotate import (
     AnnotateParams,
-    NoSegments,
+    AnySegmenter,
     ParserParams,
     RegionsParams,
-    SamSegments,
+    Segmenter,
     SegmentFilters,
-    SegmentParams,
-    SuperpixelSegments,
 )
 from vlalign.params.base import describe, digest, merged, nested
+from vlalign.params.choices import Needs, PhraseChoice, RegionChoice, TermParams
 from vlalign.params.data import ScenesParams, SplitsParams, VerifyParams
 from vlalign.params.reading import read
 from vlalign.params.run import (
     AugmentParams,
-    CSParams,
     ModelParams,
     ObjectiveParams,
-    PhraseChoice,
-    PowersetParams,
-    RegionChoice,
     RunParams,
     RuntimeParams,
     TrainParams,
 )
-from vlalign.params.sources import Source
+from vlalign.params.sources import AnySource, Source
 from vlalign.params.workflow import (
     Ablation,
     EvaluationParams,
@@ -47,16 +42,16 @@ from vlalign.params.workflow import (
 __all__ = [
     "Ablation",
     "AnnotateParams",
+    "AnySegmenter",
+    "AnySource",
     "AugmentParams",
-    "CSParams",
     "EvaluationParams",
     "ModelParams",
-    "NoSegments",
+    "Needs",
     "ObjectiveParams",
     "Params",
     "ParserParams",
     "PhraseChoice",
-    "PowersetParams",
     "PrecisionParams",
     "RegionChoice",
     "RegionsParams",
@@ -64,13 +59,13 @@ __all__ = [
     "Run",
     "RunParams",
     "RuntimeParams",
-    "SamSegments",
     "ScenesParams",
     "SegmentFilters",
     "SegmentParams",
+    "Segmenter",
     "Source",
     "SplitsParams",
-    "SuperpixelSegments",
+    "TermParams",
     "TrainParams",
     "VerifyParams",
     "check_root",

@@ -1,10 +1,17 @@
 """How phrases and regions are found."""
 
-from typing import Annotated, Literal
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from vlalign.params.base import Count, Few, Seed, Share, Strict
+from vlalign.params.base import Count, Few, OneOf, Seed, Share, Strict
+from vlalign.registry import Registered
+
+if TYPE_CHECKING:
+    import numpy as np
+    from PIL.Image import Image
 
 
 class ParserParams(Strict):
@@ -31,14 +38,35 @@ class ParserParams(Strict):
     device: Literal["auto", "cpu", "cuda"] = Field(default="auto", description="auto: a GPU where torch has one")
 
 
-class NoSegments(Strict):
-    """No segments are looked for: the data's own object masks are the only ones."""
+class Segmenter(Strict, Registered):
+    """What finds the segments of pictures that have no object masks of their own.
 
-    segmenter: Literal["none"] = "none"
+    A segmenter is a class in a module of `vlalign.annotate.segmenters`. Its fields are its params; the field
+    `segmenter` is a Literal of its name. Such modules are imported wherever params are read: what takes time to import,
+    they import within methods.
+    """
+
+    def load(self, *, side: int, device: str = "auto") -> "Callable[[Sequence[Image]], list[np.ndarray]] | None":
+        """What takes pictures and gives bool masks R H W of each, the largest first; None if nothing is looked for.
+
+        The masks are on the grid that `vlalign.annotate.masks.grid_shape` lays over a picture, and the same picture
+        always has the same ones; R may be 0.
+
+        Args:
+            side: cells along the longest side of that grid.
+            device: where a model runs, as torch names it; auto: a GPU if there is one.
+
+        Raises VlalignError when a model cannot be loaded.
+        """
+        return None
+
+    def files(self) -> dict[str, Path]:
+        """Files on this disk whose content the masks depend on, by names that are the same wherever they lie."""
+        return {}
 
 
-class SegmentFilters(Strict):
-    """Which of the segments that were found are kept, whatever found them."""
+class SegmentFilters(Segmenter):
+    """A segmenter of whose segments some are kept; `vlalign.annotate.segments.select` says which."""
 
     count: Annotated[Count, Field(le=10_000)] = Field(
         default=16, description="At most this many of an image, the largest ones"
@@ -56,32 +84,7 @@ class SegmentFilters(Strict):
         return self
 
 
-class SuperpixelSegments(SegmentFilters):
-    """Patches of even colour, merged where nothing separates them; needs no weights."""
-
-    segmenter: Literal["superpixels"] = "superpixels"
-    regions: Annotated[Count, Field(le=10_000)] = Field(
-        default=16, description="How many segments a picture is divided into, before the filters"
-    )
-
-
-class SamSegments(SegmentFilters):
-    """Masks of SAM, SAM 2 or SAM-HQ at a grid of points (PowerCLIP-S: SAM 2)."""
-
-    segmenter: Literal["sam"]
-    model: str = Field(
-        default="facebook/sam2.1-hiera-tiny", description="A model of the Hugging Face hub, or the path of its folder"
-    )
-    revision: str = Field(default="main", description="Branch, tag or commit; a commit pins the weights")
-    points: Few = Field(default=16, description="Points along each side of the picture; SAM's own demos take 32")
-    min_iou: Share = Field(default=0.88, description="Least quality that the model expects of a mask; 0: any")
-    min_stability: Share = Field(
-        default=0.95, description="Least share of a mask that remains where the threshold is moved by 1; 0: any"
-    )
-    autocast: Literal["none", "bf16", "fp16"] = Field(default="none", description="Arithmetic of the model")
-
-
-SegmentParams = Annotated[NoSegments | SuperpixelSegments | SamSegments, Field(discriminator="segmenter")]
+AnySegmenter = Annotated[Segmenter, OneOf("vlalign.annotate.segmenters", key="segmenter")]
 
 
 class RegionsParams(Strict):
@@ -90,8 +93,10 @@ class RegionsParams(Strict):
     side: Annotated[int, Field(ge=1, le=65_535)] = Field(
         default=128, description="Cells along the longest side of the grid that masks are kept on"
     )
-    segments: SegmentParams = Field(
-        default=SuperpixelSegments(), description="What finds them in images whose own object masks are not given"
+    segments: AnySegmenter = Field(
+        default={"segmenter": "superpixels"},
+        validate_default=True,
+        description="What finds them in images whose own object masks are not given",
     )
     batch_size: Count = Field(default=8, description="Pictures decoded, and handed to the segmenter, at once")
 

@@ -1,11 +1,18 @@
 """What every part of the params shares: strict models, and plain values laid over each other."""
 
+import functools
 import hashlib
 import json
+import operator
 from collections.abc import Mapping
-from typing import Annotated, Any
+from dataclasses import dataclass
+from typing import Annotated, Any, get_args
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, GetCoreSchemaHandler, ValidationError
+from pydantic_core import CoreSchema
+
+from vlalign.errors import VlalignError
+from vlalign.registry import Registered, plugins
 
 NAME_LENGTH = 100
 Name = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9._-]*[a-z0-9])?$", max_length=NAME_LENGTH)]
@@ -102,3 +109,25 @@ def _keys(location: tuple[int | str, ...], given: Any, *, missing: bool) -> list
 def digest(value: Any) -> str:
     """Short SHA-256 of plain values, the same for equal params."""
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:16]
+
+
+@dataclass(frozen=True)
+class OneOf:
+    """Metadata of a field that takes any plug-in of a kind, as `Annotated[Base, OneOf(package, key=key)]` says.
+
+    key: the field of every plug-in that holds its name, as a Literal.
+    """
+
+    package: str
+    key: str
+
+    def __get_pydantic_core_schema__(self, base: type[Registered], handler: GetCoreSchemaHandler) -> CoreSchema:
+        kinds = plugins(base, self.package)  # type: ignore[arg-type]  # mypy takes no class for hashable
+        for name, kind in kinds.items():
+            field = kind.model_fields.get(self.key) if issubclass(kind, BaseModel) else None
+            if field is None or get_args(field.annotation) != (name,):
+                raise VlalignError(
+                    f"{kind.__module__}: {kind.__name__} lacks the field `{self.key}: Literal[{name!r}]`"
+                )
+        union = functools.reduce(operator.or_, kinds.values())
+        return handler.generate_schema(Annotated[union, Field(discriminator=self.key)])

@@ -1,12 +1,11 @@
 """Where pictures and captions come from."""
 
-from collections.abc import Iterator
 from typing import Annotated, Any, Literal, get_args
 
 from pydantic import Discriminator, Field, Tag, model_validator
 
 from vlalign.params.base import Count, Few, Many, Seed, Share, Strict
-from vlalign.params.sources import FolderSource, PackedSource, Source
+from vlalign.params.sources import AnySource, Source
 
 Benchmark = Literal["retrieval", "zeroshot", "composition", "grounding", "modality", "transfer"]
 HELD_OUT = ("validation", "test")
@@ -72,23 +71,23 @@ class VerifyParams(Strict):
 class ZeroshotSources(Strict):
     """Images with classes; with both splits, a classifier of images is also applied to text."""
 
-    validation: Source | None = None
-    test: Source | None = None
+    validation: AnySource | None = None
+    test: AnySource | None = None
 
 
 class UnpairedSources(Strict):
     """Images without captions and captions without images, for the CS divergence."""
 
-    images: Source | None = None
-    captions: Source | None = None
+    images: AnySource | None = None
+    captions: AnySource | None = None
 
 
 class SplitsParams(Strict):
     """A dataset of any origin, split by split."""
 
-    train: Source
-    validation: Source | None = None
-    test: Source | None = None
+    train: AnySource
+    validation: AnySource | None = None
+    test: AnySource | None = None
     hold_out: dict[Literal["validation", "test"], Annotated[float, Field(gt=0, lt=1)]] = Field(
         default={}, description="Shares of the images of `train` that become these splits; for single files alone"
     )
@@ -104,8 +103,7 @@ class SplitsParams(Strict):
                 raise ValueError(f"{split}: it has a source and a share in hold_out; leave one of them out")
             if not given and not held_out:
                 raise ValueError(f"{split}: give its source, or its share of the training images in hold_out")
-        if self.hold_out and not isinstance(self.train, PackedSource):
-            raise ValueError(f"hold_out: shards of `{self.train.source}` are not divided; give sources of their own")
+        self.train.held_out(self.hold_out)
         if sum(self.hold_out.values()) >= 1:
             raise ValueError("hold_out: nothing is left to train on")
         return self
@@ -114,43 +112,25 @@ class SplitsParams(Strict):
     def _captions_and_classes_are_where_they_are_needed(self) -> "SplitsParams":
         pairs = {name: getattr(self, name) for name in ("train", *HELD_OUT)}
         for name, source in {**pairs, "unpaired.captions": self.unpaired.captions}.items():
-            if _of_classes(source):
-                raise ValueError(
-                    f"{name}: a folder of classes has no captions; set `labels: captions` if they lie beside the "
-                    "images in .txt files, or give it under `zeroshot`"
-                )
+            if source is not None and (reason := source.lacks("captions")):
+                raise ValueError(f"{name}: {reason}")
         for name in HELD_OUT:
             source = getattr(self.zeroshot, name)
-            if isinstance(source, PackedSource) and not _of_classes(source):
-                raise ValueError(f"zeroshot.{name}: it has no classes; give a folder of classes, or shards with .cls")
+            if source is not None and (reason := source.lacks("classes")):
+                raise ValueError(f"zeroshot.{name}: {reason}")
         return self
 
-    def sources(self) -> dict[str, dict[str, Any]]:
-        """Where every split comes from, as plain values by the split's folder."""
-        found = dict(self._pairs())
+    def sources(self) -> dict[str, Source]:
+        """Where every split comes from, by the split's folder."""
+        found, train = self.train.held_out(self.hold_out)
+        found["train"] = train
+        found |= {split: source for split in HELD_OUT if (source := getattr(self, split)) is not None}
         for group, names in (("zeroshot", HELD_OUT), ("unpaired", ("images", "captions"))):
             for name in names:
                 source = getattr(getattr(self, group), name)
                 if source is not None:
-                    found[f"{group}/{name}"] = source.model_dump(mode="json")
+                    found[f"{group}/{name}"] = source
         return found
-
-    def _pairs(self) -> Iterator[tuple[str, dict[str, Any]]]:
-        """The splits of images with captions; those that are held out take the end of the images' places."""
-        train = self.train.model_dump(mode="json")
-        end = 1.0
-        if isinstance(self.train, PackedSource):
-            first, end = self.train.part
-            for held_out, share in self.hold_out.items():
-                start = end - share * (self.train.part[1] - first)
-                yield held_out, {**train, "part": [start, end]}
-                end = start
-            train["part"] = [first, end]
-        yield "train", train
-        for split in HELD_OUT:
-            source = getattr(self, split)
-            if source is not None:
-                yield split, source.model_dump(mode="json")
 
     def benchmarks(self, split: str) -> tuple[Benchmark, ...]:
         """Those that can be measured on a split with the data that are given."""
@@ -161,10 +141,6 @@ class SplitsParams(Strict):
         if split == "test" and len(classes) == 2:
             found.append("transfer")
         return tuple(found)
-
-
-def _of_classes(source: Any) -> bool:
-    return isinstance(source, FolderSource) and source.labels == "classes"
 
 
 def _kind(value: Any) -> str:

@@ -1,13 +1,16 @@
 """What one run's weights depend on, beside data and seed, and how it is carried out."""
 
+from importlib import import_module
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, create_model, field_validator, model_validator
 
 from vlalign.errors import VlalignError
 from vlalign.files import read_object
-from vlalign.params.base import Count, Few, Many, NonNegative, PathText, Positive, Samples, Share, Strict
+from vlalign.params.base import Count, Many, NonNegative, PathText, Positive, Share, Strict
+from vlalign.params.choices import Needs, TermParams, a_number_is_the_weight
+from vlalign.registry import summary
 
 # Of a tower's config.
 LARGEST, MOST_NESTED = 10_000_000, 20
@@ -142,95 +145,47 @@ class RuntimeParams(Strict):
         return self
 
 
-class RegionChoice(Strict):
-    """Which of an image's regions enter the powerset."""
-
-    kinds: tuple[Literal["mask", "box"], ...] = Field(
-        default=("mask",), min_length=1, description="Random boxes, new in every epoch, fill up what masks leave"
-    )
-    count: Few = Field(default=6, description="At most this many masks; with boxes exactly this many regions")
-    order: Literal["first", "random"] = Field(
-        default="first", description="Which masks: the first of the segmenter's order, or others in every epoch"
-    )
-
-
-class PhraseChoice(Strict):
-    """Which constituents of a caption are its phrases."""
-
-    unit: Literal["phrases", "words"] = Field(
-        default="phrases", description="words: every word by itself, without the parse (the paper's ablation)"
-    )
-    labels: tuple[str, ...] = Field(default=("NP", "PP", "VP", "S"), min_length=1)
-    min_words: Few = 2
-    count: Few = Field(default=12, description="At most this many: the shortest phrases, or the first words")
-    normalise: bool = Field(default=True, description="Unit phrases; false: sums of unit words, as published")
+def _terms() -> dict[str, Any]:
+    """A key for every term, with its defaults."""
+    known = import_module("vlalign.training.term").known_terms()
+    return {
+        name.replace("-", "_"): (
+            a_number_is_the_weight(kind.Params),
+            Field(default=kind.Params(), description=summary(kind.Params)),
+        )
+        for name, kind in known.items()
+    }
 
 
-class PowersetParams(Strict):
-    """The powerset loss (PowerCLIP)."""
+class Terms(Strict):
+    """total = the sum of weight times loss over the terms"""
 
-    weight: NonNegative = Field(default=0.0, description="λ of the total loss; 0 switches the term off")
-    aggregator: Literal["exact", "nla", "sampled", "calibrated", "mean", "max"] = Field(
-        default="nla", description="mean and max are controls without subsets; max is the single best region"
-    )
-    direction: Literal["both", "r2t", "t2r"] = Field(default="both", description="S, or one of its parts alone")
-    tau: Positive = Field(default=1e-3, description="Temperature of both non-linear aggregators, at the last step")
-    tau_start: Positive | None = Field(
-        default=None, description="Temperature at the first step; it moves to tau geometrically. tau if left out"
-    )
-    zeta: Share = Field(default=0.75, description="Weight of log cosh (of tanh, in the gradient) in NLA-T2; 0: none")
-    activation: Literal["softplus", "relu"] = Field(default="softplus", description="Of NLA-T1; relu: its limit τ = 0")
-    cost: NonNegative | Literal["batch", "learnt"] = Field(
-        default=0.0, description="b: what each chosen region costs; batch: the mean similarity of pairs; learnt: from 0"
-    )
-    empty_subset: bool = Field(default=True, description="Whether choosing no region at all counts, as published")
-    samples: Samples = Field(default=16, description="Subsets of `sampled` and `calibrated`")
-    loss: Literal["triplet", "cross-entropy"] = "triplet"
-    margin: NonNegative = 0.2
-    negatives: Literal["hardest", "semi-hard"] = "semi-hard"
-    temperature: Positive = Field(default=15.0, description="Initial scale of S under cross-entropy; learnt")
-    per_region: bool = Field(default=True, description="Divide S by the number of regions")
-    centre: bool = Field(default=False, description="Centre regions and phrases over the batch")
-    regions: RegionChoice = RegionChoice()
-    phrases: PhraseChoice = PhraseChoice()
+    def terms(self) -> dict[str, TermParams]:
+        """The params of every term by its name, in the order in which they are added."""
+        return {name.replace("_", "-"): getattr(self, name) for name in type(self).model_fields}
 
-    @model_validator(mode="after")
-    def _exact_is_small(self) -> "PowersetParams":
-        if self.aggregator == "exact" and self.regions.count > 16:
-            raise ValueError("aggregator: exact enumerates 2^R subsets; regions.count must be at most 16")
-        return self
+    @property
+    def needs(self) -> Needs:
+        """What the terms that are used need beside pairs."""
+        return Needs.of_all(term.needs() for term in self.terms().values() if term.is_used)
+
+    def relevant(self) -> dict[str, Any]:
+        """See TermParams.relevant. A term that is off, as it is where nothing is said of it, is left out: what other
+        terms there are changes no run.
+        """
+        off = {name: not field.get_default().is_used for name, field in type(self).model_fields.items()}
+        terms = {name: getattr(self, name) for name in off}
+        return {name: term.relevant() for name, term in terms.items() if term.is_used or not off[name]}
 
 
-class UnpairedChoice(Strict):
-    """How many images and captions without a partner join the distributions of every batch."""
+if TYPE_CHECKING:
 
-    images: Annotated[int, Field(ge=0, le=1_000_000)] = 0
-    captions: Annotated[int, Field(ge=0, le=1_000_000)] = 0
+    class ObjectiveParams(Terms):
+        """Composed of the terms' own params."""
 
-
-class CSParams(Strict):
-    """The Cauchy-Schwarz divergence between both modalities' embeddings (CS-Aligner)."""
-
-    weight: NonNegative = Field(default=0.0, description="Weight of D_CS in the total loss; 0 switches the term off")
-    sigma: Positive | Literal["median"] | Annotated[tuple[Positive, ...], Field(min_length=1)] = Field(
-        default="median", description="Kernel width: fixed, the median heuristic, or several kernels"
-    )
-    unbiased: bool = Field(default=True, description="Leave the diagonal out of the within-modality means")
-    captions: Literal["one", "all"] = Field(
-        default="one", description="all: the other captions of a batch's images join the distribution of texts"
-    )
-    unpaired: UnpairedChoice = UnpairedChoice()
-    token_weight: NonNegative = Field(
-        default=0.0, description="Weight of D_CS between each pair's patch tokens and word tokens"
-    )
-
-
-class ObjectiveParams(Strict):
-    """total = InfoNCE + powerset.weight * its loss + cs.weight * D_CS + cs.token_weight * D_CS of tokens"""
-
-    contrastive: NonNegative = Field(default=1.0, description="Weight of InfoNCE")
-    powerset: PowersetParams = PowersetParams()
-    cs: CSParams = CSParams()
+        def __getattr__(self, name: str) -> Any: ...
+else:
+    ObjectiveParams = create_model("ObjectiveParams", __base__=Terms, __doc__=Terms.__doc__, **_terms())
 
 
 class RunParams(Strict):
@@ -240,36 +195,15 @@ class RunParams(Strict):
     train: TrainParams = TrainParams()
     objective: ObjectiveParams = ObjectiveParams()
 
+    @model_validator(mode="after")
+    def _terms_agree(self) -> "RunParams":
+        _ = self.objective.needs
+        return self
 
-# Params that mean nothing to an aggregator or a loss.
-SMOOTH = ("tau", "tau_start", "zeta", "activation")
-UNUSED = {
-    "mean": (*SMOOTH, "samples", "empty_subset"),
-    "max": (*SMOOTH, "samples", "empty_subset"),
-    "exact": (*SMOOTH, "samples"),
-    "sampled": SMOOTH,
-    "calibrated": ("zeta",),
-    "nla": ("samples",),
-    "triplet": ("temperature",),
-    "cross-entropy": ("margin", "negatives"),
-}
-
-
-def relevant(params: dict[str, Any]) -> dict[str, Any]:
-    """The params of a run without those of terms that are switched off, so that changing these trains nothing again."""
-    objective = {
-        name: _relevant_term(term) if isinstance(term, dict) else term for name, term in params["objective"].items()
-    }
-    train = params["train"]
-    unused = "epochs" if train["epochs"] is None else "steps"
-    return {**params, "train": {k: v for k, v in train.items() if k != unused}, "objective": objective}
-
-
-def _relevant_term(term: dict[str, Any]) -> dict[str, Any]:
-    weights = {key: value for key, value in term.items() if key.endswith("weight")}
-    if not any(weights.values()):
-        return weights
-    unused = [name for key in ("aggregator", "loss") for name in UNUSED.get(term.get(key, ""), ())]
-    if "token_weight" in term and not term["weight"]:
-        unused += ["captions", "unpaired"]
-    return {key: value for key, value in term.items() if key not in unused}
+    def relevant(self) -> dict[str, Any]:
+        """As plain values, without the params of terms that are switched off, so that changing these trains nothing
+        again.
+        """
+        plain = self.model_dump(mode="json", exclude={"objective"})
+        del plain["train"]["steps" if self.train.epochs is not None else "epochs"]
+        return {**plain, "objective": self.objective.relevant()}

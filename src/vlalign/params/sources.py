@@ -1,109 +1,125 @@
-"""Where the shards of a split come from."""
+"""What every source of shards is asked, whatever it is; the sources themselves are plug-ins."""
 
-import os
-from typing import Annotated, Any, Literal
-from urllib.parse import urlsplit
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import AfterValidator, BeforeValidator, Field, field_validator
+from pydantic import Field, field_validator
 
-from vlalign.params.base import Count, Few, PathText, Share, Strict
-from vlalign.redact import address
+from vlalign.params.base import Count, Few, OneOf, Share, Strict
+from vlalign.registry import Registered
 
-Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-Patterns = Annotated[tuple[str, ...], Field(min_length=1)]
-
-
-def _is_no_address(pattern: str) -> str:
-    if "://" in pattern:
-        raise ValueError("this is an address, and a path on this disk is needed; see `source: urls`")
-    return pattern
-
-
-PathPattern = Annotated[str, AfterValidator(_is_no_address)]
-
-
-def _as_list(value: Any) -> Any:
-    """A single name stands for a list of it."""
-    return [value] if isinstance(value, str) else value
-
+if TYPE_CHECKING:
+    from vlalign.data.fetch import RemoteFile, RemoteFiles
+    from vlalign.data.listing import Listing
+    from vlalign.data.skipped import Skips
 
 Names = Annotated[tuple[str, ...], Field(min_length=1)]
-Columns = Annotated[Names, BeforeValidator(_as_list, json_schema_input_type=str | Names)]
 
 
-class HubSource(Strict):
-    """WebDataset shards in a dataset repository of the Hugging Face hub."""
+class Source(Strict, Registered):
+    """Where the shards of a split come from.
 
-    source: Literal["hub"]
-    repository: str = Field(pattern=r"^[\w.-]+/[\w.-]+$", description="Owner and name, such as pixparse/cc12m-wds")
-    shards: Patterns = Field(description="Names with braces and wildcards, such as cc12m-train-{0000..2175}.tar")
-    revision: str = Field(default="main", description="Branch, tag or commit; a commit pins the data")
-    connections: Few = Field(default=4, description="Files that are fetched at once")
+    A source is a class in a module of `vlalign.data.sources` that derives from one of the three kinds below, each of
+    which a rule of the workflow brings. Its fields are its params; the field `source` is a Literal of its name. Such
+    modules are imported wherever params are read: what takes time to import, they import within methods.
 
-    def shown(self) -> dict[str, Any]:
-        """What of it is recorded: all but how it is fetched."""
-        return self.model_dump(mode="json", exclude={"connections"})
+    The class also says:
+        path_keys: fields that hold a path, or several, counted from the folder of params.yaml.
+        file_keys: those of them that name one file, on whose content the shards depend.
+        how_keys: fields that change how it is brought, but not what comes.
+    """
 
-
-# How variables of the environment are called that carry addresses with secrets past all records.
-ADDRESS = "VLALIGN_ADDRESS_"
-
-
-class UrlFile(Strict):
-    """One file and what it must hold."""
-
-    url: str = Field(pattern=r"^(https?|file)://")
-    sha256: Sha256
-
-    @field_validator("url")
-    @classmethod
-    def _can_be_read(cls, url: str) -> str:
-        try:
-            urlsplit(url)
-        except ValueError:
-            raise ValueError("this is no address") from None
-        return url
-
-
-class UrlSource(Strict):
-    """WebDataset shards at plain addresses."""
-
-    source: Literal["urls"]
-    files: tuple[UrlFile, ...] = Field(min_length=1)
-    connections: Few = Field(default=4, description="Files that are fetched at once")
+    path_keys: ClassVar[tuple[str, ...]] = ()
+    file_keys: ClassVar[tuple[str, ...]] = ()
+    how_keys: ClassVar[tuple[str, ...]] = ()
 
     def shown(self) -> dict[str, Any]:
-        """As `HubSource.shown`, and without the logins and signatures of addresses."""
-        files = [{"url": address(file.url), "sha256": file.sha256} for file in self.files]
-        return {"source": self.source, "files": files}
+        """What of it is recorded, as plain values: all but how it is brought, and no secrets."""
+        return self.model_dump(mode="json", exclude=set(self.how_keys))
 
     def secrets(self) -> dict[str, str]:
-        """Variables of the environment for the addresses that hold any."""
-        return {f"{ADDRESS}{file.sha256}": file.url for file in self.files if address(file.url) != file.url}
+        """Variables of the environment that carry what `shown` leaves out."""
+        return {}
 
-    def with_secrets(self) -> "UrlSource":
-        """The same with the addresses that the environment has."""
-        files = [UrlFile(url=os.environ.get(f"{ADDRESS}{f.sha256}", f.url), sha256=f.sha256) for f in self.files]
-        return self.model_copy(update={"files": tuple(files)})
+    def with_secrets(self) -> Self:
+        """The same, completed by those variables."""
+        return self
+
+    def inputs(self) -> tuple[str, ...]:
+        """Paths of the files whose content the shards depend on."""
+        return tuple(getattr(self, key) for key in self.file_keys)
+
+    def located(self, base: Path) -> Self:
+        """The same with its paths as they are seen from here; base: the folder that they count from."""
+        if base == Path():
+            return self
+        given = {key: getattr(self, key) for key in self.path_keys if getattr(self, key) is not None}
+        one = {key: str(base / path) for key, path in given.items() if isinstance(path, str)}
+        several = {key: tuple(str(base / path) for path in given[key]) for key in given.keys() - one}
+        return self.model_copy(update=one | several)
+
+    def checks(self) -> Mapping[str, Callable[[], object]]:
+        """By field: what raises VlalignError when the files that it names are not there."""
+        return {}
+
+    def lacks(self, need: Literal["captions", "classes"]) -> str:
+        """Why none of its images has these, as a message; empty when they may have."""
+        return ""
+
+    def held_out(self, shares: Mapping[Any, float]) -> "tuple[dict[str, Source], Source]":
+        """Sources of the splits that take these shares of its images, by the split's name, and of what is left.
+
+        Raises ValueError when its images cannot be divided.
+        """
+        if shares:
+            raise ValueError(f"hold_out: shards of `{self.name}` are not divided; give sources of their own")
+        return {}, self
 
 
-class ShardsSource(Strict):
-    """WebDataset shards on this disk, read where they lie."""
+class FetchedSource(Source):
+    """Shards that lie elsewhere and are downloaded."""
 
-    source: Literal["shards"]
-    shards: Annotated[tuple[PathPattern, ...], Field(min_length=1)] = Field(
-        description="Paths with braces and wildcards, such as /data/cc3m/{00000..00331}.tar"
-    )
+    how_keys: ClassVar = ("connections",)
+
+    connections: Few = Field(default=4, description="Files that are fetched at once")
+
+    def at(self, key: str) -> str:
+        """The key in the params and what stands there, for messages."""
+        return key
+
+    def remote_files(self, extras: Sequence[str], *, key: str) -> "RemoteFiles":
+        """The shards in order, and those of the extras, files of other kinds, that there are.
+
+        Raises VlalignError when there is no such list, and when it lacks what is asked for.
+        """
+        raise NotImplementedError
+
+    def download(self, files: "Sequence[RemoteFile]", folder: Path) -> None:
+        """Bring files to their `path` below a folder, once; raises the errors of httpx2, huggingface_hub and the disk.
+
+        What an earlier attempt has brought is continued, or not brought again.
+        """
+        raise NotImplementedError
+
+    def refusal(self, url: str, status: int, *, key: str) -> str:
+        """What to tell the user when a server answers with this status in place of a file."""
+        return f"{self.at(key)}: {url} answers {status}; correct the address, or give one that needs no login"
 
 
-class Img2datasetSource(Strict):
-    """The output folder of img2dataset with output_format=webdataset, read where it lies."""
+class InPlaceSource(Source):
+    """Shards on this disk that are read where they lie."""
 
-    source: Literal["img2dataset"]
-    folder: PathText
+    def shard_paths(self) -> list[Path]:
+        """The shards in order; raises VlalignError when there are none, or one is missing or not whole."""
+        raise NotImplementedError
+
+    def expected(self, shard: Path) -> int | None:
+        """How many samples a shard must have, where that is known."""
+        return None
 
 
-class PackedSource(Strict):
+class PackedSource(Source):
     """Single files, which are packed into shards.
 
     `part` is the share of the images that is taken, as an interval of [0, 1): every image has its place there, which
@@ -120,51 +136,29 @@ class PackedSource(Strict):
             raise ValueError("part must rise, such as [0, 0.8]")
         return part
 
+    def listing(self, skips: "Skips") -> "Listing":
+        """All of its images, whatever `part` says, each once and in an order that does not depend on the disk.
 
-class TableSource(PackedSource):
-    """A CSV, TSV or Parquet table with a row for every caption or for every image."""
+        skips: counts what belongs to no image. Raises VlalignError when the source is not as it should be.
+        """
+        raise NotImplementedError
 
-    source: Literal["table"]
-    table: PathText = Field(description="Path of the table")
-    images: PathText | None = Field(
-        default=None, description="Folder that paths in the table start from; the table's own"
-    )
-    image_column: str = "image"
-    caption_columns: Columns = Field(
-        default=("caption",), description="One name or several; each column holds a caption, or a list of them"
-    )
-    caption_cells: Literal["text", "json"] = Field(
-        default="text", description="What a cell of text is: one caption, or a JSON list of captions"
-    )
-    where: dict[str, str] = Field(default={}, description="Column: value of the rows that are taken")
+    def write_classes(self, directory: Path) -> None:
+        """Write the names of its classes, and templates of prompts, into a folder, if it has classes."""
 
+    def lacks(self, need: Literal["captions", "classes"]) -> str:
+        """See Source."""
+        return "it has no classes; give a folder of classes, or shards with .cls" if need == "classes" else ""
 
-class FolderSource(PackedSource):
-    """A folder of images: its subfolders are the classes, or each image's captions lie beside it in a .txt file."""
-
-    source: Literal["folder"]
-    folder: PathText
-    labels: Literal["classes", "captions"] = "classes"
+    def held_out(self, shares: Mapping[Any, float]) -> tuple[dict[str, Source], Source]:
+        """See Source; the splits take the end of the images' places."""
+        first, end = self.part
+        found: dict[str, Source] = {}
+        for split, share in shares.items():
+            start = end - share * (self.part[1] - first)
+            found[split] = self.model_copy(update={"part": (start, end)})
+            end = start
+        return found, self.model_copy(update={"part": (first, end)})
 
 
-class KarpathySource(PackedSource):
-    """COCO, Flickr30k or Flickr8k with Karpathy's splits: dataset_coco.json and its kin."""
-
-    source: Literal["karpathy"]
-    annotations: PathText = Field(description="Path of the JSON file")
-    images: PathText = Field(description="Folder of the pictures, or the one that holds val2014 and train2014")
-    splits: Annotated[tuple[Literal["train", "restval", "val", "test"], ...], Field(min_length=1)]
-
-
-class CocoSource(PackedSource):
-    """COCO's own captions_*.json with its folder of pictures."""
-
-    source: Literal["coco"]
-    annotations: PathText = Field(description="Path of captions_train2017.json or its kin")
-    images: PathText = Field(description="Folder of the pictures")
-
-
-Fetched = HubSource | UrlSource
-Local = ShardsSource | Img2datasetSource
-Packed = TableSource | FolderSource | KarpathySource | CocoSource
-Source = Annotated[Fetched | Local | Packed, Field(discriminator="source")]
+AnySource = Annotated[Source, OneOf("vlalign.data.sources", key="source")]

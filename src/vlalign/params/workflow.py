@@ -30,7 +30,7 @@ from vlalign.params.base import (
 )
 from vlalign.params.data import Benchmark, Dataset, ScenesParams, SplitsParams
 from vlalign.params.reading import read
-from vlalign.params.run import ModelParams, ObjectiveParams, RunParams, RuntimeParams, TrainParams, relevant
+from vlalign.params.run import ModelParams, ObjectiveParams, RunParams, RuntimeParams, TrainParams
 
 MOST_RUNS = 10_000
 
@@ -188,12 +188,11 @@ class Params(Strict):
     def _unpaired_data_exist(self) -> "Params":
         sources = self.data.sources() if isinstance(self.data, SplitsParams) else {}
         for name, run in self.all_runs.items():
-            cs = run.params.objective.cs
             for kind in ("images", "captions"):
-                if cs.weight and getattr(cs.unpaired, kind) and f"unpaired/{kind}" not in sources:
+                if f"unpaired_{kind}" in run.params.objective.needs.folders and f"unpaired/{kind}" not in sources:
                     raise ValueError(
-                        f"run {name}: objective.cs.unpaired.{kind} is above 0, but the dataset {self.dataset} has no "
-                        f"source unpaired.{kind}"
+                        f"run {name}: its objective takes {kind} without a partner (unpaired.{kind}), but the dataset "
+                        f"{self.dataset} has no source unpaired.{kind}"
                     )
         return self
 
@@ -250,16 +249,17 @@ class Run:
     def config(self) -> dict[str, Any]:
         """What `vlalign pretrain` is told, as plain JSON values."""
         ablation = {"name": self.grid.name, "param": self.grid.param, "value": self.value} if self.grid else None
-        params = relevant(self.params.model_dump(mode="json"))
-        return {"run": self.name, "arm": self.arm, "ablation": ablation, "params": params}
+        return {"run": self.name, "arm": self.arm, "ablation": ablation, "params": self.params.relevant()}
 
 
 def run_plugins(params: RunParams) -> dict[str, tuple[str, ...]]:
     """The plug-ins whose code the weights of a run depend on, by kind (see `vlalign.freshness`)."""
-    objective = relevant(params.model_dump(mode="json"))["objective"]
-    # A term that is switched off has no other keys than its weights.
-    terms = tuple(name for name, term in objective.items() if (any(term.values()) if isinstance(term, dict) else term))
-    return {"terms": terms, "aggregators": (params.objective.powerset.aggregator,) if "powerset" in terms else ()}
+    used = {name: term for name, term in params.objective.terms().items() if term.is_used}
+    found: dict[str, tuple[str, ...]] = {"terms": tuple(used)}
+    for term in used.values():
+        for kind, names in term.plugins().items():
+            found[kind] = (*found.get(kind, ()), *names)
+    return found
 
 
 def parse(config: Mapping[str, Any], *, source: str = "params.yaml") -> Params:

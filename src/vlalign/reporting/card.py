@@ -16,19 +16,7 @@ from vlalign.reporting.cells import number
 from vlalign.reporting.headline import HEADLINE
 from vlalign.reporting.metrics import read_metrics, read_reasons
 from vlalign.reporting.results import is_number, read_run, run_params
-
-POWERCLIP = """@article{powerclip,
-  title = {PowerCLIP: Powerset Alignment for Contrastive Pre-Training},
-  author = {Kawamura, Masaki and Inoue, Nakamasa and Yanagi, Rintaro and Kataoka, Hirokatsu and Yokota, Rio},
-  journal = {arXiv:2511.23170}, year = {2025}
-}"""
-CS_ALIGNER = """@article{csaligner,
-  title = {Distributional Vision-Language Alignment by Cauchy-Schwarz Divergence},
-  author = {Yin, Wenzhe and Xiao, Zehao and Zhou, Pan and Yu, Shujian and Shen, Jiayi and Sonke, Jan-Jakob and
-            Gavves, Efstratios},
-  journal = {arXiv:2502.17028}, year = {2025}
-}"""
-
+from vlalign.training.term import Term, known_terms
 
 SNIPPET = """```python
 import vlalign
@@ -49,7 +37,8 @@ def model_card(run: str | Path) -> dict[str, Any]:
 
     Raises VlalignError when the folder holds no run, a damaged one, or one without metrics.
     """
-    return {**_described(Path(run)), "comparison": _results(Path(run)), "citation": [POWERCLIP, CS_ALIGNER]}
+    cited = [term.citation for term in known_terms().values() if term.citation]
+    return {**_described(Path(run)), "comparison": _results(Path(run)), "citation": cited}
 
 
 def has_card(run: str | Path) -> bool:
@@ -88,7 +77,7 @@ def _described(folder: Path) -> dict[str, Any]:
     length = f"{train.steps} steps" if train.epochs is None else f"{train.epochs} epochs"
     made_with = [f"{name} {versions[name]}" for name in ("vlalign", "torch", "open_clip_torch") if name in versions]
     return {
-        "tags": ["clip", "vlalign", *(["powerclip"] if objective.powerset.weight else [])],
+        "tags": ["clip", "vlalign", *filter(None, (term.tag for term in _used_terms(objective)))],
         "license": "other",
         "description": f"Run `{run.name}`, seed {run.seed}, of vlalign: image and text towers trained with "
         f"{described_objective(objective)}.",
@@ -128,14 +117,14 @@ def _same(folder: Path) -> Mapping[str, bool]:
 
 def described_objective(objective: ObjectiveParams) -> str:
     """The terms that train, with their weights."""
-    powerset, cs = objective.powerset, objective.cs
-    terms = {
-        "InfoNCE": objective.contrastive,
-        f"the powerset loss of PowerCLIP ({powerset.aggregator})": powerset.weight,
-        "the Cauchy-Schwarz divergence of CS-Aligner": cs.weight,
-        "its divergence of tokens": cs.token_weight,
-    }
-    return " + ".join(f"{weight:g} × {name}" for name, weight in terms.items() if weight)
+    known = known_terms()
+    parts = [item for name, params in objective.terms().items() for item in known[name].describe(params).items()]
+    return " + ".join(f"{weight:g} × {name}" for name, weight in parts if weight)
+
+
+def _used_terms(objective: ObjectiveParams) -> list[type[Term]]:
+    """The terms that train."""
+    return [known_terms()[name] for name, params in objective.terms().items() if params.is_used]
 
 
 def _towers(config: Mapping[str, Any]) -> str:

@@ -23,34 +23,37 @@ from vlalign.reporting.style import (
     spans_decades,
     styled,
 )
+from vlalign.training.term import known_terms
 
-TERMS = {
-    "loss": "Total loss",
-    "contrastive": "InfoNCE",
-    "powerset": "Powerset term",
-    "cs": "Cauchy-Schwarz term",
-    "cs_tokens": "Cauchy-Schwarz term of tokens",
-    "positive_share": "Similarities above the cost (%)",
-    "score_sd": "Spread (SD) of the scores S",
-    "caption_share": "Variance of S by caption alone (%)",
-    "val_loss": "InfoNCE on validation",
-    "val_i2t_r1": "Image → text R@1 on validation",
-    "logit_scale": "Logit scale",
-    "grad_norm": "Gradient norm",
-}
+
+def labels() -> dict[str, str]:
+    """What each column of a history is called, in the order of the panels; the terms name their own."""
+    terms = [label for kind in known_terms().values() for label in kind.labels.items()]
+    losses = {name for kind in known_terms().values() for name in kind.weights(kind.Params())}
+    return {
+        "loss": "Total loss",
+        **{name: label for name, label in terms if name in losses},
+        **{name: label for name, label in terms if name not in losses},
+        "val_loss": "InfoNCE on validation",
+        "val_i2t_r1": "Image → text R@1 on validation",
+        "logit_scale": "Logit scale",
+        "grad_norm": "Gradient norm",
+    }
+
 
 # Points of a curve that are shown one by one.
 FEW = 12
 
 
-def draw_training(results: Results, output: str | Path, *, terms: Sequence[str] = tuple(TERMS)) -> None:
+def draw_training(results: Results, output: str | Path, *, terms: Sequence[str] | None = None) -> None:
     """Draw logged terms against the step: seeds thin, their smoothed mean thick. Ablations are left out.
 
     A term that is empty in a run's history.csv is not drawn for that run, and a term that no run has gets no panel.
     Raises VlalignError when a history.csv is missing.
     """
     histories = {arm: [_history(run.directory) for run in results.runs if run.name == arm] for arm in results.arms}
-    terms = [term for term in terms if any(_logged(history, term) for many in histories.values() for history in many)]
+    known = labels() if terms is None else terms
+    terms = [term for term in known if any(_logged(history, term) for many in histories.values() for history in many)]
     if not terms:
         return placeholder(output, "no training step was logged")
     colours = arm_colours(results.arms, baseline=results.baseline)
@@ -79,7 +82,7 @@ def _draw_term(axes: Axes, term: str, *, histories: dict[str, list[pd.DataFrame]
     if spans_decades(everything):
         logarithmic(axes, "y")
     last = max(history["step"].max() for many in histories.values() for history in many)
-    axes.set(title=TERMS[term], xlabel="step", xlim=(0, 1.02 * last))
+    axes.set(title=labels()[term], xlabel="step", xlim=(0, 1.02 * last))
     axes.grid(axis="y")
 
 

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from scipy.special import stdtrit
+from scipy.stats import ttest_rel
 
 ABOVE = "above"
 BELOW = "below"
@@ -63,10 +64,15 @@ def paired_difference(
     Pairing removes what a seed gives to both (initial weights, order of samples), so the interval is that of the
     differences and not of the two means.
     """
-    differences = [values[seed] - reference[seed] for seed in sorted(values.keys() & reference.keys())]
+    seeds = sorted(values.keys() & reference.keys())
+    differences = [values[seed] - reference[seed] for seed in seeds]
     if not differences:
         return None
-    mean, half = statistics.fmean(differences), half_width(differences, level=level)
-    if half is None:
-        return Difference(mean, None, None, len(differences))
-    return Difference(mean, mean - half, mean + half, len(differences))
+    mean = statistics.fmean(differences)
+    if len(seeds) < 2:
+        return Difference(mean, None, None, len(seeds))
+    if len(set(differences)) == 1:  # no spread, of which scipy makes no interval
+        return Difference(mean, mean, mean, len(seeds))
+    ours, theirs = zip(*((values[seed], reference[seed]) for seed in seeds), strict=True)
+    interval = ttest_rel(ours, theirs).confidence_interval(level)
+    return Difference(mean, float(interval.low), float(interval.high), len(seeds))

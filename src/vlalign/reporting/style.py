@@ -12,6 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, NullLocator
+from scipy.optimize import isotonic_regression
 
 from vlalign.files import atomic_write
 
@@ -128,13 +129,7 @@ def key(figure: Figure, colours: Mapping[str, str]) -> None:
 def spaced(sorted_positions: np.ndarray, *, gap: float) -> np.ndarray:
     """Move sorted positions as little as is simple so that neighbours are `gap` apart, and keep their mean."""
     steps = gap * np.arange(len(sorted_positions))
-    blocks = [[float(position)] for position in sorted_positions - steps]
-    merged: list[list[float]] = []
-    for block in blocks:
-        merged.append(block)
-        while len(merged) > 1 and np.mean(merged[-2]) > np.mean(merged[-1]):
-            merged[-2:] = [merged[-2] + merged[-1]]
-    return np.concatenate([np.full(len(block), np.mean(block)) for block in merged]) + steps
+    return isotonic_regression(sorted_positions - steps).x + steps
 
 
 def logarithmic(axes: Axes, name: Literal["x", "y"]) -> None:

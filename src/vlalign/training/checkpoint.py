@@ -6,6 +6,7 @@ jobs.
     kept/<identity>/step-00000200.pt  those that the policy keeps for good, and best.pt
     damaged-step-00000300.pt          one that could not be read
     failed-step-00000217.pt           what a run held when a term or its gradient was not finite
+    history.csv                       its history so far; gone when the run is complete, which has its own
 
 Every file holds tensors and plain values only, and is complete or absent.
 """
@@ -133,8 +134,8 @@ class Checkpoints:
 
     def clear(self) -> None:
         """The run is complete: keep what the policy keeps for good."""
-        for path in (*self._paths(), *self.directory.glob("failed-*.pt")):
-            path.unlink()
+        for path in (*self._paths(), *self.directory.glob("failed-*.pt"), self.directory / "history.csv"):
+            path.unlink(missing_ok=True)
 
     def _paths(self) -> list[Path]:
         """Those to resume from, the newest first; other files may lie there."""

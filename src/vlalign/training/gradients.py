@@ -7,7 +7,7 @@ graph that gradient is propagated. Dropout and drop path draw the same in both p
 """
 
 import contextlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 
 import torch
@@ -50,38 +50,39 @@ def accumulate(
     leaves = joined(encoded)
     total, terms = loss(leaves)
     scaled(total).backward()
-    starts = [0] * len(leaves)
+    starts = dict.fromkeys(leaves, 0)
     for number, (part, state) in enumerate(zip(parts, states, strict=True)):
         last = number == len(parts) - 1
         with contextlib.nullcontext() if last else unsynchronised(), state.restored():
             again = encode(part)
             propagate(again, leaves, starts=starts, scalars=last)
-        starts = [start + rows(values) for start, values in zip(starts, again, strict=True)]
+        starts = {name: starts[name] + rows(values) for name, values in again.items()}
     return total.detach(), detached(terms), detach(leaves)
 
 
 def joined(parts: Sequence[Features]) -> Features:
     """Features of all parts, as leaves of a new graph: rows one after the other, numbers once."""
-    return Features._make(None if values[0] is None else _leaf(values) for values in zip(*parts, strict=True))
+    return {name: _leaf([part[name] for part in parts]) for name in parts[0]}
 
 
-def _leaf(values: tuple[Tensor, ...]) -> Tensor:
+def _leaf(values: list[Tensor]) -> Tensor:
     whole = torch.cat(values) if values[0].ndim else values[0].clone()
     return whole.requires_grad_() if whole.is_floating_point() else whole
 
 
-def rows(values: Tensor | None) -> int:
+def rows(values: Tensor) -> int:
     """How many rows there are of features; a number has none."""
-    return len(values) if values is not None and values.ndim else 0
+    return len(values) if values.ndim else 0
 
 
-def propagate(part: Features, leaves: Features, *, starts: Sequence[int], scalars: bool) -> None:
+def propagate(part: Features, leaves: Features, *, starts: Mapping[str, int], scalars: bool) -> None:
     """Backward through a part's features, with the gradients of its rows of the leaves, which begin at `starts`; of
     numbers in one part only.
     """
     outputs, gradients = [], []
-    for output, leaf, start in zip(part, leaves, starts, strict=True):
-        if output is None or leaf is None or leaf.grad is None or not output.requires_grad:
+    for name, output in part.items():
+        leaf, start = leaves[name], starts[name]
+        if leaf.grad is None or not output.requires_grad:
             continue
         if output.ndim:
             gradients.append(leaf.grad[start : start + len(output)])
@@ -95,7 +96,7 @@ def propagate(part: Features, leaves: Features, *, starts: Sequence[int], scalar
 
 def detach(features: Features) -> Features:
     """Without a graph."""
-    return Features._make(None if value is None else value.detach() for value in features)
+    return {name: value.detach() for name, value in features.items()}
 
 
 def detached(terms: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -14,9 +14,7 @@ from vlalign.training.extras import UnpairedCaptions, UnpairedImages
 
 @dataclass(frozen=True)
 class Inputs:
-    """Folders: the annotations are needed by the powerset loss alone, what is unpaired by the CS divergence alone,
-    `validation` by no loss.
-    """
+    """Folders; which of them a run needs is what its objective says, `validation` is needed by none."""
 
     split: Path
     phrases: Path | None = None
@@ -47,39 +45,34 @@ class Inputs:
     def training_set(self, encoder: DualEncoder, params: RunParams, *, room: int = ROOM) -> PairedSet:
         """The training split with what the objective needs of it.
 
-        Raises VlalignError when a file is missing, there are fewer pairs than in a batch, or the powerset loss is asked
-        for without annotations.
+        Raises VlalignError when a file or a folder that the objective needs is missing, and when there are fewer pairs
+        than in a batch.
         """
-        powerset = params.objective.powerset
-        if powerset.weight and (self.phrases is None or (self.regions is None and "mask" in powerset.regions.kinds)):
-            raise VlalignError("objective.powerset.weight is above 0: give --phrases and --regions")
-        used, augment = bool(powerset.weight), params.train.augment
-        images = self._unpaired("images", self.unpaired_images, params)
-        captions = self._unpaired("captions", self.unpaired_captions, params)
+        needs, augment = params.objective.needs, params.train.augment
+        missing = [name.replace("_", "-") for name in needs.folders if getattr(self, name) is None]
+        if missing:
+            raise VlalignError(f"the objective of this run needs more than pairs: give --{' and --'.join(missing)}")
+        images, captions = self.unpaired_images, self.unpaired_captions
         data = PairedSet(
             self.split,
             encoder,
-            phrases=self.phrases if used else None,
-            regions=self.regions if used else None,
-            phrase_choice=powerset.phrases if used else None,
-            region_choice=powerset.regions if used else None,
+            phrases=self.phrases if needs.phrases else None,
+            regions=self.regions if needs.masks else None,
+            phrase_choice=needs.phrases,
+            region_choice=needs.regions,
             augment=augment,
-            all_captions=bool(params.objective.cs.weight) and params.objective.cs.captions == "all",
-            more_images=UnpairedImages(*images, encoder, augment=augment) if images else None,
-            more_captions=UnpairedCaptions(*captions, encoder) if captions else None,
+            all_captions=needs.other_captions,
+            more_images=UnpairedImages(images, needs.unpaired_images, encoder, augment=augment)
+            if images and needs.unpaired_images
+            else None,
+            more_captions=UnpairedCaptions(captions, needs.unpaired_captions, encoder)
+            if captions and needs.unpaired_captions
+            else None,
             room=room,
         )
         data.steps_per_epoch(params.train.batch_size)
         check_parts(data)
         return data
-
-    def _unpaired(self, kind: str, folder: Path | None, params: RunParams) -> tuple[Path, int] | None:
-        """Where the unpaired data of a run lie, and how many of them come with every batch."""
-        cs = params.objective.cs
-        count = getattr(cs.unpaired, kind) if cs.weight else 0
-        if count and folder is None:
-            raise VlalignError(f"objective.cs.unpaired.{kind} is {count}: give --unpaired-{kind}")
-        return (folder, count) if count and folder is not None else None
 
     def validation_set(self, encoder: DualEncoder, *, room: int = ROOM) -> PairedSet | None:
         """Pairs of the validation split, if there is one."""

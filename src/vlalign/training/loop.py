@@ -2,10 +2,9 @@
 
 import contextlib
 import logging
-import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -17,8 +16,18 @@ from vlalign.models.vision import has_batch_norm
 from vlalign.params import RunParams, RuntimeParams
 from vlalign.training.batches import Batch
 from vlalign.training.checkpoint import Checkpoints
+from vlalign.training.finite import FiniteWatch, NotFiniteError
 from vlalign.training.gradients import accumulate
-from vlalign.training.history import Row, Tracker, describe, peak_memory, progress_bar, start_trackers
+from vlalign.training.history import (
+    Clock,
+    HistoryFile,
+    Row,
+    Tracker,
+    describe,
+    peak_memory,
+    progress_bar,
+    start_trackers,
+)
 from vlalign.training.inputs import Inputs
 from vlalign.training.loading import Steps, load
 from vlalign.training.objective import Features, Objective
@@ -26,6 +35,7 @@ from vlalign.training.optim import learning_rate, optimizer
 from vlalign.training.order import generator
 from vlalign.training.processes import Processes, is_one_of_several
 from vlalign.training.stopping import StoppedError, StopSignals
+from vlalign.training.term import Step
 from vlalign.training.validation import validate
 
 logger = logging.getLogger(__name__)
@@ -35,10 +45,6 @@ MAX_LOGIT_SCALE = 4.6052
 AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
 # A gradient that overflows even at this scale of the loss is not finite for another reason.
 MIN_LOSS_SCALE = 2.0**-10
-
-
-class NotFiniteError(VlalignError):
-    """A term of the loss or its gradient is NaN or infinite."""
 
 
 class Model(nn.Module):
@@ -52,6 +58,16 @@ class Model(nn.Module):
         """What every pair contributes to the losses by itself."""
         image, text = self.encoder(normalise(batch.all_images(), self.encoder), batch.all_tokens())
         return self.objective.features(image, text, self.encoder.logit_scale, batch)
+
+
+class Taken(NamedTuple):
+    """A step that was taken, as it lies on the device."""
+
+    rate: float
+    total: Tensor
+    losses: dict[str, Tensor]
+    features: Features
+    norm: Tensor
 
 
 class Trainer:
@@ -74,8 +90,6 @@ class Trainer:
         self.params, self.seed, self.step = params, seed, 0
         self.team, self.runtime = team or Processes(), runtime or RuntimeParams()
         self.history: list[Row] = []
-        # On GPUs a few operations have no deterministic form; on CPUs all that are used here have one.
-        torch.use_deterministic_algorithms(True, warn_only=self.team.device.type != "cpu")
         torch.manual_seed(generator(seed, "weights").initial_seed())
         self.encoder = build(params.model).train()
         self.objective = Objective(params.objective, group=self.team.group)
@@ -96,6 +110,7 @@ class Trainer:
         self.validation = inputs.validation_set(self.encoder, room=room) if self.runtime.validate_every else None
         self._check_parts(params)
         self._batches: Iterator[Batch] | None = None
+        self.watch, self.clock = FiniteWatch(self.team.device), Clock()
 
     def _check_parts(self, params: RunParams) -> None:
         """Every process and every part of its share needs a pair, and features that are functions of a pair; the best
@@ -164,16 +179,22 @@ class Trainer:
         self._resume(state, checkpoints.directory, title)
         first, steps = self.team.is_first, self.params.train.steps
         trackers = start_trackers(self.runtime.trackers, tracking, self.history) if first else []
+        if first:
+            trackers.append(HistoryFile(checkpoints.directory / "history.csv", self.history))
+        told = ""
         with StopSignals(patient=is_one_of_several()) as signals, progress_bar() as bar:
             task = bar.add_task(title, total=steps, completed=self.step, terms="", visible=first)
             while self.step < steps:
                 row = self._next_row(checkpoints, trackers)
-                told = describe(row, self.params.train.batch_size)
+                told = describe(row, terms=self.objective.weights) if row else told
                 bar.update(task, completed=self.step, terms=told)
-                if first and self._is_saved():
+                if row and first and self._is_saved():
                     logger.info("%s, step %d of %d: %s", title, self.step, steps, told)
-                received = self.team.largest(signals.received or 0)
+                # Alone it is free to look; together they look when they wait for each other anyway.
+                alone = self.team.group is None
+                received = self.team.largest(signals.received or 0) if alone or self._is_read() else 0
                 if received and self.step < steps:
+                    self._check_finite(checkpoints)
                     if first and not self._is_saved():
                         checkpoints.save(self.state())
                     raise StoppedError(
@@ -192,16 +213,13 @@ class Trainer:
                 "share"
             )
 
-    def _next_row(self, checkpoints: Checkpoints, trackers: list[Tracker]) -> Row:
-        """Take a step, and do what is due after it."""
-        try:
-            row = self.take_step()
-        except NotFiniteError as error:
-            if not self.team.is_first:
-                raise
-            path = checkpoints.save_failed(self.state() | {"batch": self._batch.columns()})
-            raise NotFiniteError(f"{error}. Weights and batch of that step lie in {path}") from None
-        best = False
+    def _next_row(self, checkpoints: Checkpoints, trackers: list[Tracker]) -> Row | None:
+        """Take a step, and do what is due after it; its row of the history, if anything was read of it."""
+        taken = self.take_step()
+        if not self._is_read():
+            return None
+        self._check_finite(checkpoints)
+        row, best = self.row(taken), False
         if self.validation and self._is_due(self.runtime.validate_every):
             before = [_recall(old) for old in self.history if "val_loss" in old]
             # As many pairs at once as training has in memory.
@@ -217,88 +235,111 @@ class Trainer:
             checkpoints.save(self.state(), best=best)
         return row
 
-    def take_step(self) -> Row:
-        """One optimisation step; returns its row of the history."""
-        train, started = self.params.train, time.perf_counter()
-        self._batch = self._load()
-        loaded = time.perf_counter()
-        rate = learning_rate(self.step, train)
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate * group["scale"]
+    def _check_finite(self, checkpoints: Checkpoints) -> None:
+        """Raises NotFiniteError with the step, the term, and where the state before that step lies, with its batch."""
+        try:
+            self.watch.check()
+        except NotFiniteError as error:
+            if not self.team.is_first:
+                raise
+            batch = self._steps()[error.step].columns()
+            path = checkpoints.save_failed(self.state() | {"step": error.step, "batch": batch})
+            told = f"{error}. Weights and batch of that step lie in {path}"
+            raise NotFiniteError(told, error.step) from None
+
+    def take_step(self) -> Taken:
+        """One optimisation step: fetch, forward, loss, backward, update. Nothing of it is read: see `row`."""
+        train = self.params.train
+        with self.clock.loading():
+            batch = self._fetch()
+        rate = self._set_rate()
         # What dropout draws is a function of the step, so that a resumed run draws the same.
         torch.manual_seed(generator(self.seed, "dropout", self.step, self.team.rank).initial_seed())
         self.optimizer.zero_grad(set_to_none=True)
-        total, terms, features = accumulate(
-            self._batch.to(self.team.device).split(train.accumulate),
-            self._encode,
-            self._loss,
+        # Forward, loss and backward, of all parts of the batch.
+        total, losses, features = accumulate(
+            batch.to(self.team.device).split(train.accumulate),
+            self.encode,
+            self.loss,
             scaled=self.scaler.scale,
             unsynchronised=getattr(self.parallel, "no_sync", contextlib.nullcontext),
         )
-        norm = self._update()
+        norm = self._update(losses)
         self.step += 1
-        row = {"step": self.step, "lr": rate, "loss": total.item()}
-        row |= {name: term.item() for name, term in terms.items()}
-        if self.params.objective.powerset.weight and self._is_logged():
-            row |= self.objective.score_statistics(features, **self._drawn(self.step - 1))
-        row |= {"logit_scale": self.encoder.logit_scale.exp().item(), "grad_norm": norm.item()}
-        return row | {
-            "pairs_per_second": train.batch_size / (time.perf_counter() - started),
-            "data_seconds": loaded - started,
-            "memory_mib": peak_memory(self.team.device),
-        }
+        return Taken(rate, total, losses, features, norm)
 
-    def _load(self) -> Batch:
-        """This process's share of the batch of the next step."""
+    def row(self, taken: Taken) -> Row:
+        """What the history says of the step that was just taken; waits for the device."""
+        row = {"step": self.step, "lr": taken.rate, "loss": taken.total.item()}
+        row |= {name: loss.item() for name, loss in taken.losses.items()}
+        if self._is_logged():
+            row |= self.objective.statistics(taken.features, self._about(self.step - 1))
+        row |= {"logit_scale": self.encoder.logit_scale.exp().item(), "grad_norm": taken.norm.item()}
+        measured = self.clock.read(self.step, pairs=self.params.train.batch_size)
+        return row | measured | {"memory_mib": peak_memory(self.team.device)}
+
+    def _steps(self) -> Steps:
+        """This process's share of the batch of every step."""
+        return Steps(self.data, seed=self.seed, size=self.params.train.batch_size, share=self.team.share)
+
+    def _set_rate(self) -> float:
+        rate = learning_rate(self.step, self.params.train)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate * group["scale"]
+        return rate
+
+    def _fetch(self) -> Batch:
+        """The batch of the next step, from those that are loaded ahead."""
         if self._batches is None:
-            train = self.params.train
-            steps = Steps(self.data, seed=self.seed, size=train.batch_size, share=self.team.share)
-            pinned = self.team.device.type == "cuda"
-            self._batches = iter(
-                load(steps, range(self.step, train.steps), workers=self.runtime.workers, pinned=pinned)
-            )
+            wanted, pinned = range(self.step, self.params.train.steps), self.team.device.type == "cuda"
+            self._batches = iter(load(self._steps(), wanted, workers=self.runtime.workers, pinned=pinned))
         return next(self._batches)
 
-    def _encode(self, part: Batch) -> Features:
+    def encode(self, part: Batch) -> Features:
+        """Forward: what every pair of a part of a batch contributes to the losses by itself."""
         with self._autocast():
             return self.parallel(part)
+
+    def loss(self, features: Features) -> tuple[Tensor, dict[str, Tensor]]:
+        """The total loss of all pairs, and its terms."""
+        return self.objective(features, self._about(self.step))
 
     def _autocast(self) -> torch.autocast:
         kind = self.params.train.autocast
         return torch.autocast(self.team.device.type, dtype=AUTOCAST.get(kind), enabled=kind in AUTOCAST)
 
-    def _loss(self, features: Features) -> tuple[Tensor, dict[str, Tensor]]:
-        total, terms = self.objective(features, **self._drawn(self.step))
-        for name, term in terms.items():
-            self._check_finite(f"the {name} term", term)
-        return total, terms
-
-    def _update(self) -> Tensor:
-        """Change the weights by the gradient; returns its norm before clipping."""
+    def _update(self, losses: dict[str, Tensor]) -> Tensor:
+        """Change the weights by the gradient, unless something was not finite; its norm before clipping."""
         self.scaler.unscale_(self.optimizer)
         norm = nn.utils.clip_grad_norm_(self.encoder.parameters(), self.params.train.clip_norm)
-        # An overflow at a large scale of the loss is no mistake: the step is skipped and the scale halved.
+        self.watch.see({f"the {name} term": loss for name, loss in losses.items()}, self.step)
+        # In fp16 an overflow at a large scale of the loss is no mistake: the step is skipped and the scale halved.
         if not self.scaler.is_enabled() or self.scaler.get_scale() < MIN_LOSS_SCALE:
-            self._check_finite("the norm of the gradient", norm)
-            for name, parameter in self.objective.named_parameters():
-                if parameter.grad is not None:
-                    self._check_finite(f"the gradient of {name}", parameter.grad)
-        self.scaler.step(self.optimizer)
-        self.scaler.update()
+            own = self.objective.numbers.items()
+            gradients = {f"the gradient of {name}": number.grad for name, number in own if number.grad is not None}
+            self.watch.see({"the norm of the gradient": norm, **gradients}, self.step)
+        if self.scaler.is_enabled():
+            # The scaler has its own word for what is not finite, and waits for the device in any case.
+            self.watch.check()
+            self.scaler.step(self.optimizer)
+            self.scaler.update()
+        else:
+            # What torch.GradScaler tells a fused optimizer in the same way.
+            self.optimizer.found_inf = self.watch.found  # type: ignore[attr-defined]
+            self.optimizer.step()
         with torch.no_grad():
             self.encoder.logit_scale.clamp_(0, MAX_LOGIT_SCALE)
         return norm
 
-    def _check_finite(self, name: str, value: Tensor) -> None:
-        if not torch.isfinite(value):
-            raise NotFiniteError(
-                f"{name} is {value.item()} at step {self.step}: lower train.learning_rate or the weight of the term"
-            )
+    def _about(self, step: int) -> Step:
+        """What the objective needs to know of a step: the same random numbers in all processes, and how far training
+        is.
+        """
+        return Step(lambda key: generator(self.seed, key, step), step / max(1, self.params.train.steps - 1))
 
-    def _drawn(self, step: int) -> dict[str, Any]:
-        """What the objective needs to know of a step: the same subsets in all processes, and how far training is."""
-        progress = step / max(1, self.params.train.steps - 1)
-        return {"generator": generator(self.seed, "subsets", step), "progress": progress}
+    def _is_read(self) -> bool:
+        """Whether anything is wanted of the step that was just taken."""
+        return self._is_logged() or self._is_saved() or self._is_due(self.runtime.validate_every)
 
     def _is_due(self, every: int | None) -> bool:
         """Every so many steps, and after the last."""

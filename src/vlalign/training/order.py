@@ -1,20 +1,18 @@
 """What is random in a run, as functions of its seed."""
 
+from functools import lru_cache
+
 import numpy as np
 import torch
 from torch import Tensor
 
-# The order of the present epoch by (samples, seed, key): drawing one takes as long as the data are large.
-_orders: dict[tuple[int, int, str], tuple[int, Tensor]] = {}
 
-
+@lru_cache(maxsize=4)
 def epoch_order(count: int, seed: int, epoch: int, *, key: str = "order") -> Tensor:
-    """A permutation of so many samples, int32; it is kept until that of another epoch is asked for."""
-    known = _orders.get((count, seed, key))
-    if known is None or known[0] != epoch:
-        known = epoch, torch.randperm(count, generator=generator(seed, key, epoch), dtype=torch.int32)
-        _orders[count, seed, key] = known
-    return known[1]
+    """A permutation of so many samples, int32. The last few are kept: drawing one takes as long as the data are large,
+    and no step needs more than three.
+    """
+    return torch.randperm(count, generator=generator(seed, key, epoch), dtype=torch.int32)
 
 
 def generator(*key: object) -> torch.Generator:

@@ -9,6 +9,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError
 
 from vlalign import freshness
@@ -78,6 +79,8 @@ def pretrain(
         if team.largest(team.is_first and _is_finished(places, summary)):
             logger.info("%s is complete; delete it to train it again", places.output)
             return
+        # On GPUs a few operations have no deterministic form; on CPUs all that are used here have one.
+        torch.use_deterministic_algorithms(True, warn_only=team.device.type != "cpu")
         state = checkpoints.load()
         trainer = Trainer(params, seed=seed, inputs=inputs, team=team, runtime=runtime)
         title = f"{config['run']} seed {seed}"

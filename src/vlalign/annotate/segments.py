@@ -1,43 +1,11 @@
-"""Segments of photographs: what finds them, and which are kept.
+"""Which of the segments that were found in a picture are kept.
 
 Suffixes: R segments of one picture; H W cells of the grid that `grid_shape` lays over it.
 """
 
-from collections.abc import Sequence
-from typing import Protocol
-
 import numpy as np
-from PIL import Image
 
-from vlalign.params import NoSegments, SegmentFilters, SegmentParams, SuperpixelSegments
-
-
-class Segmenter(Protocol):
-    """Finds the segments of pictures; the same pictures always have the same ones."""
-
-    def __call__(self, images: Sequence[Image.Image]) -> list[np.ndarray]:
-        """Bool masks R H W of each picture, the largest first; R may be 0."""
-        ...
-
-
-def create_segmenter(params: SegmentParams, *, side: int, device: str = "auto") -> Segmenter | None:
-    """The segmenter that `params` describe, or None where they ask for none.
-
-    Args:
-        side: cells along the longest side of the masks' grid.
-        device: where a model runs, as torch names it; auto: a GPU if there is one.
-
-    Raises VlalignError when a model cannot be loaded.
-    """
-    if isinstance(params, NoSegments):
-        return None
-    if isinstance(params, SuperpixelSegments):
-        from vlalign.annotate.superpixels import Superpixels
-
-        return Superpixels(params, side=side)
-    from vlalign.annotate.sam import SamSegmenter
-
-    return SamSegmenter(params, side=side, device=device)
+from vlalign.params import SegmentFilters
 
 
 def select(masks_RHW: np.ndarray, scores_R: np.ndarray, filters: SegmentFilters) -> np.ndarray:

@@ -8,14 +8,17 @@ Suffixes: H W pixels of the reduced picture, C channels, S patches, N some of th
 """
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image
 from scipy.spatial.distance import cdist
 
 from vlalign.annotate.masks import grid_shape
-from vlalign.annotate.segment import select
-from vlalign.params import SuperpixelSegments
+from vlalign.annotate.segments import select
+
+if TYPE_CHECKING:
+    from vlalign.annotate.segmenters.superpixels import SuperpixelSegments
 
 # Longest side of the reduced picture: larger ones cost time and show texture rather than things.
 RESOLUTION = 192
@@ -30,7 +33,7 @@ EVEN = 1.0
 class Superpixels:
     """Divides pictures into at most `params.regions` segments that do not overlap."""
 
-    def __init__(self, params: SuperpixelSegments, *, side: int) -> None:
+    def __init__(self, params: "SuperpixelSegments", *, side: int) -> None:
         self.params = params
         self.side = side
 
@@ -46,7 +49,7 @@ class Superpixels:
         return select(masks_RHW, masks_RHW.mean((1, 2)), self.params)
 
 
-def segment(image: Image.Image, params: SuperpixelSegments) -> np.ndarray:
+def segment(image: Image.Image, params: "SuperpixelSegments") -> np.ndarray:
     """Labels H W of at most `params.regions` segments of a picture, which is reduced first."""
     from skimage.color import rgb2lab
     from skimage.segmentation import felzenszwalb

@@ -1,15 +1,17 @@
-"""A folder of images: its subfolders are the classes, or each image's captions lie beside it in a .txt file."""
+"""Folders of images."""
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import ClassVar, Literal
 
 from vlalign.data.listing import Listed, Listing, captions_of, existing_folder, is_image, leaves, reading
-from vlalign.data.skips import Skips
+from vlalign.data.skipped import Skips
 from vlalign.errors import VlalignError
 from vlalign.files import write_text
+from vlalign.params.base import PathText
 from vlalign.params.data import CLASS_FILES
-from vlalign.params.sources import FolderSource
+from vlalign.params.sources import PackedSource
 
 TEMPLATES = ("a photo of a {c}",)
 # Files that lie beside images in such folders, and whose presence is no mistake.
@@ -18,21 +20,58 @@ COMPANIONS = (".txt", ".json", ".parquet")
 Identities = frozenset[tuple[int, int]]
 
 
-def list_folder(source: FolderSource, skips: Skips) -> Listing:
-    """The images of a folder in the order of their paths; names that begin with a dot are passed over.
+class FolderSource(PackedSource):
+    """A folder of images: its subfolders are the classes, or each image's captions lie beside it in a .txt file."""
 
-    Held in memory: every path. Symbolic links to folders are followed, unless they lead to a folder above them
-    or out of the folder.
-    Raises VlalignError when there are no images, no classes, or a class without images.
-    """
-    folder = existing_folder(source.folder, key="folder")
-    with reading(folder, key="folder"):
-        if source.labels == "classes":
-            return _classes(folder, skips)
-        names = _image_names(folder, skips)
-    if not names:
-        raise VlalignError(f"{folder} has no images; correct `folder` of the source")
-    return Listing(len(names), _captioned(folder, names, skips))
+    path_keys: ClassVar = ("folder",)
+
+    source: Literal["folder"]
+    folder: PathText
+    labels: Literal["classes", "captions"] = "classes"
+
+    def listing(self, skips: Skips) -> Listing:
+        """The images of a folder in the order of their paths; names that begin with a dot are passed over.
+
+        Held in memory: every path. Symbolic links to folders are followed, unless they lead to a folder above them
+        or out of the folder.
+        Raises VlalignError when there are no images, no classes, or a class without images.
+        """
+        folder = existing_folder(self.folder, key="folder")
+        with reading(folder, key="folder"):
+            if self.labels == "classes":
+                return _classes(folder, skips)
+            names = _image_names(folder, skips)
+        if not names:
+            raise VlalignError(f"{folder} has no images; correct `folder` of the source")
+        return Listing(len(names), _captioned(folder, names, skips))
+
+    def write_classes(self, directory: Path) -> None:
+        """Write `classnames.txt` and `zeroshot_classification_templates.txt` as CLIP_benchmark reads them.
+
+        Class names are the subfolders' with spaces for underscores. Raises VlalignError when two classes read the same.
+        """
+        if self.labels != "classes":
+            return
+        folders = class_folders(existing_folder(self.folder, key="folder"))
+        names = [" ".join(name.replace("_", " ").split()) for name in folders]
+        for folder, name in zip(folders, names, strict=True):
+            if names.count(name) > 1:
+                raise VlalignError(f"{self.folder}/{folder} reads {name!r}, as another class does; rename one of them")
+        for name, lines in zip(CLASS_FILES, (names, TEMPLATES), strict=True):
+            write_text(directory / name, "\n".join(lines) + "\n")
+
+    def lacks(self, need: Literal["captions", "classes"]) -> str:
+        """See Source."""
+        if need == "captions" and self.labels == "classes":
+            return (
+                "a folder of classes has no captions; set `labels: captions` if they lie beside the images in .txt "
+                "files, or give it under `zeroshot`"
+            )
+        return super().lacks(need) if self.labels == "captions" else ""
+
+    def checks(self) -> Mapping[str, Callable[[], object]]:
+        """See Source."""
+        return {"folder": lambda: existing_folder(self.folder, key="folder")}
 
 
 def class_folders(folder: Path) -> list[str]:
@@ -50,23 +89,6 @@ def class_folders(folder: Path) -> list[str]:
             "`labels: captions` if captions lie beside the images in .txt files"
         )
     return names
-
-
-def write_classnames(source: FolderSource, directory: str | Path, *, templates: Sequence[str] = TEMPLATES) -> None:
-    """Write `classnames.txt` and `zeroshot_classification_templates.txt` as CLIP_benchmark reads them.
-
-    Class names are the subfolders' with spaces for underscores; in a template, {c} stands for the name.
-    Raises VlalignError when a template has no {c}, or two classes read the same.
-    """
-    folders = class_folders(existing_folder(source.folder, key="folder"))
-    names = [" ".join(name.replace("_", " ").split()) for name in folders]
-    for folder, name in zip(folders, names, strict=True):
-        if names.count(name) > 1:
-            raise VlalignError(f"{source.folder}/{folder} reads {name!r}, as another class does; rename one of them")
-    if wrong := [template for template in templates if "{c}" not in template]:
-        raise VlalignError(f"the template {wrong[0]!r} has no {{c}}, where the class name goes; add it")
-    for name, lines in zip(CLASS_FILES, (names, templates), strict=True):
-        write_text(Path(directory) / name, "\n".join(lines) + "\n")
 
 
 def _classes(folder: Path, skips: Skips) -> Listing:

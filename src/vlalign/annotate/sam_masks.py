@@ -8,7 +8,7 @@ Suffixes: P points, H W cells, R candidate masks of one picture.
 """
 
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -17,10 +17,12 @@ from PIL import Image
 from torch import Tensor
 
 from vlalign.annotate.masks import grid_shape
-from vlalign.annotate.segment import select
+from vlalign.annotate.segments import select
 from vlalign.errors import VlalignError
 from vlalign.foreign import no_foreign_code
-from vlalign.params import SamSegments
+
+if TYPE_CHECKING:
+    from vlalign.annotate.segmenters.sam import SamSegments
 
 AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
 # How far the threshold of a mask moves when its stability is measured, as in SAM's own mask generator.
@@ -32,7 +34,7 @@ POINTS = 64
 class SamSegmenter:
     """Masks that the model is sure of, filtered as `params` say."""
 
-    def __init__(self, params: SamSegments, *, side: int, device: str = "auto") -> None:
+    def __init__(self, params: "SamSegments", *, side: int, device: str = "auto") -> None:
         """Raises VlalignError when the model cannot be loaded or is no SAM."""
         self.params = params
         self.side = side

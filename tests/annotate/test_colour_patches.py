@@ -4,11 +4,12 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
+from vlalign.annotate.colour_patches import Superpixels, segment
 from vlalign.annotate.regions import annotate_split
-from vlalign.annotate.superpixels import Superpixels, segment
+from vlalign.annotate.segmenters.superpixels import SuperpixelSegments
 from vlalign.data.manifest import write_split
 from vlalign.data.samples import Sample
-from vlalign.params import RegionsParams, SuperpixelSegments
+from vlalign.params import RegionsParams
 from vlalign.records import read_record
 
 PARAMS = SuperpixelSegments(segmenter="superpixels")

@@ -2,9 +2,11 @@ import numpy as np
 import pytest
 from pydantic import TypeAdapter, ValidationError
 
-from vlalign.annotate.segment import create_segmenter, select
-from vlalign.annotate.superpixels import Superpixels
-from vlalign.params import NoSegments, SegmentFilters, SegmentParams, SuperpixelSegments
+from vlalign.annotate.colour_patches import Superpixels
+from vlalign.annotate.segmenters.none import NoSegments
+from vlalign.annotate.segmenters.superpixels import SuperpixelSegments
+from vlalign.annotate.segments import select
+from vlalign.params import AnySegmenter, SegmentFilters
 
 ALL = {"count": 100, "min_area": 0, "max_area": 1, "max_overlap": 1}
 
@@ -69,8 +71,8 @@ def test_holes_and_specks_are_left_alone():
 
 
 def test_params_choose_the_segmenter():
-    assert create_segmenter(NoSegments(), side=128) is None
-    found = create_segmenter(SuperpixelSegments(segmenter="superpixels", regions=3), side=20)
+    assert NoSegments().load(side=128) is None
+    found = SuperpixelSegments(regions=3).load(side=20)
     assert isinstance(found, Superpixels)
     assert (found.params.regions, found.side) == (3, 20)
 
@@ -78,7 +80,7 @@ def test_params_choose_the_segmenter():
 @pytest.mark.parametrize(
     ("params", "named"),
     [
-        ({"segmenter": "magic"}, "'none', 'superpixels', 'sam'"),
+        ({"segmenter": "magic"}, "'none', 'sam', 'superpixels'"),
         ({"segmenter": "superpixels", "points": 3}, "points"),
         ({"segmenter": "superpixels", "regions": 0}, "regions"),
         ({"segmenter": "sam", "min_iou": 1.5}, "min_iou"),
@@ -87,4 +89,4 @@ def test_params_choose_the_segmenter():
 )
 def test_mistakes_in_the_params_name_the_key(params, named):
     with pytest.raises(ValidationError, match=named):
-        TypeAdapter(SegmentParams).validate_python(params)
+        TypeAdapter(AnySegmenter).validate_python(params)

@@ -11,11 +11,10 @@ from PIL import Image
 from scipy.optimize import linear_sum_assignment
 from tiny_sam import KINDS, save_tiny
 
-from vlalign.annotate import sam
-from vlalign.annotate.sam import SamSegmenter, load, point_grid
-from vlalign.annotate.segment import create_segmenter
+from vlalign.annotate import sam_masks
+from vlalign.annotate.sam_masks import SamSegmenter, load, point_grid
+from vlalign.annotate.segmenters.sam import SamSegments
 from vlalign.errors import VlalignError
-from vlalign.params import SamSegments
 
 ANY = {"points": 4, "min_iou": 0, "min_stability": 0, "min_area": 0, "max_area": 1, "max_overlap": 1, "count": 500}
 
@@ -92,7 +91,7 @@ def test_points_are_x_then_y_and_differ():
 def test_points_decoded_at_once_change_nothing(folders, pictures, monkeypatch):
     find = segmenter(folders["Sam2"], points=5)
     whole = find(pictures[:1])[0]
-    monkeypatch.setattr(sam, "POINTS", 7)
+    monkeypatch.setattr(sam_masks, "POINTS", 7)
     assert np.array_equal(find(pictures[:1])[0], whole)
 
 
@@ -147,7 +146,7 @@ def test_half_precision_gives_nearly_the_same_masks(folders, pictures, kind):
 
 
 def test_params_choose_it(folders):
-    found = create_segmenter(SamSegments(segmenter="sam", model=folders["Sam"]), side=33, device="cpu")
+    found = SamSegments(segmenter="sam", model=folders["Sam"]).load(side=33, device="cpu")
     assert isinstance(found, SamSegmenter)
     assert found.side == 33
     assert not found.model.training

@@ -1,0 +1,3 @@
+"""The sources of shards: one plug-in in each module."""
+
+import vlalign.params  # noqa: F401  # it imports the modules of this package, and must be whole before one of them is

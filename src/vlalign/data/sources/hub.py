@@ -1,0 +1,144 @@
+"""Shards of the Hugging Face hub."""
+
+import fnmatch
+import glob
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from difflib import get_close_matches
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+from urllib.parse import quote
+
+from pydantic import Field
+
+from vlalign.data.listing import expand_braces
+from vlalign.errors import VlalignError
+from vlalign.params.sources import FetchedSource, Names
+
+if TYPE_CHECKING:
+    from huggingface_hub.hf_api import HfApi, RepoFile
+
+    from vlalign.data.fetch import RemoteFile, RemoteFiles
+
+NAMED = 3
+TIMEOUT = 30.0
+
+
+class HubSource(FetchedSource):
+    """WebDataset shards in a dataset repository of the Hugging Face hub."""
+
+    source: Literal["hub"]
+    repository: str = Field(pattern=r"^[\w.-]+/[\w.-]+$", description="Owner and name, such as pixparse/cc12m-wds")
+    shards: Names = Field(description="Names with braces and wildcards, such as cc12m-train-{0000..2175}.tar")
+    revision: str = Field(default="main", description="Branch, tag or commit; a commit pins the data")
+
+    def at(self, key: str) -> str:
+        """See FetchedSource."""
+        return f"{key}: dataset repository {self.repository} at {self.revision}"
+
+    def remote_files(self, extras: Sequence[str], *, key: str) -> "RemoteFiles":
+        """See FetchedSource; all at one commit."""
+        from httpx2 import HTTPError
+        from huggingface_hub import HfApi
+        from huggingface_hub.hf_api import RepoFile
+
+        from vlalign.data.fetch import RemoteFiles
+
+        api = HfApi(endpoint=_endpoint(), library_name="vlalign")
+        try:
+            commit = self._commit(api)
+            tree = api.list_repo_tree(self.repository, recursive=True, revision=commit, repo_type="dataset")
+            found = {entry.path: self._file(entry, commit) for entry in tree if isinstance(entry, RepoFile)}
+        except (HTTPError, OSError, ValueError, KeyError, TypeError) as error:
+            raise self._unlisted(error, key) from error
+        shards = tuple(found[path] for path in self._chosen(found, key))
+        return RemoteFiles(shards, tuple(found[path] for path in extras if path in found), commit)
+
+    def download(self, files: "Sequence[RemoteFile]", folder: Path) -> None:
+        """See FetchedSource."""
+        from huggingface_hub import snapshot_download
+        from huggingface_hub.utils import disable_progress_bars
+
+        from vlalign.console import console
+
+        if not console.is_terminal:
+            disable_progress_bars()
+        snapshot_download(
+            self.repository,
+            repo_type="dataset",
+            revision=files[0].url.partition("/resolve/")[2].partition("/")[0],
+            allow_patterns=[glob.escape(file.path) for file in files],
+            local_dir=folder,
+            max_workers=self.connections,
+            endpoint=_endpoint(),
+            library_name="vlalign",
+        )
+
+    def refusal(self, url: str, status: int, *, key: str) -> str:
+        """See FetchedSource."""
+        if status in (401, 403):
+            return self._forbidden(f"{url} answers {status}", key)
+        return (
+            f"{self.at(key)}: the hub answers {status} for {url}, which it lists; give another {key}.revision or run "
+            "again later"
+        )
+
+    def _commit(self, api: "HfApi") -> str:
+        from huggingface_hub.utils import build_hf_headers, hf_raise_for_status, http_backoff
+
+        # As HfApi.dataset_info, which does not try again.
+        url = f"{api.endpoint}/api/datasets/{self.repository}/revision/{quote(self.revision, safe='')}"
+        headers = build_hf_headers(library_name="vlalign")
+        response = http_backoff("GET", url, params={"expand": "sha"}, headers=headers, timeout=TIMEOUT)
+        hf_raise_for_status(response)
+        return str(response.json()["sha"])
+
+    def _file(self, entry: "RepoFile", commit: str) -> "RemoteFile":
+        from huggingface_hub import hf_hub_url
+
+        from vlalign.data.fetch import RemoteFile
+
+        url = hf_hub_url(self.repository, entry.path, repo_type="dataset", revision=commit, endpoint=_endpoint())
+        return RemoteFile(entry.path, url, entry.lfs.sha256 if entry.lfs else entry.blob_id, entry.size)
+
+    def _chosen(self, paths: Iterable[str], key: str) -> list[str]:
+        paths = sorted(paths)
+        found = {name: [name] if name in paths else fnmatch.filter(paths, name) for name in self._names(key)}
+        if missing := [name for name in found if not found[name]]:
+            near = get_close_matches(missing[0], paths, n=NAMED, cutoff=0)
+            raise VlalignError(
+                f"{self.at(key)} has no file for {len(missing)} of the names in {key}.shards, first "
+                f"{', '.join(missing[:NAMED])}; the nearest that it has: {', '.join(near) or 'none, it is empty'}"
+            )
+        return list(dict.fromkeys(path for name in found for path in found[name]))
+
+    def _names(self, key: str) -> Iterator[str]:
+        for pattern in self.shards:
+            yield from expand_braces(pattern, key=f"{key}.shards")
+
+    def _forbidden(self, reason: str, key: str) -> str:
+        return (
+            f"{self.at(key)}: the hub does not let you read it ({reason}). If the name is right, it is private or asks "
+            f"for a licence to be accepted: do so at {_endpoint()}/datasets/{self.repository}, then run "
+            "`hf auth login` or set HF_TOKEN"
+        )
+
+    def _unlisted(self, error: Exception, key: str) -> VlalignError:
+        from huggingface_hub.errors import RepositoryNotFoundError, RevisionNotFoundError
+
+        status = getattr(getattr(error, "response", None), "status_code", None)
+        if isinstance(error, RevisionNotFoundError):
+            return VlalignError(f"{self.at(key)}: there is no such branch, tag or commit; correct {key}.revision")
+        if isinstance(error, RepositoryNotFoundError) or status in (401, 403, 404):
+            return VlalignError(self._forbidden(f"its list of files answers {status}", key))
+        reason = str(error).partition("\n")[0]
+        return VlalignError(
+            f"{self.at(key)}: the hub at {_endpoint()} does not list its files ({reason}); check the name, the network "
+            "and HF_ENDPOINT, and run again"
+        )
+
+
+def _endpoint() -> str:
+    from huggingface_hub import constants
+
+    return (os.environ.get("HF_ENDPOINT") or constants.ENDPOINT).rstrip("/")

@@ -1,0 +1,208 @@
+"""What an aggregator is: the rule by which similarities of regions and phrases become scores.
+
+With x[r, B] = s[r, B] − b, where b is what a chosen region costs (0 as published), a subset A of the regions scores a
+phrase B as Σ_{r ∈ A} x[r, B], and
+
+    R2T = mean over the 2^R subsets A of max over phrases B of Σ_{r ∈ A} x[r, B]
+    T2R = mean over phrases B of max over subsets A of Σ_{r ∈ A} x[r, B] = mean_B Σ_r relu(x[r, B])
+
+Every aggregator is one module of `vlalign.objectives.aggregators`. `docs/objectives.md` derives every formula and
+bound. This module needs no torch, so that params and their schema are made without it.
+"""
+
+import dataclasses
+import importlib
+import math
+import pkgutil
+from dataclasses import dataclass
+from functools import cache
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+PACKAGE = "vlalign.objectives.aggregators"
+DIRECTIONS = ("both", "r2t", "t2r")
+
+
+class PowersetScores(NamedTuple):
+    """Both directions of the score, I C each."""
+
+    r2t: "Tensor"
+    t2r: "Tensor"
+
+    @property
+    def total(self) -> "Tensor":
+        """S = R2T + T2R"""
+        return self.r2t + self.t2r
+
+    def of(self, direction: str) -> "Tensor":
+        """S, or one of its two parts: `both`, `r2t` or `t2r`."""
+        return self.total if direction == "both" else getattr(self, direction)
+
+
+def setting(default: Any, description: str, **limits: Any) -> Any:
+    """A field of an aggregator that users choose: it is checked, and it becomes a key of `objective.powerset`.
+
+    limits: gt, ge, le, multiple_of or choices.
+    """
+    return dataclasses.field(default=default, metadata={"description": description, **limits})
+
+
+@dataclass(frozen=True, eq=False)
+class Aggregator:
+    """Base of all aggregators; its fields, and those that a subclass adds with `setting`, are its params.
+
+    cost: b, what each chosen region costs: a number, a scalar tensor that is learnt, or `batch`: the mean similarity of
+    an image's own regions and phrases.
+    """
+
+    # How params call it; taken from its module unless it says another.
+    name: ClassVar[str] = ""
+    # Whether it chooses no subsets, as what others are compared with.
+    is_control: ClassVar[bool] = False
+    # Whether it draws random numbers, which processes must draw alike, and whether it is fitted to each batch.
+    is_random: ClassVar[bool] = False
+    is_fitted: ClassVar[bool] = False
+    # Where it stands among others.
+    rank: ClassVar[int] = 100
+    # For the measurement of precision: each direction that is not exact, with the settings that change it.
+    approximates: ClassVar[dict[str, tuple[str, ...]]] = {"r2t": (), "t2r": ()}
+
+    cost: "float | Tensor | str" = 0.0
+
+    def __post_init__(self) -> None:
+        for field in settings(type(self)):
+            _check(field.name, getattr(self, field.name), field.metadata)
+        if isinstance(self.cost, str) and self.cost != "batch":
+            raise ValueError(f"cost is {self.cost!r}; it must be a number, a scalar tensor or 'batch'")
+        if not isinstance(self.cost, str | int | float) and self.cost.numel() != 1:
+            raise ValueError(f"cost has shape {tuple(self.cost.shape)}; it must be a scalar")
+
+    @property
+    def price(self) -> "float | Tensor":
+        """The cost, once it is known."""
+        if isinstance(self.cost, str):
+            raise ValueError(f"cost is {self.cost!r}, which a batch of pairs must set first; see `powerset_scores`")
+        return self.cost
+
+    def draw(self, regions: int, *, like: "Tensor", generator: "torch.Generator | None") -> "Aggregator":
+        """With the subsets of so many regions that serve for all pairs of a batch, of the type and on the device of
+        `like`.
+        """
+        return self
+
+    def fit(self, s: "Tensor", region_mask: "Tensor", phrase_mask: "Tensor") -> "Aggregator":
+        """With what is fitted to some pairs of a batch, where `is_fitted`; s [N, P, R], masks [N, R] and [N, P]."""
+        return self
+
+    def __call__(self, s: "Tensor", region_mask: "Tensor", phrase_mask: "Tensor") -> PowersetScores:
+        """Scores of similarities s [..., P, R]; the masks [..., R] and [..., P] broadcast against it. Pairs without a
+        real region or a real phrase score 0.
+        """
+        region_mask, phrase_mask = region_mask[..., None, :], phrase_mask[..., :, None]
+        scores = self.aggregate((s - self.price) * region_mask, region_mask, phrase_mask)
+        nothing = ~(region_mask.any(-1)[..., 0] & phrase_mask.any(-2)[..., 0])
+        return PowersetScores(*(x.masked_fill(nothing, 0) for x in scores))
+
+    def aggregate(self, x: "Tensor", region_mask: "Tensor", phrase_mask: "Tensor") -> PowersetScores:
+        """Scores [...] of x = s − b [..., P, R], which is 0 at regions that are not real; masks [..., 1, R] and
+        [..., P, 1].
+        """
+        raise NotImplementedError
+
+    def columns(self, regions: int) -> int:
+        """How many numbers it holds at once for a pair's phrase, which is what tiles are cut by."""
+        return regions
+
+    def bound(
+        self, direction: str, scores: "Tensor", s: "Tensor", region_mask: "Tensor", phrase_mask: "Tensor"
+    ) -> "Tensor | None":
+        """How far the scores of a direction can be from the exact ones, where a bound is known."""
+        return None
+
+
+@dataclass(frozen=True, eq=False)
+class SubsetAggregator(Aggregator):
+    """Base of those that choose among subsets.
+
+    empty_subset: without it both directions run over the 2^R − 1 others.
+    """
+
+    empty_subset: bool = setting(True, "Whether choosing no region at all counts, as published")
+
+    def __call__(self, s: "Tensor", region_mask: "Tensor", phrase_mask: "Tensor") -> PowersetScores:
+        """See `Aggregator`."""
+        scores = super().__call__(s, region_mask, phrase_mask)
+        if self.empty_subset:
+            return scores
+        from vlalign.objectives.subsets import share_of_others
+
+        # The empty subset adds 0 to the sum of R2T; T2R has left it out already.
+        return scores._replace(r2t=scores.r2t / share_of_others(region_mask, scores.r2t.dtype))
+
+
+@dataclass(frozen=True, eq=False)
+class NonLinearAggregator(SubsetAggregator):
+    """Base of those that put smooth functions in the place of maxima."""
+
+    tau: float = setting(1e-3, "Temperature of both non-linear aggregators, at the last step", gt=0)
+    activation: str = setting("softplus", "Of NLA-T1; relu: its limit τ = 0", choices=("softplus", "relu"))
+
+
+def settings(kind: type[Aggregator]) -> list[dataclasses.Field]:
+    """What users choose of an aggregator."""
+    return [field for field in dataclasses.fields(kind) if "description" in field.metadata]
+
+
+@cache
+def known_aggregators() -> dict[str, type[Aggregator]]:
+    """All of them by name: each module of `vlalign.objectives.aggregators` has one."""
+    found: dict[str, type[Aggregator]] = {}
+    for info in pkgutil.iter_modules(importlib.import_module(PACKAGE).__path__):
+        module = importlib.import_module(f"{PACKAGE}.{info.name}")
+        own = [kind for kind in vars(module).values() if isinstance(kind, type) and kind.__module__ == module.__name__]
+        for kind in (kind for kind in own if issubclass(kind, Aggregator)):
+            kind.name = vars(kind).get("name", info.name.replace("_", "-"))
+            found[kind.name] = kind
+    return dict(sorted(found.items(), key=lambda item: (item[1].rank, item[0])))
+
+
+def aggregator_of(aggregator: str | Aggregator, cost: Any = None, **fields: Any) -> Aggregator:
+    """An aggregator by its name and settings; one that is given stays as it is but for what is given with it.
+
+    A setting of another aggregator means nothing to this one, as in params. Raises ValueError for a name or a setting
+    that none has, and for a value out of its range.
+    """
+    if isinstance(aggregator, str) and aggregator not in known_aggregators():
+        raise ValueError(f"aggregator is {aggregator!r}; it must be one of {', '.join(known_aggregators())}")
+    known = {field.name for kind in known_aggregators().values() for field in settings(kind)}
+    if unknown := sorted(set(fields) - known):
+        raise ValueError(f"{unknown[0]} is no setting of an aggregator; there are {', '.join(sorted(known))}")
+    kind = known_aggregators()[aggregator] if isinstance(aggregator, str) else type(aggregator)
+    own = {field.name for field in settings(kind)}
+    given = {name: value for name, value in fields.items() if name in own} | ({} if cost is None else {"cost": cost})
+    return kind(**given) if isinstance(aggregator, str) else dataclasses.replace(aggregator, **given)
+
+
+def _check(name: str, value: Any, limits: Any) -> None:
+    if "choices" in limits:
+        if value not in limits["choices"]:
+            raise ValueError(f"{name} is {value!r}; it must be one of {', '.join(limits['choices'])}")
+    elif len(limits) > 1 and not (isinstance(value, int | float) and _within(value, limits)):
+        raise ValueError(f"{name} is {value}; it must be {_range(limits)}")
+
+
+def _within(value: float, limits: Any) -> bool:
+    return (
+        math.isfinite(value)
+        and limits.get("ge", -math.inf) <= value <= limits.get("le", math.inf)
+        and value > limits.get("gt", -math.inf)
+        and ("multiple_of" not in limits or value % limits["multiple_of"] == 0)
+    )
+
+
+def _range(limits: Any) -> str:
+    words = {"gt": "above", "ge": "at least", "le": "at most", "multiple_of": "a multiple of"}
+    return "a number " + " and ".join(f"{words[key]} {limits[key]}" for key in words if key in limits)

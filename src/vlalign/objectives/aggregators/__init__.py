@@ -1,0 +1,1 @@
+"""Aggregators, one in each module; see `vlalign.objectives.aggregator` for what one is, and CONTRIBUTING.md."""

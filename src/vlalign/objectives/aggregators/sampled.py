@@ -1,0 +1,30 @@
+"""Random subsets in complementary pairs."""
+
+import dataclasses
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+from vlalign.objectives.aggregator import Aggregator, setting
+from vlalign.objectives.aggregators.exact import Exact
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class Sampled(Exact):
+    """T2R exact, R2T over random subsets in complementary pairs: unbiased, and linear in R."""
+
+    rank: ClassVar[int] = 2
+    is_random: ClassVar[bool] = True
+    approximates: ClassVar[dict[str, tuple[str, ...]]] = {"r2t": ("samples",)}
+
+    samples: int = setting(16, "Subsets of `sampled` and `calibrated`", ge=2, le=65_536, multiple_of=2)
+
+    def draw(self, regions: int, *, like: "Tensor", generator: "torch.Generator | None") -> Aggregator:
+        """Random ones."""
+        from vlalign.objectives.subsets import sample_subsets
+
+        subsets = sample_subsets(regions, self.samples, generator=generator, device=like.device)
+        return dataclasses.replace(self, subsets_SR=subsets.to(like.dtype))
