@@ -5,7 +5,7 @@ import csv
 import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
-from training_runs import run_below, run_config
+from training_runs import nan_at_call, run_below, run_config
 
 from vlalign.errors import VlalignError
 from vlalign.params import RunParams
@@ -77,12 +77,7 @@ def test_a_step_that_is_not_read_waits_for_nothing(config, inputs):
 
 def test_a_term_between_two_rows_stops_the_run_with_the_state_before_it(config, inputs, tmp_path, monkeypatch):
     """It is noticed at the row of step 8; weights and batch are those of the step itself."""
-    calls = []
-
-    def nan_at_step_5(*_, **__):
-        calls.append(1)
-        return torch.tensor(float("nan") if len(calls) == 6 else 0.0)
-
+    nan_at_step_5, calls = nan_at_call(6)
     monkeypatch.setattr("vlalign.objectives.divergence.cs_divergence", nan_at_step_5)
     with pytest.raises(VlalignError, match=r"the cs term is nan at step 5: .*failed-step-00000005\.pt"):
         run_below(tmp_path, config(), inputs, log_every=8, checkpoint_every=8, validate_every=None)

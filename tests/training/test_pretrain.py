@@ -7,7 +7,7 @@ import time
 
 import pytest
 import torch
-from training_runs import history, run_below, same, train_below
+from training_runs import history, nan_at_call, run_below, same, train_below
 
 from vlalign.errors import VlalignError
 from vlalign.models import load
@@ -276,12 +276,7 @@ def test_checkpoints_that_are_all_corrupt_start_again(config, inputs, tmp_path, 
 
 def test_a_term_that_is_not_finite_stops_the_run_with_its_state(config, inputs, tmp_path, monkeypatch):
     whole = train_below(tmp_path / "whole", config(), inputs)
-    calls = []
-
-    def nan_at_step_4(*_, **__):
-        calls.append(1)
-        return torch.tensor(float("nan") if len(calls) == 5 else 0.0)
-
+    nan_at_step_4, _ = nan_at_call(5)
     monkeypatch.setattr("vlalign.objectives.divergence.cs_divergence", nan_at_step_4)
     with pytest.raises(VlalignError, match=r"the cs term is nan at step 4: .*failed-step-00000004\.pt"):
         train_below(tmp_path, config(), inputs)

@@ -15,7 +15,6 @@ import importlib
 import math
 import pkgutil
 from dataclasses import dataclass
-from functools import cache
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 if TYPE_CHECKING:
@@ -156,17 +155,21 @@ def settings(kind: type[Aggregator]) -> list[dataclasses.Field]:
     return [field for field in dataclasses.fields(kind) if "description" in field.metadata]
 
 
-@cache
+_known: dict[str, type[Aggregator]] = {}
+
+
 def known_aggregators() -> dict[str, type[Aggregator]]:
     """All of them by name: each module of `vlalign.objectives.aggregators` has one."""
-    found: dict[str, type[Aggregator]] = {}
-    for info in pkgutil.iter_modules(importlib.import_module(PACKAGE).__path__):
-        module = importlib.import_module(f"{PACKAGE}.{info.name}")
-        own = [kind for kind in vars(module).values() if isinstance(kind, type) and kind.__module__ == module.__name__]
-        for kind in (kind for kind in own if issubclass(kind, Aggregator)):
-            kind.name = vars(kind).get("name", info.name.replace("_", "-"))
-            found[kind.name] = kind
-    return dict(sorted(found.items(), key=lambda item: (item[1].rank, item[0])))
+    if not _known:
+        found = {}
+        for info in pkgutil.iter_modules(importlib.import_module(PACKAGE).__path__):
+            module = importlib.import_module(f"{PACKAGE}.{info.name}")
+            kinds = (kind for kind in vars(module).values() if isinstance(kind, type) and issubclass(kind, Aggregator))
+            for kind in (kind for kind in kinds if kind.__module__ == module.__name__):
+                kind.name = vars(kind).get("name", info.name.replace("_", "-"))
+                found[kind.name] = kind
+        _known.update(sorted(found.items(), key=lambda item: (item[1].rank, item[0])))
+    return _known
 
 
 def aggregator_of(aggregator: str | Aggregator, cost: Any = None, **fields: Any) -> Aggregator:
@@ -175,6 +178,8 @@ def aggregator_of(aggregator: str | Aggregator, cost: Any = None, **fields: Any)
     A setting of another aggregator means nothing to this one, as in params. Raises ValueError for a name or a setting
     that none has, and for a value out of its range.
     """
+    if isinstance(aggregator, Aggregator) and cost is None and not fields:
+        return aggregator
     if isinstance(aggregator, str) and aggregator not in known_aggregators():
         raise ValueError(f"aggregator is {aggregator!r}; it must be one of {', '.join(known_aggregators())}")
     known = {field.name for kind in known_aggregators().values() for field in settings(kind)}

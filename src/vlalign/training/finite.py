@@ -25,27 +25,30 @@ class FiniteWatch:
 
     def __init__(self, device: torch.device) -> None:
         self.found = torch.zeros((), device=device, dtype=torch.float32)
-        # (step, value) of each watched number; a step of -1: none yet.
-        self._first: dict[str, tuple[Tensor, Tensor]] = {}
+        # By the names of numbers that were seen together: the first bad step of each (-1: none), and its value then.
+        self._first: dict[tuple[str, ...], tuple[Tensor, Tensor]] = {}
 
     def see(self, values: Mapping[str, Tensor], step: int) -> None:
         """Look at scalars of a step, by what they are called in a message."""
-        for name, value in values.items():
-            value = value.detach().float()
-            bad = ~torch.isfinite(value)
-            first, worst = self._first.get(name) or (torch.full_like(value, -1), torch.zeros_like(value))
-            new = bad & (first < 0)
-            self._first[name] = torch.where(new, step, first), torch.where(new, value, worst)
-            self.found = torch.maximum(self.found, bad.to(self.found))
+        # Side by side, since every operation on a number by itself is a launch of its own.
+        now = torch.stack([value.detach().float() for value in values.values()])
+        first, worst = self._first.get(tuple(values)) or (torch.full_like(now, -1), torch.zeros_like(now))
+        bad = ~torch.isfinite(now)
+        new = bad & (first < 0)
+        self._first[tuple(values)] = torch.where(new, step, first), torch.where(new, now, worst)
+        self.found = torch.maximum(self.found, bad.any().to(self.found))
 
     def check(self) -> None:
         """Raises NotFiniteError for the first step at which something was not finite, and what was seen first there."""
         if not self.found.item():
             return
-        steps = {name: int(step) for name, (step, _) in self._first.items() if step >= 0}
-        name = min(steps, key=lambda key: steps[key])
+        seen = [
+            (int(step), name, value)
+            for names, (steps, values) in self._first.items()
+            for name, step, value in zip(names, steps.tolist(), values.tolist(), strict=True)
+            if step >= 0
+        ]
+        step, name, value = min(seen, key=lambda one: one[0])
         raise NotFiniteError(
-            f"{name} is {self._first[name][1].item()} at step {steps[name]}: lower train.learning_rate or the weight "
-            "of the term",
-            steps[name],
+            f"{name} is {value} at step {step}: lower train.learning_rate or the weight of the term", step
         )

@@ -312,12 +312,13 @@ class Trainer:
         """Change the weights by the gradient, unless something was not finite; its norm before clipping."""
         self.scaler.unscale_(self.optimizer)
         norm = nn.utils.clip_grad_norm_(self.encoder.parameters(), self.params.train.clip_norm)
-        self.watch.see({f"the {name} term": loss for name, loss in losses.items()}, self.step)
+        watched = {f"the {name} term": loss for name, loss in losses.items()}
         # In fp16 an overflow at a large scale of the loss is no mistake: the step is skipped and the scale halved.
         if not self.scaler.is_enabled() or self.scaler.get_scale() < MIN_LOSS_SCALE:
             own = self.objective.numbers.items()
-            gradients = {f"the gradient of {name}": number.grad for name, number in own if number.grad is not None}
-            self.watch.see({"the norm of the gradient": norm, **gradients}, self.step)
+            watched["the norm of the gradient"] = norm
+            watched |= {f"the gradient of {name}": number.grad for name, number in own if number.grad is not None}
+        self.watch.see(watched, self.step)
         if self.scaler.is_enabled():
             # The scaler has its own word for what is not finite, and waits for the device in any case.
             self.watch.check()

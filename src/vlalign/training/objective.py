@@ -12,7 +12,7 @@ from vlalign.params import ObjectiveParams
 from vlalign.training.batches import Batch
 from vlalign.training.term import Pairs, Step, Term, known_terms
 
-# What the losses need of a batch, by name: the fields of `Pairs`, and `<term>.<name>` for what a term asked for. Those
+# What the losses need of a batch, by name: the fields of `Pairs`, and `<term>:<name>` for what a term asked for. Those
 # of several parts of a batch may be joined, row by row, and the loss of the whole taken on them.
 Features = dict[str, Tensor]
 
@@ -51,8 +51,8 @@ class Objective(nn.Module):
         image = ImageFeatures(*(x[:pairs] for x in image))
         text = TextFeatures(*(x[:pairs] for x in text))
         for name, term in self.terms.items():
-            found |= {f"{name}.{key}": value for key, value in term.features(image, text, batch).items()}
-        return found | {name.replace(":", "."): number for name, number in self.numbers.items()}
+            found |= {f"{name}:{key}": value for key, value in term.features(image, text, batch).items()}
+        return found | dict(self.numbers.items())
 
     def forward(self, features: Features, step: Step) -> tuple[Tensor, dict[str, Tensor]]:
         """Total loss and its terms by name, all scalars."""
@@ -77,5 +77,5 @@ def _pairs(features: Features) -> Pairs:
 
 def _own(features: Features, name: str) -> Mapping[str, Tensor]:
     """What a term has asked for, as it calls it."""
-    prefix = f"{name}."
+    prefix = f"{name}:"
     return {key.removeprefix(prefix): value for key, value in features.items() if key.startswith(prefix)}
