@@ -21,7 +21,7 @@ from vlalign.records import Stamp, read_record, stamp
 
 Kind = Literal["damaged", "missing", "stale", "unreadable", "foreign"]
 # What else may lie in a folder of data: marks of what was done, and what the next run of a step goes on from.
-BESIDE = frozenset({"manifest.json", "shards.json", ".expected.json", ".lock", "packing.jsonl", "resources.json"})
+BESIDE = frozenset({"manifest.json", "shards.json", ".fetched.json", ".lock", "packing.jsonl", "resources.json"})
 AGAIN = "run the workflow again"
 # The records of what is made of all runs, below `results`.
 SUMMARIES = ("metrics.json", "precision.csv.json", "figures/illustrations.json", "report.html.json")

@@ -1,14 +1,16 @@
+import contextlib
 import itertools
 import tempfile
 from pathlib import Path
 
+import httpx2
 import pytest
 from fetching import by_name, held, hub_source, point_at, shards, url_source
-from hub_server import HubServer, sha256
+from hub_server import POURED, HubServer, sha256
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vlalign.data.fetch import fetch
+from vlalign.data.fetch import _refuse_long_pause, fetch
 from vlalign.data.sources.urls import UrlSource
 from vlalign.errors import VlalignError
 
@@ -141,3 +143,99 @@ def test_whatever_happens_only_right_files_get_their_names(faults):
             hub.faults.clear()
             fetch(hub_source(), folder)
         assert held(Path(folder)) == by_name(files)
+
+
+@pytest.fixture
+def small_pieces(monkeypatch):
+    """The library writes 10 MB at a time, which is more than these files have."""
+    monkeypatch.setattr("huggingface_hub.constants.DOWNLOAD_CHUNK_SIZE", 1000)
+
+
+@pytest.mark.parametrize("fault", PASSING)
+def test_a_file_survives_a_fault_that_comes_back(hub, source, tmp_path, fault):
+    hub.faults[FAULTY] = iter([fault] * 4)
+    fetch(source, tmp_path)
+    assert held(tmp_path) == by_name(FILES)
+
+
+@pytest.mark.usefixtures("small_pieces")
+def test_a_transfer_goes_on_where_it_broke_off(hub, source, tmp_path):
+    hub.faults[FAULTY] = iter(["truncated", "truncated"])
+    fetch(source, tmp_path)
+    assert hub.ranges(FAULTY) == [None, "bytes=50000-", "bytes=75000-"]
+    assert held(tmp_path) == by_name(FILES)
+
+
+@pytest.mark.usefixtures("small_pieces")
+@pytest.mark.parametrize("second", ["wrong", "no range", "shortened"])
+def test_a_file_that_is_another_between_two_attempts_is_fetched_from_its_start(hub, source, tmp_path, second):
+    hub.faults[FAULTY] = iter(["truncated", second])
+    fetch(source, tmp_path)
+    assert held(tmp_path) == by_name(FILES)
+
+
+@pytest.mark.usefixtures("small_pieces")
+def test_attempts_count_only_while_nothing_new_arrives(hub, source, tmp_path):
+    hub.faults[FAULTY] = iter(["truncated", *[500] * 4] * 4)
+    fetch(source, tmp_path)
+    assert held(tmp_path) == by_name(FILES)
+    hub.faults[FAULTY] = iter(["truncated", *[500] * 40])
+    (tmp_path / "0001.tar").unlink()
+    with pytest.raises(VlalignError, match="answers 500, 6 times"):
+        fetch(source, tmp_path)
+
+
+def test_a_fault_of_one_file_takes_no_attempt_from_others(hub, tmp_path):
+    files = shards(9)
+    hub.commit(files)
+    hub.faults = {path: iter(["truncated", 500]) for path in files}
+    fetch(hub_source(connections=2), tmp_path)
+    assert held(tmp_path) == by_name(files)
+
+
+@pytest.mark.usefixtures("small_pieces")
+def test_no_more_is_read_than_the_file_has(hub, tmp_path):
+    hub.commit(FILES)
+    hub.faults[FAULTY] = iter(["endless"])
+    fetch(hub_source(), tmp_path)
+    assert held(tmp_path) == by_name(FILES)
+    assert hub.poured < POURED
+
+
+@pytest.mark.usefixtures("small_pieces")
+def test_an_error_ends_the_other_transfers(hub, tmp_path):
+    def refuse_when_another_runs():
+        hub.stalled.wait(30)
+        yield 404
+
+    hub.commit(FILES)
+    hub.faults = {FAULTY: iter(["trickle"]), "train/0000.tar": refuse_when_another_runs()}
+    with pytest.raises(VlalignError, match="404"):
+        fetch(hub_source(), tmp_path)
+    # The whole file takes a hundred pieces, and two seconds.
+    assert hub.poured < 80 * len(FILES[FAULTY])
+
+
+@pytest.mark.parametrize("status", [429, 503])
+def test_a_pause_of_hours_is_an_error(hub, source, tmp_path, status):
+    hub.pause = 7200
+    hub.faults[FAULTY] = iter([status])
+    with pytest.raises(VlalignError, match=rf"answers {status} and asks to wait for 7200 s; run again after that"):
+        fetch(source, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("headers", "refused"),
+    [
+        ({}, False),
+        ({"Retry-After": "900"}, False),
+        ({"Retry-After": "901"}, True),
+        ({"Retry-After": "soon"}, False),
+        ({"RateLimit": '"resolvers";r=0;t=901'}, True),
+        ({"RateLimit": '"resolvers";r=12;t=901', "Retry-After": "3"}, False),
+    ],
+)
+def test_servers_say_in_their_ways_how_long_to_wait(headers, refused):
+    response = httpx2.Response(429, headers=headers, request=httpx2.Request("GET", "http://h/a"))
+    with pytest.raises(VlalignError) if refused else contextlib.nullcontext():
+        _refuse_long_pause(response)

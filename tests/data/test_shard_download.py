@@ -1,6 +1,7 @@
 import itertools
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import threading
@@ -204,8 +205,108 @@ def test_a_full_disk_is_an_error(hub, tmp_path):
     assert held(tmp_path) == {}
 
 
-def test_offline_is_an_error(hub, tmp_path):
+def test_offline_what_is_there_suffices(hub, tmp_path, monkeypatch):
+    hub.commit({**FILES, "classnames.txt": b"cat"}, small=["classnames.txt"])
+    fetch(hub_source(), tmp_path, extras=["classnames.txt"])
+    record = (tmp_path / "shards.json").read_bytes()
+    (tmp_path / "shards.json").unlink()
+    hub.requests.clear()
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    fetch(hub_source(), tmp_path, extras=["classnames.txt"])
+    assert hub.requests == []
+    assert (tmp_path / "shards.json").read_bytes() == record
+
+
+@pytest.mark.parametrize("damage", [os.unlink, lambda path: os.truncate(path, 5)])
+def test_offline_what_is_missing_is_named(hub, tmp_path, monkeypatch, damage):
+    hub.commit(FILES)
+    fetch(hub_source(), tmp_path)
+    damage(tmp_path / "0003.tar")
+    hub.requests.clear()
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    with pytest.raises(
+        VlalignError, match=r"HF_HUB_OFFLINE is set and .*\(1 files are missing, first 0003\.tar\); unset"
+    ):
+        fetch(hub_source(), tmp_path)
+    assert hub.requests == []
+
+
+@pytest.mark.parametrize("other", [hub_source("train/{0000..0002}.tar"), hub_source(revision="v2")])
+def test_offline_another_request_is_an_error(hub, tmp_path, monkeypatch, other):
+    hub.commit(FILES)
+    fetch(hub_source(), tmp_path)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    with pytest.raises(VlalignError, match="nothing of it was fetched there"):
+        fetch(other, tmp_path)
+    assert held(tmp_path) == by_name(FILES)
+
+
+def test_offline_is_set_by_the_environment(hub, tmp_path):
+    hub.commit(FILES)
     process = start(hub_source(), tmp_path, HF_HUB_OFFLINE="1")
     _, errors = process.communicate(timeout=60)
-    assert "VlalignError: source: dataset repository someone/pictures at main: the hub at" in errors
+    assert "VlalignError: source: dataset repository someone/pictures at main: HF_HUB_OFFLINE is set" in errors
     assert hub.requests == []
+
+
+def test_nothing_vouches_for_files_of_another_commit_after_a_failure(hub, tmp_path):
+    hub.commit(FILES)
+    fetch(hub_source(), tmp_path)
+    changed = shards(4, seed=1)
+    hub.commit(changed)
+    hub.faults["train/0001.tar"] = itertools.repeat(404)
+    with pytest.raises(VlalignError, match="404"):
+        fetch(hub_source(connections=1), tmp_path)
+    assert held(tmp_path) == {"0000.tar": changed["train/0000.tar"]}
+    assert not (tmp_path / "shards.json").exists()
+
+
+def test_a_partial_file_is_not_continued_with_another_version(hub, tmp_path, monkeypatch):
+    monkeypatch.setattr("huggingface_hub.constants.DOWNLOAD_CHUNK_SIZE", 1000)
+    hub.commit(FILES)
+    hub.faults["train/0001.tar"] = iter(["truncated", 404])
+    with pytest.raises(VlalignError, match="404"):
+        fetch(hub_source(connections=1), tmp_path)
+    assert (tmp_path / INCOMING / sha256(FILES["train/0001.tar"]) / "0001.tar").stat().st_size == 50_000
+    changed = shards(4, seed=1)
+    hub.commit(changed)
+    hub.requests.clear()
+    fetch(hub_source(), tmp_path)
+    assert hub.ranges("train/0001.tar") == [None]
+    assert held(tmp_path) == by_name(changed)
+    assert not (tmp_path / INCOMING).exists()
+
+
+@pytest.mark.parametrize("silent", ["files", "list"])
+def test_ctrl_c_does_not_wait_for_a_server(hub, tmp_path, silent):
+    hub.commit(FILES)
+    if silent == "files":
+        hub.faults = {path: iter(["stall"]) for path in FILES}
+    else:
+        hub.api_faults = iter(["stall"])
+    process = start(hub_source(), tmp_path)
+    wait_for(hub.stalled.is_set)
+    started = time.monotonic()
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=20)
+    assert time.monotonic() - started < 5
+    assert "KeyboardInterrupt" in errors
+    assert process.returncode != 0
+    assert held(tmp_path) == {}
+
+
+def test_nothing_is_written_after_an_error(hub, tmp_path):
+    def refuse_when_others_wait():
+        wait_for(lambda: hub.asked().total() == 4)
+        threading.Timer(0.3, hub.released.set).start()
+        yield 404
+
+    hub.commit(FILES)
+    hub.faults = {path: iter(["stall"]) for path in FILES} | {"train/0000.tar": refuse_when_others_wait()}
+    with pytest.raises(VlalignError, match="404"):
+        fetch(hub_source(), tmp_path)
+    assert hub.released.is_set()
+    before = {path: path.stat().st_size for path in tmp_path.rglob("*")}
+    time.sleep(0.1)
+    assert {path: path.stat().st_size for path in tmp_path.rglob("*")} == before
+    assert held(tmp_path) == {}

@@ -1,28 +1,41 @@
 """Bring the shards of a source from elsewhere to this disk, and go on where a run ended.
 
-huggingface_hub downloads into the folder `.incoming`; a file gets its name when its bytes are right, and `shards.json`
-appears when all of them are there.
+huggingface_hub's `http_get` downloads into the folder `.incoming`; a file gets its name when its bytes are right, and
+`shards.json` appears when all of them are there.
 """
 
 import contextlib
 import dataclasses
 import hashlib
+import itertools
 import logging
 import multiprocessing
 import os
 import shutil
-import time
-from collections.abc import Iterable, Iterator, Sequence
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from multiprocessing.pool import ThreadPool
 from pathlib import Path
+from typing import Any, BinaryIO, cast
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
 
 from filelock import FileLock, Timeout
-from httpx2 import RequestError, TransportError, UnsupportedProtocol
+from httpx2 import Client, RequestError, Response, TransportError, UnsupportedProtocol
+from huggingface_hub import set_client_factory
+from huggingface_hub.errors import HfHubHTTPError
+from huggingface_hub.file_download import http_get
+from huggingface_hub.utils import parse_ratelimit_headers
+from huggingface_hub.utils._http import default_client_factory
+from huggingface_hub.utils.tqdm import silent_tqdm
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
+from vlalign.console import console
 from vlalign.errors import VlalignError
 from vlalign.files import check_writable
 from vlalign.params.sources import FetchedSource
-from vlalign.records import stamp, write_record
+from vlalign.records import read_record, stamp, stamps, write_record
 from vlalign.redact import Redaction, address, redacted
 
 logger = logging.getLogger(__name__)
@@ -30,17 +43,20 @@ logger = logging.getLogger(__name__)
 for module in ("file_download", "utils._http"):
     logging.getLogger(f"huggingface_hub.{module}").addFilter(Redaction())
 
-RECORD, INCOMING = "shards.json", ".incoming"
+# HELD tells what was fetched where Snakemake has removed RECORD, the output of its rule.
+RECORD, HELD, INCOMING = "shards.json", ".fetched.json", ".incoming"
 LISTING_SECONDS = 600.0
-# How often a file is asked for, and the pause after the first time in seconds, which doubles.
+# How often a file is asked for in vain, and the pause after the first time in seconds, which doubles.
 ATTEMPTS, FIRST_PAUSE = 6, 1.0
+# What a server may ask to wait; the hub counts requests over five minutes.
+LONGEST_ASKED = 900
 
 
 @dataclasses.dataclass(frozen=True)
 class RemoteFile:
     """A file elsewhere, and what it must hold.
 
-    path: where it is put below `.incoming`; its last part is the file's name here. digest: SHA-256 in hexadecimal, or,
+    path: where it lies there; its last part is the file's name here. digest: SHA-256 in hexadecimal, or,
     of a file that the hub keeps in git, git's SHA-1 of the blob. size: in bytes; None where it is not known.
     """
 
@@ -85,12 +101,16 @@ def fetch(source: FetchedSource, directory: str | Path, *, extras: Sequence[str]
     Files that are there and right are kept. key: the source's params key, for messages.
 
     Raises VlalignError when the source lacks what is asked for, does not give it or gives wrong bytes, when the disk is
-    full, and when another process fetches into the folder.
+    full, when another process fetches into the folder, and when HF_HUB_OFFLINE is set and something is missing.
     """
     directory = Path(directory)
     check_writable(directory)
     directory.mkdir(parents=True, exist_ok=True)
+    asked = {"source": source.shown(), "extras": list(extras)}
     with _locked(directory), _disk_errors(directory):
+        if source.is_offline():
+            write_record(directory / RECORD, _held(directory, asked, source.at(key)))
+            return
         files = _listed(source, extras, key)
         _check_names((*files.shards, *files.extras), source.at(key))
         with ThreadPool(source.connections) as pool:
@@ -98,12 +118,37 @@ def fetch(source: FetchedSource, directory: str | Path, *, extras: Sequence[str]
         missing = [file for file, there in zip((*files.shards, *files.extras), right, strict=True) if not there]
         if missing:
             _make_room(directory, missing)
-            _bring(source, missing, directory, key)
+            _bring(source, files, missing, directory, key)
         shutil.rmtree(directory / INCOMING, ignore_errors=True)
-        asked = source.shown() | ({"commit": files.commit} if files.commit else {})
+        found = source.shown() | ({"commit": files.commit} if files.commit else {})
         shards = [{"name": file.name, **_stamp(directory / file.name, file)} for file in files.shards]
         named = [file.name for file in files.extras]
-        write_record(directory / RECORD, {"shards": shards, "source": asked, "extras": named})
+        record = {"shards": shards, "source": found, "extras": named}
+        write_record(directory / HELD, {"asked": asked, "record": record, "extras": stamps(directory, named)})
+        write_record(directory / RECORD, record)
+
+
+def _held(directory: Path, asked: Mapping[str, Any], at: str) -> dict[str, Any]:
+    """What an earlier run has written of the same request, if all of it is still here: nothing else can be known where
+    the hub may not be asked.
+    """
+    path = directory / HELD
+    known = read_record(path) if path.exists() else {}
+    if known.get("asked") != asked:
+        raise _offline(directory, at, "nothing of it was fetched there")
+    expected = {shard["name"]: shard["sha256"] for shard in known["record"]["shards"]}
+    expected |= {name: extra["sha256"] for name, extra in known["extras"].items()}
+    missing = [name for name, digest in expected.items() if not RemoteFile(name, "", digest).is_at(directory / name)]
+    if missing:
+        raise _offline(directory, at, f"{len(missing)} files are missing, first {missing[0]}")
+    return dict(known["record"])
+
+
+def _offline(directory: Path, at: str, reason: str) -> VlalignError:
+    return VlalignError(
+        f"{at}: HF_HUB_OFFLINE is set and {directory} does not hold all of it ({reason}); unset it, or copy the folder "
+        f"with its {HELD} from a machine that has it"
+    )
 
 
 def _stamp(path: Path, file: RemoteFile) -> dict[str, int | str]:
@@ -170,48 +215,180 @@ def _make_room(directory: Path, missing: Sequence[RemoteFile]) -> None:
         )
 
 
-def _bring(source: FetchedSource, missing: list[RemoteFile], directory: Path, key: str) -> None:
+def _bring(source: FetchedSource, files: RemoteFiles, missing: list[RemoteFile], directory: Path, key: str) -> None:
     """Download until every file is right and has its name."""
-    for attempt in range(ATTEMPTS):
-        reason = _attempt(source, missing, directory / INCOMING, key)
-        missing = [file for file in missing if not _settled(file, directory, whole=not reason)]
-        if not missing:
+    set_client_factory(_patient_client)
+    ended = threading.Event()
+    with _progress((*files.shards, *files.extras), missing) as (advance, count), ThreadPool(source.connections) as pool:
+        try:
+            for _ in pool.imap_unordered(Transfer(source, directory, key, advance=advance, ended=ended), missing):
+                count()
+        except Exception:
+            # Whoever catches this may look into the folder: nothing may be written there any more.
+            ended.set()
+            pool.close()
+            pool.join()
+            raise
+        finally:
+            # The threads are daemons: Ctrl-C does not wait for a silent server.
+            ended.set()
+
+
+class EndedError(Exception):
+    """Another file has failed, so this one is not wanted any more."""
+
+
+class TooLongError(Exception):
+    """More arrives than a file has."""
+
+
+class Part:
+    """A file that is being written: no further than its size, and not after the transfers have ended."""
+
+    def __init__(
+        self, stream: BinaryIO, size: int | None, *, advance: Callable[[int], None], ended: threading.Event
+    ) -> None:
+        self.stream, self.size, self.advance, self.ended = stream, size, advance, ended
+        self.tell, self.seek = stream.tell, stream.seek
+
+    def write(self, content: bytes) -> int:
+        """Raises EndedError and TooLongError."""
+        if self.ended.is_set():
+            raise EndedError
+        if self.size is not None and self.tell() + len(content) > self.size:
+            raise TooLongError
+        self.advance(len(content))
+        return self.stream.write(content)
+
+    def truncate(self) -> int:
+        """What is behind the present place goes: a server has sent the file from its start."""
+        self.advance(self.tell() - os.fstat(self.stream.fileno()).st_size)
+        return self.stream.truncate()
+
+
+class Transfer:
+    """Brings one file after the other; what an earlier attempt or run has brought is continued.
+
+    advance: told the bytes that arrive. ended: set when nothing more is to be written.
+    """
+
+    def __init__(
+        self,
+        source: FetchedSource,
+        directory: Path,
+        key: str,
+        *,
+        advance: Callable[[int], None],
+        ended: threading.Event,
+    ) -> None:
+        self.source, self.directory, self.key, self.advance, self.ended = source, directory, key, advance, ended
+
+    def __call__(self, file: RemoteFile) -> None:
+        """Raises VlalignError when a file is refused, or stays away or wrong; attempts count while nothing arrives."""
+        # What has arrived of another version is of no use.
+        part, attempts, most = self.directory / INCOMING / file.digest / file.name, 0, 0
+        part.parent.mkdir(parents=True, exist_ok=True)
+        while not self.ended.is_set():
+            reason = self._attempt(file, part)
+            if not reason and file.is_at(part):
+                os.replace(part, self.directory / file.name)
+                return
+            if not reason:
+                self.advance(-part.stat().st_size)
+                part.unlink()
+            here = part.stat().st_size if part.exists() else 0
+            attempts, most = (1, here) if here > most else (attempts + 1, most)
+            reason = reason or f"brought wrong bytes, their hash is not {file.digest}"
+            if attempts == ATTEMPTS:
+                raise VlalignError(
+                    f"{self.source.at(self.key)}: {file.shown} {reason}, {ATTEMPTS} times; what has arrived is kept: "
+                    "check the network, the address and the hash, and run again"
+                )
+            pause = FIRST_PAUSE * 2 ** (attempts - 1)
+            logger.warning("%s %s; another attempt in %.0f s", file.shown, reason, pause)
+            self.ended.wait(pause)
+
+    def _attempt(self, file: RemoteFile, part: Path) -> str:
+        """Download; an empty text, or what went wrong that may go well another time."""
+        try:
+            with open(part, "ab") as stream:
+                self._receive(file, Part(stream, file.size, advance=self.advance, ended=self.ended))
+        except (EndedError, TooLongError):
+            return ""
+        except (RequestError, OSError) as error:
+            return self._passing(error)
+        return ""
+
+    def _receive(self, file: RemoteFile, part: Part) -> None:
+        if file.url.startswith("file:"):
+            part.seek(0)
+            part.truncate()
+            path = Path(url2pathname(urlsplit(file.url).path))
+            if not path.is_file():
+                raise VlalignError(f"{file.shown} does not exist on this machine; correct the address")
+            with open(path, "rb") as stream:
+                shutil.copyfileobj(stream, part)
             return
-        pause = FIRST_PAUSE * 2**attempt
-        logger.warning("%s %s; another attempt in %.0f s", missing[0].shown, reason or "brought wrong bytes", pause)
-        time.sleep(pause)
-    wrong = f"brought wrong bytes, their hash is not {missing[0].digest}"
-    raise VlalignError(
-        f"{source.at(key)}: {missing[0].shown} {reason or wrong}, {ATTEMPTS} times; what has arrived is kept: check "
-        "the network, the address and the hash, and run again"
-    )
+        headers = {"Accept-Encoding": "identity", **self.source.login(file.url)}
+        try:
+            http_get(file.url, cast(BinaryIO, part), resume_size=part.tell(), headers=headers, tqdm_class=silent_tqdm)
+        except HfHubHTTPError as error:
+            if error.response.status_code != 416:  # nothing is behind what is here
+                raise
 
-
-def _attempt(source: FetchedSource, missing: Sequence[RemoteFile], incoming: Path, key: str) -> str:
-    """Download; an empty text, or what went wrong that may go well another time."""
-    try:
-        source.download(missing, incoming)
-    except (RequestError, OSError) as error:
+    def _passing(self, error: RequestError | OSError) -> str:
+        """What went wrong, if it may go well another time; raises what a person must mend."""
         response = getattr(error, "response", None) or getattr(error.__cause__, "response", None)
         if response is not None:
             status = response.status_code
             if status not in (408, 425, 429) and status < 500:
-                raise VlalignError(source.refusal(str(address(str(response.url))), status, key=key)) from error
+                refusal = self.source.refusal(address(str(response.url)), status, key=self.key)
+                raise VlalignError(refusal) from error
             return f"answers {status}"
         lasting = isinstance(error, UnsupportedProtocol) or not isinstance(error, TransportError)
         if isinstance(error, RequestError) and lasting:
-            raise VlalignError(f"{source.at(key)} cannot be fetched ({error}); correct the address") from error
+            raise VlalignError(
+                f"{self.source.at(self.key)} cannot be fetched ({error}); correct the address"
+            ) from error
         if isinstance(error, OSError) and error.errno is not None:
-            raise
+            raise error
         return f"broke off ({redacted(str(error))})"
-    return ""
 
 
-def _settled(file: RemoteFile, directory: Path, *, whole: bool) -> bool:
-    """Give a file its name if it is right; remove it if it is wrong although it is whole."""
-    path = directory / INCOMING / file.path
-    if right := file.is_at(path):
-        os.replace(path, directory / file.name)
-    elif whole:
-        path.unlink(missing_ok=True)
-    return right
+def _patient_client() -> Client:
+    """The library's own, which would wait for as long as any server asks."""
+    client = default_client_factory()
+    client.event_hooks = {**client.event_hooks, "response": [_refuse_long_pause]}
+    return client
+
+
+def _refuse_long_pause(response: Response) -> None:
+    limit = parse_ratelimit_headers(response.headers)
+    asked = response.headers.get("Retry-After", "")
+    pause = (
+        limit.reset_in_seconds
+        if limit is not None and limit.remaining == 0
+        else int(asked or 0)
+        if asked.isdigit()
+        else 0
+    )
+    if response.status_code in (408, 429, 503) and pause > LONGEST_ASKED:
+        raise VlalignError(
+            f"{address(str(response.url))} answers {response.status_code} and asks to wait for {pause} s; run again "
+            "after that"
+        )
+
+
+@contextlib.contextmanager
+def _progress(
+    files: Sequence[RemoteFile], missing: Sequence[RemoteFile]
+) -> Iterator[tuple[Callable[[int], None], Callable[[], None]]]:
+    """A bar on the terminal, nothing elsewhere; yields what advances it by some bytes, and by a file."""
+    text = TextColumn("fetching: {task.fields[done]} of {task.fields[files]} files")
+    columns = (text, BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
+    sizes = [file.size for file in missing]
+    total = None if None in sizes else sum(size or 0 for size in sizes)
+    done = itertools.count(len(files) - len(missing) + 1)
+    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
+        task = progress.add_task("", total=total, done=len(files) - len(missing), files=len(files))
+        yield partial(progress.advance, task), lambda: progress.update(task, done=next(done))

@@ -10,7 +10,7 @@ from vlalign.params.base import Count, Few, OneOf, Share, Strict
 from vlalign.registry import Registered
 
 if TYPE_CHECKING:
-    from vlalign.data.fetch import RemoteFile, RemoteFiles
+    from vlalign.data.fetch import RemoteFiles
     from vlalign.data.listing import Listing
     from vlalign.data.skipped import Skips
 
@@ -95,12 +95,13 @@ class FetchedSource(Source):
         """
         raise NotImplementedError
 
-    def download(self, files: "Sequence[RemoteFile]", folder: Path) -> None:
-        """Bring files to their `path` below a folder, once; raises the errors of httpx2, huggingface_hub and the disk.
+    def is_offline(self) -> bool:
+        """Whether nobody may be asked what there is."""
+        return False
 
-        What an earlier attempt has brought is continued, or not brought again.
-        """
-        raise NotImplementedError
+    def login(self, url: str) -> dict[str, str]:
+        """Headers with a token or a login, for a request of one of its files."""
+        return {}
 
     def refusal(self, url: str, status: int, *, key: str) -> str:
         """What to tell the user when a server answers with this status in place of a file."""

@@ -1,11 +1,9 @@
 """Shards of the Hugging Face hub."""
 
 import fnmatch
-import glob
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from difflib import get_close_matches
-from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 from urllib.parse import quote
 
@@ -54,25 +52,17 @@ class HubSource(FetchedSource):
         shards = tuple(found[path] for path in self._chosen(found, key))
         return RemoteFiles(shards, tuple(found[path] for path in extras if path in found), commit)
 
-    def download(self, files: "Sequence[RemoteFile]", folder: Path) -> None:
+    def is_offline(self) -> bool:
+        """See FetchedSource; HF_HUB_OFFLINE says so."""
+        from huggingface_hub import is_offline_mode
+
+        return is_offline_mode()
+
+    def login(self, url: str) -> dict[str, str]:
         """See FetchedSource."""
-        from huggingface_hub import snapshot_download
-        from huggingface_hub.utils import disable_progress_bars
+        from huggingface_hub.utils import build_hf_headers
 
-        from vlalign.console import console
-
-        if not console.is_terminal:
-            disable_progress_bars()
-        snapshot_download(
-            self.repository,
-            repo_type="dataset",
-            revision=files[0].url.partition("/resolve/")[2].partition("/")[0],
-            allow_patterns=[glob.escape(file.path) for file in files],
-            local_dir=folder,
-            max_workers=self.connections,
-            endpoint=_endpoint(),
-            library_name="vlalign",
-        )
+        return build_hf_headers(library_name="vlalign")
 
     def refusal(self, url: str, status: int, *, key: str) -> str:
         """See FetchedSource."""
