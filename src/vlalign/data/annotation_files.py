@@ -1,12 +1,17 @@
 """JSON files that name images and their captions, as COCO and its kin have them."""
 
 import json
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
-from vlalign.data.listing import reading
+from pydantic import Field
+
+from vlalign.data.listing import existing_folder, reading
 from vlalign.errors import VlalignError
 from vlalign.files import without_doubles
+from vlalign.params.base import PathText
+from vlalign.params.sources import PackedSource
 
 
 def read_annotations(path: str, *fields: str) -> dict[str, Any]:
@@ -24,14 +29,26 @@ def read_annotations(path: str, *fields: str) -> dict[str, Any]:
     return content
 
 
-def check_file(name: str) -> None:
-    """Raises VlalignError when there is no such file."""
-    if not Path(name).is_file():
-        raise VlalignError(f"{name} is not a file; correct `annotations` of the source")
+class AnnotatedSource(PackedSource):
+    """Pictures in a folder, and a JSON file that names them with their captions."""
 
+    path_keys: ClassVar = ("annotations", "images")
+    file_keys: ClassVar = ("annotations",)
 
-def unlike(path: str, kind: str, error: Exception) -> VlalignError:
-    """What to tell of a file of annotations that is of another kind than this one."""
-    return VlalignError(
-        f"{path} is not like {kind} ({type(error).__name__}: {error}); take the original file, or write it as that is"
-    )
+    annotations: PathText = Field(description="Path of the JSON file")
+    images: PathText = Field(description="Folder of the pictures")
+
+    def checks(self) -> Mapping[str, Callable[[], object]]:
+        """See Source."""
+        return {"annotations": self._check_file, "images": lambda: existing_folder(self.images, key="images")}
+
+    def _check_file(self) -> None:
+        if not Path(self.annotations).is_file():
+            raise VlalignError(f"{self.annotations} is not a file; correct `annotations` of the source")
+
+    def unlike(self, kind: str, error: Exception) -> VlalignError:
+        """What to tell of annotations that are of another kind than this one."""
+        return VlalignError(
+            f"{self.annotations} is not like {kind} ({type(error).__name__}: {error}); take the original file, or "
+            "write it as that is"
+        )

@@ -1,27 +1,21 @@
 """COCO's own captions."""
 
-from collections.abc import Callable, Mapping
-from typing import ClassVar, Literal
+from typing import Literal
 
 from pydantic import Field
 
-from vlalign.data.annotation_files import check_file, read_annotations, unlike
+from vlalign.data.annotation_files import AnnotatedSource, read_annotations
 from vlalign.data.listing import Listed, Listing, captions_of, existing_folder, normal_path
 from vlalign.data.skipped import Skips
 from vlalign.errors import VlalignError
 from vlalign.params.base import PathText
-from vlalign.params.sources import PackedSource
 
 
-class CocoSource(PackedSource):
+class CocoSource(AnnotatedSource):
     """COCO's own captions_*.json with its folder of pictures."""
-
-    path_keys: ClassVar = ("annotations", "images")
-    file_keys: ClassVar = ("annotations",)
 
     source: Literal["coco"]
     annotations: PathText = Field(description="Path of captions_train2017.json or its kin")
-    images: PathText = Field(description="Folder of the pictures")
 
     def listing(self, skips: Skips) -> Listing:
         """The images in the file's order, with all their captions in the file's order.
@@ -45,12 +39,5 @@ class CocoSource(PackedSource):
                     skips.add("caption of an image that is not listed", str(annotation["image_id"]))
             images = [Listed(name, folder / name, captions_of(told), folder=folder) for name, told in captions.items()]
         except (KeyError, TypeError, AttributeError) as error:
-            raise unlike(self.annotations, "COCO's captions_*.json", error) from None
+            raise self.unlike("COCO's captions_*.json", error) from None
         return Listing(len(images), images)
-
-    def checks(self) -> Mapping[str, Callable[[], object]]:
-        """See Source."""
-        return {
-            "annotations": lambda: check_file(self.annotations),
-            "images": lambda: existing_folder(self.images, key="images"),
-        }

@@ -2,17 +2,15 @@
 
 import os
 from collections import Counter
-from collections.abc import Callable, Mapping
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from vlalign.data.annotation_files import check_file, read_annotations, unlike
+from vlalign.data.annotation_files import AnnotatedSource, read_annotations
 from vlalign.data.listing import Listed, Listing, captions_of, existing_folder, normal_path
 from vlalign.data.skipped import Skips
 from vlalign.errors import VlalignError
 from vlalign.params.base import PathText
-from vlalign.params.sources import PackedSource
 
 # Images of Karpathy's splits; recall depends strongly on how many there are.
 PUBLISHED = {
@@ -22,14 +20,10 @@ PUBLISHED = {
 }
 
 
-class KarpathySource(PackedSource):
+class KarpathySource(AnnotatedSource):
     """COCO, Flickr30k or Flickr8k with Karpathy's splits: dataset_coco.json and its kin."""
 
-    path_keys: ClassVar = ("annotations", "images")
-    file_keys: ClassVar = ("annotations",)
-
     source: Literal["karpathy"]
-    annotations: PathText = Field(description="Path of the JSON file")
     images: PathText = Field(description="Folder of the pictures, or the one that holds val2014 and train2014")
     splits: Annotated[tuple[Literal["train", "restval", "val", "test"], ...], Field(min_length=1)]
 
@@ -57,15 +51,8 @@ class KarpathySource(PackedSource):
                 for (inside, name), found in captions.items()
             ]
         except (KeyError, TypeError, AttributeError) as error:
-            raise unlike(self.annotations, "Karpathy's", error) from None
+            raise self.unlike("Karpathy's", error) from None
         return Listing(len(images), images)
-
-    def checks(self) -> Mapping[str, Callable[[], object]]:
-        """See Source."""
-        return {
-            "annotations": lambda: check_file(self.annotations),
-            "images": lambda: existing_folder(self.images, key="images"),
-        }
 
 
 def _check_splits(source: KarpathySource, content: dict[str, Any]) -> None:
