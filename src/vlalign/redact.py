@@ -6,11 +6,10 @@ import re
 from urllib.parse import quote, urlsplit, urlunsplit
 
 HIDDEN = "***"
-# As much as could be one: a password may hold what ends an address.
-LOGIN = re.compile(r"(?<=:/)(/?)\S{0,2000}@|(?<=:\\/)(\\/)\S{0,2000}@")
-REST = re.compile(r"(:/[^\s?#]*)[?#]\S*")
+# What ends the scheme of an address, however it is spelled: whole, as a path's normal form has it, or within JSON.
+SCHEME = re.compile(r":(?:\\/|/){1,2}")
 SIGNED = re.compile(r"(?i)([&;?](?:X-Amz-\w+|sig|signature|token|key|password|access_token)=)[^\s&;'\"<>)]+")
-BEARER = re.compile(r"(?i)\b(bearer|basic)\s+[\w.~+/=-]{8,}")
+BEARER = re.compile(r"(?i)\b(bearer|authorization:?\s*basic)\s+[\w.~+/=-]{8,}")
 QUERY = re.compile(r"(?<=[^\s?])\?[^\s'\"<>=?]+=[^\s)]*")
 # Names of variables that hold secrets, and how short a value may be that is still told from ordinary words.
 TOKEN = re.compile(r"(?i)TOKEN|SECRET|PASSW|_PASS$|_KEY|PAT$|CREDENTIAL|^VLALIGN_ADDRESS_")
@@ -32,7 +31,20 @@ def redacted(text: str) -> str:
         if TOKEN.search(name) and len(value.strip()) >= SHORTEST:
             text = text.replace(value.strip(), HIDDEN).replace(quote(value.strip(), safe=""), HIDDEN)
     text = SIGNED.sub(rf"\1{HIDDEN}", BEARER.sub(rf"\1 {HIDDEN}", text))
-    return QUERY.sub(f"?{HIDDEN}", REST.sub(rf"\1?{HIDDEN}", LOGIN.sub(r"\1\2", text)))
+    return QUERY.sub(f"?{HIDDEN}", re.sub(r"\S+", lambda word: _shown(word[0]), text))
+
+
+def _shown(word: str) -> str:
+    """A word without login, query and fragment, if it holds an address.
+
+    As much goes as could be a login: a password may hold what ends an address.
+    """
+    scheme = SCHEME.search(word)
+    if scheme is None:
+        return word
+    host = word[max(scheme.end(), word.rfind("@") + 1) :]
+    path = re.split("[?#]", host, maxsplit=1)[0]
+    return word[: scheme.end()] + path + ("" if path == host else f"?{HIDDEN}")
 
 
 def plain(text: str) -> str:
