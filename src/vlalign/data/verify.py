@@ -20,8 +20,8 @@ from vlalign.records import stamp
 
 # Raised whenever equal shards would give another index, so that indices of an older version are made again.
 VERSION = 3
-# What no writing has: control characters, and what XML, and so a figure, cannot hold.
-CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\ufffe\uffff]").match
+# What no writing has: control characters but the tab, and what XML, and so a figure, cannot hold.
+CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f-\x9f\ufffe\uffff]")
 # Modes whose numbers have no range that could be told black and white by.
 WITHOUT_RANGE = ("I", "F")
 
@@ -168,7 +168,7 @@ class ShardCheck:
         """Why a caption cannot be used."""
         if not caption:
             return "empty caption"
-        if any(CONTROL(character) and character != "\t" for character in caption):
+        if CONTROL.search(caption):
             return "caption with control characters"
         if len(caption) > self.params.max_characters:
             return "caption that is too long"
