@@ -6,6 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from evaluation_data import encoder, parsed, picture, squares
+from vlalign.evaluation.illustrate import drawings
 
 from vlalign.annotate.phrases import Word
 from vlalign.annotate.tokens import TokenMapper
@@ -14,7 +15,6 @@ from vlalign.data.samples import Sample, decode_image
 from vlalign.data.transforms import preprocess
 from vlalign.errors import VlalignError
 from vlalign.evaluation.features import SplitFeatures, encode_split, encode_texts, object_coverage
-from vlalign.evaluation.illustrate import drawings
 from vlalign.evaluation.similarity import feature_centres, phrase_scores
 
 SAMPLES = list(squares(6))

@@ -6,13 +6,13 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
+from vlalign.reporting.similarity import SceneDrawing
 
 from vlalign.files import read_json, write_text
 from vlalign.records import read_record, record_of, stamps, write_record
 from vlalign.reporting.collect import collect_metrics
 from vlalign.reporting.metrics import write_metrics
 from vlalign.reporting.results import Results, load_results
-from vlalign.reporting.similarity import SceneDrawing
 
 # Effect on (grounding, retrieval, gap) that each made-up arm has over the first.
 ARMS = {

@@ -5,10 +5,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from fake_results import load_tree, make_embeddings, make_scene, write_precision, write_tree
+from vlalign.reporting.embeddings import principal_plane
 
 from vlalign.errors import VlalignError
 from vlalign.reporting import figures
-from vlalign.reporting.embeddings import principal_plane
 from vlalign.reporting.style import arm_colours, power_of_ten, spaced, spans_decades
 
 

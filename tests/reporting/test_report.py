@@ -5,6 +5,7 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 from fake_results import load_tree, make_scene, remeasure, write_illustrations, write_precision, write_tree
+from vlalign.reporting.everything import write_everything
 
 from vlalign.data.manifest import write_split
 from vlalign.data.overlap import Overlap
@@ -13,7 +14,6 @@ from vlalign.errors import VlalignError
 from vlalign.files import read_json
 from vlalign.records import check_record, read_record, write_record
 from vlalign.reporting import figures
-from vlalign.reporting.everything import write_everything
 from vlalign.reporting.report import inline_svg, write_report
 
 VOID = {"meta", "br", "img", "path", "use", "rect", "image"}

@@ -9,6 +9,7 @@ import pytest
 from annotated_scenes import PARAMS, write_pairs
 from own_files import picture, table_source, write_csv
 from PIL import EpsImagePlugin
+from vlalign.reporting.everything import write_everything
 from workspace import DATA, RUN
 
 from vlalign import models
@@ -27,7 +28,6 @@ from vlalign.errors import VlalignError
 from vlalign.models.export import push
 from vlalign.params import VerifyParams
 from vlalign.records import write_record
-from vlalign.reporting.everything import write_everything
 from vlalign.training.checkpoint import Checkpoints
 
 POSTSCRIPT = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\n%%EndComments\n0 0 moveto showpage\n%%EOF\n"

@@ -4,6 +4,7 @@ import shutil
 
 import pytest
 from training_runs import TOWER
+from vlalign.reporting.everything import write_everything
 from workspace import ANNOTATIONS, DATA, RUN
 
 from vlalign.check import check_workspace
@@ -12,7 +13,6 @@ from vlalign.evaluation.run import evaluate
 from vlalign.params import ModelParams
 from vlalign.records import read_record, write_record
 from vlalign.reporting.collect import collect
-from vlalign.reporting.everything import write_everything
 from vlalign.training.inputs import Inputs
 
 

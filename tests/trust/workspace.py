@@ -4,18 +4,18 @@ from pathlib import Path
 
 from annotated_scenes import parsed, write_phrases
 from training_runs import TOWER
+from vlalign.evaluation.illustrate import illustrate
+from vlalign.evaluation.precision import precision_rows, write_precision
+from vlalign.reporting.everything import write_everything
 
 from vlalign.annotate.pipeline import write_model_manifest
 from vlalign.annotate.regions import annotate_split
 from vlalign.data.scenes import build
 from vlalign.data.splits import read_split
-from vlalign.evaluation.illustrate import illustrate
-from vlalign.evaluation.precision import precision_rows, write_precision
 from vlalign.evaluation.run import evaluate
 from vlalign.params import PrecisionParams, RegionsParams, RuntimeParams, ScenesParams
 from vlalign.reporting.card import write_card
 from vlalign.reporting.collect import collect_metrics, focus_files
-from vlalign.reporting.everything import write_everything
 from vlalign.training.inputs import Inputs
 from vlalign.training.pretrain import Places, pretrain
 

@@ -69,7 +69,6 @@ PARTS = [f"{part}-of-{PARAMS.runtime.parts}" for part in range(PARAMS.runtime.pa
 RUNS = PARAMS.all_runs
 SELECTED = [(name, seed) for name, run in RUNS.items() for seed in run.seeds]
 BENCHMARKS = PARAMS.benchmarks
-GRIDS = PARAMS.runs.ablations
 # What the figures are about: the first arm with phrases, whatever is in focus, so that a change of focus redoes nothing.
 NEEDS = {name: run.params.objective.needs for name, run in RUNS.items()}
 SUBJECT = next((name for name in PARAMS.runs.arms if NEEDS[name].phrases), PARAMS.runs.arms[0])

@@ -1,12 +1,12 @@
-DRAWN = [
-    "differences",
-    *(["grounding"] if "grounding" in BENCHMARKS else []),
-    "training",
-    "precision-r2t",
-    "precision-t2r",
-    *(f"ablation-{name}" for name in GRIDS),
-]
-ILLUSTRATED = ["similarity", "embeddings"]
+FIGURES = [figure.name for figure in PARAMS.figures]
+ILLUSTRATED = [figure for figure in PARAMS.figures if figure.rule == "illustrate"]
+
+
+def svg_files(rule):
+    drawn = (figure for figure in PARAMS.figures if figure.rule == rule)
+    return [f"results/figures/{name}.svg" for figure in drawn for name in figure.names()]
+
+
 DRAWN_FROM = [kind for kind, splits in ANNOTATED.items() if splits]
 REPORT_FILES = [
     "results/metrics.json",
@@ -16,7 +16,8 @@ REPORT_FILES = [
     "results/report.html",
     "results/report.html.json",
     "results/figures/illustrations.json",
-    expand("results/figures/{name}.svg", name=[*DRAWN, *ILLUSTRATED]),
+    svg_files("report"),
+    svg_files("illustrate"),
 ]
 # The plane shows the first seed of every arm but the control; similarities are drawn for the baseline and the subject.
 SHOWN = {name: RUNS[name].seeds[0] for name in PARAMS.runs.arms if name != PARAMS.report.control}
@@ -81,26 +82,26 @@ rule illustrate:
             "{folder}/{kind}/{split}/manifest.json", folder=ANNOTATIONS, kind=DRAWN_FROM, split=PARAMS.evaluation.split
         ),
     output:
-        report("results/figures/similarity.svg", category="Grounding", caption="../report/similarity.rst"),
-        report("results/figures/embeddings.svg", category="Shared space", caption="../report/embeddings.rst"),
         "results/figures/illustrations.json",
+        report(svg_files("illustrate"), category="Figures", caption="../report/figure.rst"),
     log:
         "logs/illustrate.log",
     params:
-        code=code("illustrate", **plugins_of(SHOWN)),
+        code=code("illustrate", figures=[figure.name for figure in ILLUSTRATED], **plugins_of(SHOWN)),
+        config=as_json({"figures": [figure.model_dump(mode="json") for figure in ILLUSTRATED]}),
         runs=run_options(SHOWN.items()),
         compared=" ".join(f"--compared {run}" for run in COMPARED),
         split=PARAMS.evaluation.split,
     shell:
-        "vlalign illustrate {params.runs} {params.compared} --split {params.split} --data {DATA}"
-        " --annotations {ANNOTATIONS} --output results/figures 2> {log}"
+        "vlalign illustrate --config {params.config:q} {params.runs} {params.compared} --split {params.split}"
+        " --data {DATA} --annotations {ANNOTATIONS} --output results/figures 2> {log}"
 
 
 rule report:
     input:
         metrics="results/metrics.json",
         precision="results/precision.csv",
-        illustrated=expand("results/figures/{name}.svg", name=ILLUSTRATED),
+        illustrated=svg_files("illustrate"),
         records=["results/precision.csv.json", "results/figures/illustrations.json"],
         runs=[f"{run_folder(run, seed)}/{name}" for run, seed in SELECTED for name in ("run.json", "history.csv")],
         # Why a benchmark could not be measured.
@@ -113,14 +114,13 @@ rule report:
         ),
         page=report("results/report.html", category="Report", caption="../report/page.rst"),
         record="results/report.html.json",
-        figures=report(
-            expand("results/figures/{name}.svg", name=DRAWN), category="Figures", caption="../report/figure.rst"
-        ),
+        figures=report(svg_files("report"), category="Figures", caption="../report/figure.rst"),
     log:
         "logs/report.log",
     params:
-        code=code("report", figures=DRAWN, benchmarks=BENCHMARKS, **plugins_of(RUNS)),
-        config=as_json(PARAMS.report),
+        # The page has the captions of all figures.
+        code=code("report", figures=FIGURES, benchmarks=BENCHMARKS, **plugins_of(RUNS)),
+        config=as_json(PARAMS.report.model_copy(update={"figures": PARAMS.figures})),
         runs=run_options(SELECTED),
         held_out=lambda wildcards, input: " ".join(f"--held-out {path}" for path in input.held_out),
     shell:

@@ -4,19 +4,28 @@ from typing import Annotated
 
 import typer
 
-from vlalign.cli.options import Annotations, Data, Output, Runs
+from vlalign import params as parameters
+from vlalign.cli.options import Annotations, Config, Data, Output, Runs, values
 
 
 def illustrate(
+    config: Config,
     run: Runs,
     data: Data,
     annotations: Annotations,
     output: Output,
     split: Annotated[str, typer.Option(help="Split that is shown.")],
-    compared: Annotated[list[str], typer.Option(help="Run whose similarities are drawn; repeat.")],
+    compared: Annotated[list[str], typer.Option(help="Run whose view of pictures is drawn; repeat.")],
 ) -> None:
-    """Draw region-phrase similarities and embeddings of runs."""
-    from vlalign.evaluation.illustrate import illustrate
+    """Draw the figures that need trained models."""
+    from vlalign.reporting.illustrate import illustrate
 
-    named = {folder.parent.name: folder for folder in run}
-    illustrate(named, data=data, annotations=annotations, split=split, compared=tuple(compared), output=output)
+    illustrate(
+        {folder.parent.name: folder for folder in run},
+        figures=parameters.ReportParams.model_validate(values(config)).figures or (),
+        data=data,
+        annotations=annotations,
+        split=split,
+        compared=compared,
+        output=output,
+    )

@@ -19,12 +19,14 @@ def precision(
     """Measure the aggregators against the exact powerset on random, clustered and the run's own features."""
     from rich.console import Console
 
-    from vlalign.evaluation.precision import precision_rows, precision_table, write_precision
+    from vlalign.analysis.precision import precision_rows, precision_table, write_precision
+    from vlalign.models import load
+    from vlalign.reporting.results import read_run, run_params, weights_by_place
 
     settings = parameters.PrecisionParams.model_validate(values(config))
-    phrases, regions = (annotations / kind / split.name for kind in ("phrases", "regions"))
-    rows = precision_rows(run, split, phrases, regions, settings)
+    powerset = run_params(read_run(run)).objective.powerset
+    rows = precision_rows(load(run), powerset, split, annotations, settings)
     if output is not None:
-        write_precision(rows, output, run=run)
+        write_precision(rows, output, weights=weights_by_place([run]))
     else:
         Console().print(precision_table(rows))

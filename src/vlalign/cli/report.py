@@ -23,18 +23,16 @@ def report(
     ] = None,
 ) -> None:
     """Write the tables, the figures and the report."""
-    from vlalign.reporting.everything import write_everything
+    from vlalign.reporting.report import write_report
 
-    settings = parameters.ReportParams.model_validate(values(config))
-    write_everything(
+    write_report(
         metrics,
         run,
+        params=parameters.ReportParams.model_validate(values(config)),
         precision=precision,
         figures=figures,
         tables=tables,
         output=output,
         manifests=manifest,
         held_out=held_out or (),
-        baseline=settings.baseline,
-        control=settings.control,
     )

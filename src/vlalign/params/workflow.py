@@ -5,10 +5,11 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from functools import cached_property
+from importlib import import_module
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import BeforeValidator, Field, ValidationError, model_validator
 
 from vlalign.errors import VlalignError
 from vlalign.files import check_writable
@@ -18,6 +19,7 @@ from vlalign.params.base import (
     Count,
     Few,
     Name,
+    OneOf,
     PathText,
     Positive,
     Samples,
@@ -31,8 +33,15 @@ from vlalign.params.base import (
 from vlalign.params.data import Benchmark, Dataset, ScenesParams, SplitsParams
 from vlalign.params.reading import read
 from vlalign.params.run import ModelParams, ObjectiveParams, RunParams, RuntimeParams, TrainParams
+from vlalign.registry import plugins
+
+if TYPE_CHECKING:
+    from vlalign.reporting.figure import Figure
+else:
+    Figure = import_module("vlalign.reporting.figure").Figure
 
 MOST_RUNS = 10_000
+FIGURES = "vlalign.reporting.figures"
 
 
 class Arm(Strict):
@@ -111,11 +120,24 @@ class PrecisionParams(Strict):
     seed: Seed = 0
 
 
+AnyFigure = Annotated[Figure, OneOf(FIGURES, key="figure")]
+
+
+def _a_name_is_a_figure(value: Any) -> Any:
+    return {"figure": value} if isinstance(value, str) else value
+
+
 class ReportParams(Strict):
-    """What the report compares with."""
+    """What the report compares with, and which figures it has."""
 
     baseline: Name = "clip"
     control: Name = Field(default="linear", description="The arm without subsets")
+    figures: (
+        tuple[Annotated[AnyFigure, BeforeValidator(_a_name_is_a_figure, json_schema_input_type=str | AnyFigure)], ...]
+        | None
+    ) = Field(
+        default=None, description="Names of figures, or their params; all whose benchmarks are measured, if left out"
+    )
     precision: PrecisionParams = PrecisionParams()
 
 
@@ -185,6 +207,16 @@ class Params(Strict):
         return self
 
     @model_validator(mode="after")
+    def _figures_can_be_drawn(self) -> "Params":
+        for figure in self.report.figures or ():
+            for missing in set(figure.benchmarks) - set(self.benchmarks):
+                raise ValueError(f"report.figures: {figure.name} shows the benchmark {missing}, which is not measured")
+        names = Counter(name for figure in self.figures for name in figure.names())
+        if twice := [name for name, count in names.items() if count > 1]:
+            raise ValueError(f"report.figures: {twice[0]}.svg would be drawn more than once")
+        return self
+
+    @model_validator(mode="after")
     def _unpaired_data_exist(self) -> "Params":
         sources = self.data.sources() if isinstance(self.data, SplitsParams) else {}
         for name, run in self.all_runs.items():
@@ -205,6 +237,13 @@ class Params(Strict):
     def benchmarks(self) -> tuple[str, ...]:
         """What is measured."""
         return self.evaluation.benchmarks or self.data.benchmarks(self.evaluation.split)
+
+    @cached_property
+    def figures(self) -> tuple[Figure, ...]:
+        """What is drawn."""
+        every = (kind() for kind in plugins(Figure, FIGURES).values() if set(kind.benchmarks) <= set(self.benchmarks))
+        figures = every if self.report.figures is None else self.report.figures
+        return tuple(figure.completed(self) for figure in figures)
 
     @cached_property
     def all_runs(self) -> dict[str, "Run"]:

@@ -1,20 +1,22 @@
-"""How every figure looks, and how it is written: the same bytes for the same numbers."""
+"""How every figure looks, and how it is written: the same bytes for the same numbers.
 
+Modules of figures import this one wherever params are read, so Matplotlib is imported in the functions that use it.
+"""
+
+import itertools
+import math
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal
-
-import matplotlib
-import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
-from matplotlib.ticker import FuncFormatter, NullLocator
-from scipy.optimize import isotonic_regression
+from typing import TYPE_CHECKING, Any, Literal
 
 from vlalign.files import atomic_write
+
+if TYPE_CHECKING:
+    import numpy as np
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 INK = "#20252d"
 MUTED = "#6b7280"
@@ -68,49 +70,66 @@ RC: dict[Any, Any] = {
 @contextmanager
 def styled() -> Iterator[None]:
     """Drawing and saving must both happen inside: SVG options are read when the file is written."""
+    import matplotlib
+
     with matplotlib.rc_context(RC), warnings.catch_warnings():
         # Text stays text in the SVG: whoever shows it has the glyphs that the font for measuring lacks.
         warnings.filterwarnings("ignore", message=r"Glyph .* missing from font", category=UserWarning)
         yield
 
 
-def save(figure: Figure, output: str | Path) -> None:
+def save(figure: "Figure", output: str | Path) -> None:
     """Write an SVG without date, version or random identifiers."""
     with atomic_write(output) as temporary:
         metadata = {"Date": None, "Creator": None, "Format": None, "Type": None}
         figure.savefig(temporary, format="svg", dpi=144, bbox_inches="tight", pad_inches=0.08, metadata=metadata)
 
 
-def panels(count: int, *, columns: int, width: float, height: float, sharey: bool = False) -> tuple[Figure, list[Axes]]:
-    """Return a figure of `count` panels of `width` x `height` inches, row by row, without empty axes."""
+@contextmanager
+def panels(
+    output: str | Path, count: int, *, columns: int, width: float, height: float, sharey: bool = False
+) -> "Iterator[list[Axes]]":
+    """A figure of `count` panels of `width` x `height` inches, row by row, without empty axes; written at the end."""
+    from matplotlib.figure import Figure
+
     columns = min(columns, count)
     rows = -(-count // columns)
-    figure = Figure(figsize=(width * columns, height * rows), layout="constrained")
-    figure.get_layout_engine().set(w_pad=0.09, h_pad=0.09)  # type: ignore[union-attr, call-arg]
-    axes = list(figure.subplots(rows, columns, squeeze=False, sharey=sharey).flat)
-    for spare in axes[count:]:
-        spare.remove()
-    return figure, axes[:count]
+    with styled():
+        figure = Figure(figsize=(width * columns, height * rows), layout="constrained")
+        figure.get_layout_engine().set(w_pad=0.09, h_pad=0.09)  # type: ignore[union-attr, call-arg]
+        axes = list(figure.subplots(rows, columns, squeeze=False, sharey=sharey).flat)
+        for spare in axes[count:]:
+            spare.remove()
+        yield axes[:count]
+        save(figure, output)
 
 
 def placeholder(output: str | Path, text: str) -> None:
     """Write a figure that says why there is none, for a workflow that has declared the file."""
+    from matplotlib.figure import Figure
+
     with styled():
         figure = Figure(figsize=(7, 0.9))
         figure.text(0.5, 0.5, text, ha="center", va="center", color=MUTED)
         save(figure, output)
 
 
+def palette(names: Iterable[str]) -> dict[str, str]:
+    """A colour for every name, in order."""
+    return dict(zip(names, itertools.cycle(PALETTE)))
+
+
 def arm_colours(arms: Sequence[str], *, baseline: str) -> dict[str, str]:
     """Give grey to the baseline and the palette's colours to the others, in order; the same in every figure."""
-    others = [arm for arm in arms if arm != baseline]
-    return {baseline: BASELINE} | {arm: PALETTE[index % len(PALETTE)] for index, arm in enumerate(others)}
+    return {baseline: BASELINE, **palette(arm for arm in arms if arm != baseline)}
 
 
-def label_ends(axes: Axes, ends: Sequence[End], *, gap: float = 0.095) -> None:
+def label_ends(axes: "Axes", ends: Sequence[End], *, gap: float = 0.095) -> None:
     """Write (y, text, colour) labels right of the panel, at least `gap` of its height apart."""
     if not ends:
         return
+    import numpy as np
+
     ends = sorted(ends)
     to_panel = axes.transScale + axes.transLimits
     wanted = np.array([to_panel.transform((axes.get_xlim()[1], y))[1] for y, _, _ in ends])
@@ -120,20 +139,40 @@ def label_ends(axes: Axes, ends: Sequence[End], *, gap: float = 0.095) -> None:
         axes.text(1.03, y, text, transform=axes.transAxes, color=colour, va="center", fontsize=7.5)
 
 
-def key(figure: Figure, colours: Mapping[str, str]) -> None:
-    """Name the colours once above all panels, where labels at the curves' ends would hide each other."""
+def note(axes: "Axes", text: str, place: tuple[float, float], *, offset: tuple[float, float], **look: Any) -> None:
+    """Write a small text, `offset` points from a place."""
+    axes.annotate(text, place, xytext=offset, textcoords="offset points", **look)
+
+
+def name_rows(axes: "Axes", arms: Sequence[str], *, colours: Mapping[str, str], shown: bool) -> None:
+    """Name the arms of a panel's rows in their colours; shown: whether it is the panel that has the names."""
+    axes.set_yticks(range(len(arms)), arms if shown else [""] * len(arms))
+    for label, arm in zip(axes.get_yticklabels(), arms, strict=True):
+        label.set_color(colours[arm])
+    axes.spines["left"].set_visible(False)
+
+
+def key(axes: "Axes", colours: Mapping[str, str]) -> None:
+    """Name the colours once above all panels of a figure, where labels at the curves' ends would hide each other."""
+    from matplotlib.lines import Line2D
+
     lines = [Line2D([], [], color=colour, linewidth=2.4, label=name) for name, colour in colours.items()]
-    figure.legend(handles=lines, loc="outside upper left", ncols=len(lines), frameon=False, labelcolor="linecolor")
+    axes.figure.legend(handles=lines, loc="outside upper left", ncols=len(lines), frameon=False, labelcolor="linecolor")
 
 
-def spaced(sorted_positions: np.ndarray, *, gap: float) -> np.ndarray:
+def spaced(sorted_positions: "np.ndarray", *, gap: float) -> "np.ndarray":
     """Move sorted positions as little as is simple so that neighbours are `gap` apart, and keep their mean."""
+    import numpy as np
+    from scipy.optimize import isotonic_regression
+
     steps = gap * np.arange(len(sorted_positions))
     return isotonic_regression(sorted_positions - steps).x + steps
 
 
-def logarithmic(axes: Axes, name: Literal["x", "y"]) -> None:
+def logarithmic(axes: "Axes", name: Literal["x", "y"]) -> None:
     """Make one axis logarithmic, with powers of ten as plain text: Matplotlib's own labels are formulas."""
+    from matplotlib.ticker import FuncFormatter, NullLocator
+
     axes.set(**{f"{name}scale": "log"})
     axis = axes.xaxis if name == "x" else axes.yaxis
     axis.set_major_formatter(FuncFormatter(lambda value, _: power_of_ten(value)))
@@ -142,12 +181,12 @@ def logarithmic(axes: Axes, name: Literal["x", "y"]) -> None:
 
 def power_of_ten(value: float) -> str:
     """`10⁻³` for 0.001; what is no power of ten as it is."""
-    exponent = round(np.log10(value)) if value > 0 else 0
-    is_power = np.isclose(value, 10.0**exponent, atol=0)
+    exponent = round(math.log10(value)) if value > 0 else 0
+    is_power = math.isclose(value, 10.0**exponent, rel_tol=1e-5)
     return f"10{str(exponent).translate(SUPERSCRIPTS)}" if is_power else f"{value:g}"
 
 
 def spans_decades(values: Sequence[float]) -> bool:
     """True when a logarithmic axis shows `values` better: all positive, and over a factor of 30 apart."""
-    values = [value for value in values if np.isfinite(value)]
+    values = [value for value in values if math.isfinite(value)]
     return bool(values) and min(values) > 0 and max(values) / min(values) > 30

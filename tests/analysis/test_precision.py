@@ -8,12 +8,12 @@ import torch.nn.functional as F
 from annotated_scenes import write_annotated
 from torch import Tensor
 from typer.testing import CliRunner
+from vlalign.evaluation.precision import measure, synthetic
+from vlalign.reporting.aggregators import COLUMNS
 
 from vlalign.cli import app
-from vlalign.evaluation.precision import measure, synthetic
 from vlalign.objectives import centre, powerset_loss
 from vlalign.params import PrecisionParams
-from vlalign.reporting.aggregators import COLUMNS
 from vlalign.reporting.figures import draw_precision
 from vlalign.training.inputs import Inputs
 from vlalign.training.pretrain import Places, pretrain

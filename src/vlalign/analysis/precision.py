@@ -3,7 +3,7 @@
 import csv
 import io
 import itertools
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 import torch
@@ -13,34 +13,40 @@ from torch import Tensor
 
 from vlalign.data.transforms import normalise
 from vlalign.files import write_text
-from vlalign.models import load
+from vlalign.models import DualEncoder
 from vlalign.objectives.aggregator import Aggregator, known_aggregators, settings
 from vlalign.objectives.aggregators.exact import Exact
 from vlalign.objectives.powerset import batch_cost
 from vlalign.params import PrecisionParams, RegionChoice
 from vlalign.records import record_of, stamps, write_record
-from vlalign.reporting.aggregators import COLUMNS
-from vlalign.reporting.results import read_run, run_params, weights_by_place
 from vlalign.training.batches import PairedSet
 from vlalign.training.order import generator
 from vlalign.training.terms.powerset import Powerset, PowersetParams
 
+ERRORS = ("error_relative", "bias_relative", "bound_relative")
+# Of the CSV file.
+COLUMNS = ("features", "aggregator", "direction", "tau", "zeta", "regions", "samples", *ERRORS)
 PHRASES, WIDTH = 12, 64
 # x of N pairs, N P R, and which regions N R and phrases N P are real.
 Similarities = tuple[Tensor, Tensor, Tensor]
 
 
 def precision_rows(
-    run: Path, split: Path, phrases: Path, regions: Path, params: PrecisionParams
+    encoder: DualEncoder, powerset: PowersetParams, split: Path, annotations: Path, params: PrecisionParams
 ) -> Iterator[dict[str, object]]:
     """One row of `COLUMNS` per kind of features and setting.
 
     As shares of the mean exact score: mean |approximation − exact|, mean (approximation − exact), mean bound.
+
+    Args:
+        encoder, powerset: the model of a run, and its params of the term, which it may not be trained with.
+        split: folder of pairs, whose first ones are measured.
+        annotations: folder with `phrases/<split>`, and `regions/<split>` if there are any.
     """
     sources = {
         "random": synthetic(params, clusters=None),
         "clustered": synthetic(params, clusters=4),
-        "trained": trained(run, split, phrases, regions, params),
+        "trained": trained(encoder, powerset, split, annotations, params),
     }
     for name, (similarity_NPR, region_mask, phrase_mask) in sources.items():
         for count in params.regions:
@@ -48,14 +54,14 @@ def precision_rows(
                 yield {"features": name, "regions": count, **row}
 
 
-def write_precision(rows: Iterable[dict[str, object]], output: Path, *, run: Path) -> None:
-    """Write the rows as the CSV file that the report draws, and its record, which says of which run they are."""
+def write_precision(rows: Iterable[dict[str, object]], output: Path, *, weights: Mapping[str, str | None]) -> None:
+    """Write the rows as the CSV file that the report draws, and its record, which says of which weights they are."""
     stream = io.StringIO()
     writer = csv.DictWriter(stream, COLUMNS, lineterminator="\n")
     writer.writeheader()
     writer.writerows({name: f"{v:.6g}" if isinstance(v, float) else v for name, v in row.items()} for row in rows)
     write_text(output, stream.getvalue())
-    write_record(record_of(output), {"weights": weights_by_place([run]), "files": stamps(output.parent, [output.name])})
+    write_record(record_of(output), {"weights": dict(weights), "files": stamps(output.parent, [output.name])})
 
 
 def precision_table(rows: Iterable[dict[str, object]]) -> Table:
@@ -82,11 +88,15 @@ def synthetic(params: PrecisionParams, *, clusters: int | None) -> Similarities:
 
 
 @torch.inference_mode()
-def trained(run: Path, split: Path, phrases: Path, regions: Path, params: PrecisionParams) -> Similarities:
+def trained(
+    encoder: DualEncoder, powerset: PowersetParams, split: Path, annotations: Path, params: PrecisionParams
+) -> Similarities:
     """x = s − b of masks, then boxes, with the run's phrases of the first images of a split, as its own loss has them:
-    centred or not, with its cost (that of the batch in place of a learnt one).
+    centred or not, with its cost (that of the batch in place of a learnt one). Of a run without the term, unit phrases
+    as they are.
     """
-    powerset, encoder = _powerset_of(run), load(run)
+    powerset = powerset if powerset.weight else PowersetParams(weight=1.0)
+    phrases, regions = (annotations / kind / split.name for kind in ("phrases", "regions"))
     # Boxes stand in for masks that no run asked for.
     masks = (regions / "manifest.json").is_file()
     data = PairedSet(
@@ -109,12 +119,6 @@ def trained(run: Path, split: Path, phrases: Path, regions: Path, params: Precis
     if isinstance(cost, str):
         cost = batch_cost(phi, p, region_mask=batch.region_mask, phrase_mask=batch.phrase_mask).item()
     return p @ phi.mT - cost, batch.region_mask, batch.phrase_mask
-
-
-def _powerset_of(run: Path) -> PowersetParams:
-    """The run's own where it has the term, else unit phrases as they are."""
-    powerset = run_params(read_run(run)).objective.powerset
-    return powerset if powerset.weight else PowersetParams(weight=1.0)
 
 
 def measure(
@@ -149,11 +153,7 @@ def _errors(scores: Tensor, exact: Tensor, bound: Tensor | None) -> dict[str, ob
     """As shares of the mean exact score; empty where that is 0: then nothing is above the cost."""
     scale = exact.abs().mean()
     if scale == 0:
-        return dict.fromkeys(("error_relative", "bias_relative", "bound_relative"), "")
+        return dict.fromkeys(ERRORS, "")
     error = (scores - exact) / scale
     limit = "" if bound is None else (bound.mean() / scale).item()
-    return {
-        "error_relative": error.abs().mean().item(),
-        "bias_relative": error.mean().item(),
-        "bound_relative": limit,
-    }
+    return dict(zip(ERRORS, (error.abs().mean().item(), error.mean().item(), limit), strict=True))

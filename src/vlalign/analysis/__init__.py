@@ -1,0 +1,1 @@
+"""What trained runs are looked at for beside benchmarks: how precise their aggregators are, and what they see."""

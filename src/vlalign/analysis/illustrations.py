@@ -1,0 +1,204 @@
+"""What trained runs see in pictures: the similarity of phrases with patches and with regions."""
+
+import random
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from vlalign.annotate.phrases import ParsedCaption, PhraseFile
+from vlalign.annotate.regions import RegionFile
+from vlalign.data.samples import decode_image, decode_instances
+from vlalign.data.splits import Annotations, Split, read_split
+from vlalign.data.transforms import View, coverage, cut_masks, fit, middle
+from vlalign.evaluation.features import DenseFeatures, SplitFeatures, encode_images, encode_phrases
+from vlalign.evaluation.phrases import GoldPhrase
+from vlalign.evaluation.workbench import Workbench
+from vlalign.models import DualEncoder, load
+from vlalign.objectives.alignment import pool_regions
+from vlalign.params import PhraseChoice
+from vlalign.training.captions import choose_phrases
+
+# Where referents are known, the first images of each stratum with a caption of at least two phrases are shown.
+IMAGES_PER_STRATUM = 2
+# Elsewhere, the first with a first caption of at least two phrases. Regions of each, the largest.
+IMAGES, REGIONS = 4, 8
+PHRASES = PhraseChoice(count=4)
+# Pixels of a shown picture for one that the encoder sees.
+ZOOM = 3
+
+
+@dataclass(frozen=True)
+class ShownRun:
+    """A trained run with the split that it is shown on. is_compared: whether what it sees in pictures is shown."""
+
+    name: str
+    bench: Workbench
+    split: str
+    is_compared: bool
+
+    @property
+    def features(self) -> SplitFeatures:
+        """Of the split, encoded once; those of patches and phrases only where referents are known and is_compared."""
+        return self.bench.split(self.split)
+
+
+@dataclass(frozen=True)
+class SceneSimilarity:
+    """One picture and what a model makes of its phrases.
+
+    image: H x W x 3 uint8. masks: R H W bool. patch_similarity: P V, the patches row by row over `grid` (rows,
+    columns). region_similarity: P R, -inf for masks outside of what the model sees. referents: for each phrase the
+    indices of the masks that it means; None where nobody knows them.
+    """
+
+    image: np.ndarray
+    masks: np.ndarray
+    phrases: list[str]
+    patch_similarity: np.ndarray
+    grid: tuple[int, int]
+    region_similarity: np.ndarray
+    referents: list[set[int]] | None
+
+    def chosen(self, phrase: int) -> set[int]:
+        """The k masks that are most similar to the phrase, k being the number of its referents, or 1."""
+        order = np.argsort(-self.region_similarity[phrase], kind="stable")
+        return set(order[: 1 if self.referents is None else len(self.referents[phrase])].tolist())
+
+    def outlined(self, phrase: int) -> set[int]:
+        """The masks with a thick outline: those that are meant, or else those that are chosen."""
+        return self.chosen(phrase) if self.referents is None else self.referents[phrase]
+
+
+def shown_runs(
+    run_dirs: Mapping[str, Path], *, data: Path, annotations: Path, split: str, compared: Sequence[str]
+) -> Iterator[ShownRun]:
+    """Runs by their name, each loaded when it is its turn; `compared` names those of which pictures are shown."""
+    # Patches of a whole split are held only where referents are known, which is where splits are small.
+    known = any("phrases" in sample.meta for sample in islice(read_split(data / split), 1))
+    for name, directory in run_dirs.items():
+        is_compared = name in compared
+        yield ShownRun(name, Workbench(load(directory), data, annotations, known and is_compared), split, is_compared)
+
+
+def scene_similarities(run: ShownRun) -> list[SceneSimilarity]:
+    """Of the first pictures of the split, the same for every run."""
+    features, data = run.features, run.bench.data / run.split
+    if features.dense is not None:
+        return with_referents(features, features.dense, data, grid=run.bench.encoder.grid)
+    assert run.bench.annotations is not None
+    return with_found_regions(run.bench.encoder, data, run.bench.annotations)
+
+
+def with_referents(
+    features: SplitFeatures, dense: DenseFeatures, split: Path, *, grid: tuple[int, int]
+) -> list[SceneSimilarity]:
+    """The chosen images with the similarities of their first caption's phrases."""
+    chosen = _choose(features, dense)
+    shown = {features.keys[row] for row in chosen}
+    pictures = {sample.key: sample for sample in read_split(split) if sample.key in shown}
+    regions_IRD = pool_regions(dense.patches_IVD, dense.coverage_IRV)
+    result = []
+    for row, phrases in chosen.items():
+        sample = pictures[features.keys[row]]
+        assert sample.instances is not None
+        labels = decode_instances(sample.instances)
+        objects = [int(index) + 1 for index in dense.objects_IR[row].nonzero()[:, 0]]
+        vectors_PD = dense.phrases_ND[phrases]
+        result.append(
+            SceneSimilarity(
+                image=np.asarray(decode_image(sample.image)),
+                masks=np.stack([labels == instance for instance in objects]),
+                phrases=[dense.phrases[index].text for index in phrases],
+                patch_similarity=(vectors_PD @ F.normalize(dense.patches_IVD[row], dim=-1).T).numpy(),
+                grid=grid,
+                region_similarity=(vectors_PD @ regions_IRD[row, [instance - 1 for instance in objects]].T).numpy(),
+                referents=[{objects.index(instance) for instance in dense.phrases[i].instances} for i in phrases],
+            )
+        )
+    return result
+
+
+def _choose(features: SplitFeatures, dense: DenseFeatures) -> dict[int, list[int]]:
+    """Image row -> phrase indices of its first caption, for the first fitting images of each stratum."""
+    by_caption: dict[int, list[int]] = {}
+    for index, phrase in enumerate(dense.phrases):
+        by_caption.setdefault(phrase.caption, []).append(index)
+    chosen: dict[int, list[int]] = {}
+    count: dict[str | None, int] = {}
+    for caption, phrases in by_caption.items():
+        image = int(features.caption_image_C[caption])
+        stratum = features.strata[image]
+        if image not in chosen and len(phrases) >= 2 and count.get(stratum, 0) < IMAGES_PER_STRATUM:
+            chosen[image] = phrases
+            count[stratum] = count.get(stratum, 0) + 1
+    return chosen
+
+
+def with_found_regions(encoder: DualEncoder, split: Path, annotations: Path) -> list[SceneSimilarity]:
+    """The first pictures of a split with the phrases of their first captions.
+
+    annotations: folder with `phrases/<split>`, and `regions/<split>` if there are any.
+    """
+    data = Split(split)
+    phrases = data.annotations(annotations / "phrases" / split.name, PhraseFile, rule="phrases")
+    folder = annotations / "regions" / split.name
+    regions = data.annotations(folder, RegionFile, rule="regions") if (folder / "manifest.json").is_file() else None
+    found: list[SceneSimilarity] = []
+    for image in range(len(data)):
+        parsed, row = phrases.find(image)
+        entry = parsed.caption(row, 0)
+        spans = choose_phrases(entry, PHRASES, present=set(range(len(entry.words))))
+        if len(spans) >= 2:
+            found.append(_with_masks(encoder, data, image, entry, spans, _masks(regions, image)))
+        if len(found) == IMAGES:
+            break
+    return found
+
+
+def _masks(regions: Annotations[RegionFile] | None, image: int) -> Tensor:
+    """The largest regions of an image, or none."""
+    if regions is None:
+        return torch.zeros(0, 1, 1, dtype=torch.bool)
+    file, row = regions.find(image)
+    return torch.from_numpy(file[row].masks(REGIONS))
+
+
+def _with_masks(
+    encoder: DualEncoder,
+    data: Split,
+    image: int,
+    entry: ParsedCaption,
+    spans: list[tuple[int, int]],
+    masks_RHW: Tensor,
+) -> SceneSimilarity:
+    shard, row = data.locate(image)
+    sample = data.open(shard).sample(row)
+    picture = decode_image(sample.image)
+    _, _, patches_IVD = encode_images(encoder, [sample], keep_patches=True)
+    phrases = [GoldPhrase(0, 0, "", (), tuple(range(*span))) for span in spans]
+    _, phrases, phrases_PD, _ = encode_phrases(encoder, [entry.caption], [entry], phrases)
+    _, seen_RHW = View(encoder)(picture, random.Random(0), masks_RHW)
+    regions_IRD = pool_regions(patches_IVD, coverage(seen_RHW, encoder.grid)[None])
+    how = encoder.preprocess["resize_mode"]
+    size = ZOOM * encoder.image_size
+    return SceneSimilarity(
+        image=fit(picture, size, resize_mode=how).permute(1, 2, 0).numpy(),
+        masks=cut_masks(masks_RHW, picture.size, middle(picture.size, resize_mode=how), size).numpy(),
+        phrases=[_text(entry, phrase) for phrase in phrases],
+        patch_similarity=(phrases_PD @ F.normalize(patches_IVD[0], dim=-1).T).numpy(),
+        grid=encoder.grid,
+        region_similarity=np.where(
+            seen_RHW.flatten(1).any(1).numpy(), (phrases_PD @ regions_IRD[0].T).numpy(), -np.inf
+        ),
+        referents=None,
+    )
+
+
+def _text(entry: ParsedCaption, phrase: GoldPhrase) -> str:
+    return entry.caption[entry.words[phrase.words[0]].start : entry.words[phrase.words[-1]].end]

@@ -1,0 +1,138 @@
+"""What a model sees in a picture: similarity of each phrase with patches and with object masks."""
+
+import textwrap
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from pydantic import Field
+
+from vlalign.params.base import Few
+from vlalign.reporting import style
+from vlalign.reporting.figure import Caption, Illustration
+
+if TYPE_CHECKING:
+    import numpy as np
+    from matplotlib.axes import Axes
+
+    from vlalign.analysis.illustrations import SceneSimilarity, ShownRun
+    from vlalign.reporting.results import Results
+
+HIT, MISS = "#0072b2", "#d55e00"
+
+
+class Similarity(Illustration):
+    """One row per picture and run: the picture, then heat maps of phrases with outlined masks and their scores."""
+
+    section = "grounding"
+    rank = 1
+
+    figure: Literal["similarity"] = "similarity"
+    phrases: Few = Field(default=4, description="At most this many of each picture")
+
+    def see(self, run: "ShownRun") -> "list[SceneSimilarity]":
+        """Nothing of runs that are not compared."""
+        from vlalign.analysis.illustrations import scene_similarities
+
+        return scene_similarities(run) if run.is_compared else []
+
+    def draw(self, name: str, source: "Mapping[str, Sequence[SceneSimilarity]]", output: Path) -> None:
+        """Heat runs from a scene's lowest to its highest patch similarity, the same for all its phrases. Referents have
+        a thick outline; a phrase is marked ✓ when the model's k best masks are its k referents. Where these are not
+        known, the best mask has the outline.
+        """
+        from matplotlib.figure import Figure
+
+        # Runs stand side by side for the same picture.
+        of_runs = ([(run, scene) for scene in scenes] for run, scenes in source.items() if scenes)
+        rows = [row for of_picture in zip(*of_runs, strict=False) for row in of_picture]
+        if not rows:
+            return style.placeholder(output, "no scene was drawn")
+        columns = 1 + min(self.phrases, max(len(scene.phrases) for _, scene in rows))
+        with style.styled():
+            figure = Figure(figsize=(1.95 * columns, 2.2 * len(rows)), layout="constrained")
+            for axes, (run, scene) in zip(figure.subplots(len(rows), columns, squeeze=False), rows, strict=True):
+                _draw_scene(axes, run, scene)
+            style.save(figure, output)
+
+    def caption(self, name: str, results: "Results") -> Caption:
+        """See Figure."""
+        from vlalign.reporting.grounding_table import grounding_kinds
+
+        seen = "Left the picture, then one phrase each: the darker a patch, the more similar to the phrase."
+        scale = "One colour scale per row, from its lowest to its highest patch similarity."
+        if not grounding_kinds(results):
+            return Caption(
+                "What the phrases see",
+                f"{seen} Numbers are similarities of whole regions; the best has a thick outline. Nobody has marked "
+                "what the phrases mean.",
+                "The first images of the evaluated split whose first caption has two phrases, not chosen by outcome. "
+                f"Features are not centred. {scale}",
+            )
+        return Caption(
+            "What the phrases see",
+            f"{seen} Numbers are similarities of whole object masks, bold for the k best; thick outlines are the "
+            "objects that are meant. ✓ the k best are those, ✗ they are not.",
+            "Scenes of the evaluated split in the order of the data, not chosen by outcome. Features are not centred, "
+            f"unlike those of the measure above. {scale}",
+        )
+
+
+def _draw_scene(row: "np.ndarray", run: str, scene: "SceneSimilarity") -> None:
+    for axes in row:
+        axes.set_axis_off()
+    row[0].imshow(scene.image, interpolation="none")
+    row[0].set_title(run, fontsize=8.5)
+    for index, axes in enumerate(row[1 : 1 + len(scene.phrases)]):
+        _draw_heat(axes, scene, index)
+        _draw_masks(axes, scene, index)
+        if scene.referents is None:
+            axes.set_title(textwrap.fill(scene.phrases[index], 26), color=style.INK, fontsize=8)
+            continue
+        right = scene.chosen(index) == scene.referents[index]
+        title = textwrap.fill(f"{'✓' if right else '✗'} {scene.phrases[index]}", 26)
+        axes.set_title(title, color=HIT if right else MISS, fontsize=8)
+
+
+def _draw_heat(axes: "Axes", scene: "SceneSimilarity", index: int) -> None:
+    import numpy as np
+    from matplotlib import colormaps
+
+    low, high = scene.patch_similarity.min(), scene.patch_similarity.max()
+    heat = (scene.patch_similarity[index].reshape(scene.grid) - low) / max(high - low, 1e-9)
+    rows, columns = scene.image.shape[:2]
+    heat = heat[np.arange(rows) * scene.grid[0] // rows][:, np.arange(columns) * scene.grid[1] // columns]
+    grey = scene.image.mean(axis=2, keepdims=True) / 255
+    backdrop = 0.35 * grey + 0.65
+    alpha = 0.15 + 0.6 * heat[..., None]
+    axes.imshow(
+        (1 - alpha) * backdrop + alpha * colormaps["YlOrRd"](heat)[..., :3] * (0.6 + 0.4 * grey), interpolation="none"
+    )
+
+
+def _draw_masks(axes: "Axes", scene: "SceneSimilarity", index: int) -> None:
+    import numpy as np
+    from matplotlib import patheffects
+    from matplotlib.colors import to_rgb
+
+    from vlalign.reporting.cells import number
+
+    halo = [patheffects.withStroke(linewidth=2.2, foreground="white")]
+    for region, mask in enumerate(scene.masks):
+        if not mask.any() or np.isneginf(scene.region_similarity[index, region]):
+            continue
+        colour, width = (style.INK, 1.8) if region in scene.outlined(index) else (style.MUTED, 0.7)
+        axes.contour(mask.astype(float), levels=[0.5], colors=[to_rgb(colour)], linewidths=width)
+        y, x = (float(places.mean()) for places in np.nonzero(mask))
+        best = region in scene.chosen(index)
+        axes.text(
+            x,
+            y,
+            number(float(scene.region_similarity[index, region]), digits=2),
+            ha="center",
+            va="center",
+            fontsize=8 if best else 7,
+            fontweight="bold" if best else "normal",
+            color=style.INK if best else style.MUTED,
+            path_effects=halo,
+        )
