@@ -8,13 +8,14 @@ import torch.nn.functional as F
 from annotated_scenes import write_annotated
 from torch import Tensor
 from typer.testing import CliRunner
-from vlalign.evaluation.precision import measure, synthetic
-from vlalign.reporting.aggregators import COLUMNS
 
+from vlalign.analysis.precision import COLUMNS, measure, synthetic
 from vlalign.cli import app
 from vlalign.objectives import centre, powerset_loss
 from vlalign.params import PrecisionParams
-from vlalign.reporting.figures import draw_precision
+from vlalign.reporting.figure import Measured
+from vlalign.reporting.figures.precision import Precision
+from vlalign.reporting.results import Results
 from vlalign.training.inputs import Inputs
 from vlalign.training.pretrain import Places, pretrain
 
@@ -126,6 +127,7 @@ def test_where_every_exact_score_is_zero_there_is_no_relative_error(tmp_path):
     assert all(row["error_relative"] != "" for row in rows if row["direction"] == "r2t")
     table = pd.DataFrame([{"features": "trained", "regions": 2, **row} for row in rows])
     table.to_csv(tmp_path / "precision.csv", index=False)
-    for direction in ("r2t", "t2r"):
-        draw_precision(tmp_path / "precision.csv", tmp_path / f"{direction}.svg", direction=direction)
-        assert (tmp_path / f"{direction}.svg").stat().st_size > 0
+    measured = Measured(Results({}, (), "clip", "linear"), tmp_path / "precision.csv")
+    for name in Precision().names():
+        Precision().draw(name, measured, tmp_path / f"{name}.svg")
+        assert (tmp_path / f"{name}.svg").stat().st_size > 0

@@ -6,8 +6,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 from evaluation_data import encoder, parsed, picture, squares
-from vlalign.evaluation.illustrate import drawings
 
+from vlalign.analysis.illustrations import with_referents
 from vlalign.annotate.phrases import Word
 from vlalign.annotate.tokens import TokenMapper
 from vlalign.data.manifest import write_split
@@ -225,5 +225,5 @@ def test_a_phrase_is_drawn_as_it_stands_in_its_caption(split: Path) -> None:
     annotation = {"k": [replace(parsed(sample)[0], words=words)]}
     features = encode_split(encoder(), split, annotation=annotation)
     assert features.dense is not None
-    [drawing] = drawings(features, features.dense, split, label="", grid=encoder().grid)
-    assert drawing.phrases == ["red,square"] * 2
+    [scene] = with_referents(features, features.dense, split, grid=encoder().grid)
+    assert scene.phrases == ["red,square"] * 2

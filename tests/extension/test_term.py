@@ -113,7 +113,7 @@ folders = [Path(folder) for folder in json.loads(data)]
 runtime = RuntimeParams(validate_every=None, checkpoint_every=4, log_every=2)
 pretrain(config, seed=0, inputs=Inputs(*folders), places=Places(output, output.parent / "ckpt"), runtime=runtime)
 from vlalign.reporting.card import described_objective
-from vlalign.reporting.curves import labels
+from vlalign.reporting.figures.training import labels
 from vlalign.reporting.results import read_run, run_params
 print(json.dumps([described_objective(run_params(read_run(output)).objective), labels()]))
 """

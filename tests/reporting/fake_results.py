@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
-from vlalign.reporting.similarity import SceneDrawing
 
+from vlalign.analysis.illustrations import SceneSimilarity
 from vlalign.files import read_json, write_text
 from vlalign.records import read_record, record_of, stamps, write_record
 from vlalign.reporting.collect import collect_metrics
@@ -213,7 +213,7 @@ def write_illustrations(folder: Path, *, names: Sequence[str] = ()) -> Path:
     return folder
 
 
-def make_scene(seed: int, *, label: str = "", sharp: float = 1.0) -> SceneDrawing:
+def make_scene(seed: int, *, sharp: float = 1.0) -> SceneSimilarity:
     random = np.random.default_rng(seed)
     image = np.full((96, 96, 3), (222, 232, 240), dtype=np.uint8)
     rows, columns = np.mgrid[:96, :96]
@@ -234,7 +234,7 @@ def make_scene(seed: int, *, label: str = "", sharp: float = 1.0) -> SceneDrawin
     coverage = stack.reshape(4, 6, 16, 6, 16).mean(axis=(2, 4)).reshape(4, 36)
     patches = regions @ coverage + random.normal(0, 0.05, (3, 36))
     phrases = ["a red ball", "two blue balls", "a red ball and a green ball"]
-    return SceneDrawing(image, stack, phrases, patches, (6, 6), regions, referents, label)
+    return SceneSimilarity(image, stack, phrases, patches, (6, 6), regions, referents)
 
 
 def make_embeddings(gap: float, *, count: int = 300, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:

@@ -5,10 +5,16 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from fake_results import load_tree, make_embeddings, make_scene, write_precision, write_tree
-from vlalign.reporting.embeddings import principal_plane
 
 from vlalign.errors import VlalignError
-from vlalign.reporting import figures
+from vlalign.reporting.figure import Measured
+from vlalign.reporting.figures.ablation import AblationFigure
+from vlalign.reporting.figures.differences import Differences
+from vlalign.reporting.figures.embeddings import Embeddings, principal_plane
+from vlalign.reporting.figures.grounding import Grounding
+from vlalign.reporting.figures.precision import Precision
+from vlalign.reporting.figures.similarity import Similarity
+from vlalign.reporting.figures.training import Training
 from vlalign.reporting.style import arm_colours, power_of_ten, spaced, spans_decades
 
 
@@ -16,18 +22,19 @@ def texts(path):
     return " ".join(ElementTree.parse(path).getroot().itertext())
 
 
+def draw(figure, source, folder):
+    """All SVGs of a figure."""
+    source = source if isinstance(source, dict) else Measured(source, folder / "precision.csv")
+    for name in figure.names():
+        figure.draw(name, source, folder / f"{name}.svg")
+
+
 def draw_all(results, folder):
-    figures.draw_training(results, folder / "training.svg")
-    figures.draw_differences(results, folder / "differences.svg")
-    figures.draw_grounding(results, folder / "grounding.svg")
-    for grid in results.grids:
-        figures.draw_ablation(results, grid.name, folder / f"ablation-{grid.name}.svg")
-    pairs = {arm: make_embeddings(gap) for arm, gap in (("clip", 2.0), ("cs", 0.1))}
-    figures.draw_embeddings(pairs, folder / "embeddings.svg")
-    figures.draw_similarity([make_scene(0, label="clip"), make_scene(1)], folder / "similarity.svg")
-    precision = write_precision(folder / "precision.csv")
-    figures.draw_precision(precision, folder / "precision-r2t.svg", direction="r2t")
-    figures.draw_precision(precision, folder / "precision-t2r.svg", direction="t2r")
+    write_precision(folder / "precision.csv")
+    for figure in (Training(), Differences(), Grounding(), Precision(), AblationFigure(grids=("tau",))):
+        draw(figure, results, folder)
+    draw(Embeddings(), {arm: make_embeddings(gap) for arm, gap in (("clip", 2.0), ("cs", 0.1))}, folder)
+    draw(Similarity(), {"clip": [make_scene(0)], "cs": [make_scene(1)]}, folder)
     return sorted(folder.glob("*.svg"))
 
 
@@ -45,7 +52,7 @@ def test_figures_are_the_same_bytes_twice_and_carry_no_date(tmp_path):
 
 def test_every_arm_is_labelled_and_terms_that_no_arm_has_get_no_panel(tmp_path):
     results = load_tree(tmp_path, write_tree(tmp_path, arms=("clip", "powerclip"), taus=()))
-    figures.draw_training(results, tmp_path / "training.svg")
+    draw(Training(), results, tmp_path)
     shown = texts(tmp_path / "training.svg")
     assert "clip" in shown
     assert "Powerset term" in shown
@@ -53,15 +60,15 @@ def test_every_arm_is_labelled_and_terms_that_no_arm_has_get_no_panel(tmp_path):
 
 
 def test_the_smallest_results_draw(demo, tmp_path):
-    figures.draw_differences(demo, tmp_path / "differences.svg")
-    figures.draw_grounding(demo, tmp_path / "grounding.svg")
+    draw(Differences(), demo, tmp_path)
+    draw(Grounding(), demo, tmp_path)
     assert "powerclip" in texts(tmp_path / "grounding.svg")
 
 
 def test_nothing_to_draw_says_so(tmp_path):
     results = load_tree(tmp_path, write_tree(tmp_path, arms=("clip",), taus=()))
-    figures.draw_differences(results, tmp_path / "differences.svg")
-    figures.draw_similarity([], tmp_path / "similarity.svg")
+    draw(Differences(), results, tmp_path)
+    draw(Similarity(), {"clip": []}, tmp_path)
     assert "nothing to compare" in texts(tmp_path / "differences.svg")
     assert "no scene" in texts(tmp_path / "similarity.svg")
 
@@ -70,8 +77,11 @@ def test_nothing_to_draw_says_so(tmp_path):
 def test_ablations_take_words_zeros_and_decades(tmp_path, values):
     results = load_tree(tmp_path, write_tree(tmp_path, arms=("clip",), taus=()))
     grid = figures_grid(results, values)
-    figures.draw_ablation(grid, "made-up", tmp_path / "ablation.svg")
-    assert "Pointing" in texts(tmp_path / "ablation.svg")
+    draw(MADE_UP, grid, tmp_path)
+    assert "Pointing" in texts(tmp_path / "ablation-made-up.svg")
+
+
+MADE_UP = AblationFigure(grids=("made-up",))
 
 
 def figures_grid(results, values):
@@ -85,13 +95,13 @@ def figures_grid(results, values):
 
 def test_unknown_ablation_names_the_known_ones(results, tmp_path):
     with pytest.raises(VlalignError, match="tau"):
-        figures.draw_ablation(results, "zeta", tmp_path / "x.svg")
+        draw(AblationFigure(grids=("zeta",)), results, tmp_path)
 
 
-def test_precision_names_missing_columns(tmp_path):
-    (tmp_path / "p.csv").write_text("features,aggregator\nrandom,nla\n")
+def test_precision_names_missing_columns(results, tmp_path):
+    (tmp_path / "precision.csv").write_text("features,aggregator\nrandom,nla\n")
     with pytest.raises(VlalignError, match="error_relative"):
-        figures.draw_precision(tmp_path / "p.csv", tmp_path / "x.svg", direction="r2t")
+        draw(Precision(), results, tmp_path)
 
 
 def test_chosen_masks_are_the_k_best():
@@ -131,24 +141,40 @@ PLAIN = ["$5 or $10", "costs $x_", "a\\frac{", "100 % of ^", '<b> & "id="', "ש�
 @pytest.mark.parametrize("text", PLAIN)
 def test_text_is_no_formula_wherever_it_is_drawn(tmp_path, text, recwarn):
     results = load_tree(tmp_path, write_tree(tmp_path, arms=("clip",), taus=()))
-    scene = replace(make_scene(0, label=text), phrases=[text] * 3)
-    figures.draw_similarity([scene, replace(scene, referents=None)], tmp_path / "similarity.svg")
-    figures.draw_embeddings({text: make_embeddings(1.0)}, tmp_path / "embeddings.svg")
-    figures.draw_ablation(figures_grid(results, (text, "nla")), "made-up", tmp_path / "ablation.svg")
-    shown = {stem: texts(tmp_path / f"{stem}.svg") for stem in ("similarity", "embeddings", "ablation")}
+    scene = replace(make_scene(0), phrases=[text] * 3)
+    draw(Similarity(), {text: [scene, replace(scene, referents=None)]}, tmp_path)
+    draw(Embeddings(), {text: make_embeddings(1.0)}, tmp_path)
+    draw(MADE_UP, figures_grid(results, (text, "nla")), tmp_path)
+    shown = {stem: texts(tmp_path / f"{stem}.svg") for stem in ("similarity", "embeddings", "ablation-made-up")}
     assert all(word in svg for word in text.split() for svg in shown.values())
     assert text in shown["similarity"]
     assert len(recwarn) == 0, "glyphs that the font lacks are the viewer's"
 
 
 def test_a_phrase_over_two_lines_is_drawn(tmp_path):
-    figures.draw_similarity([replace(make_scene(0), phrases=["two\nlines"] * 3)], tmp_path / "similarity.svg")
+    draw(Similarity(), {"clip": [replace(make_scene(0), phrases=["two\nlines"] * 3)]}, tmp_path)
     assert "two lines" in texts(tmp_path / "similarity.svg")
 
 
-def test_ticks_of_decades_are_powers_of_ten_in_plain_text(tmp_path):
-    precision = write_precision(tmp_path / "precision.csv")
-    figures.draw_precision(precision, tmp_path / "precision.svg", direction="r2t")
-    assert "10⁻³" in texts(tmp_path / "precision.svg")
-    assert "$" not in texts(tmp_path / "precision.svg")
+def test_ticks_of_decades_are_powers_of_ten_in_plain_text(results, tmp_path):
+    write_precision(tmp_path / "precision.csv")
+    draw(Precision(), results, tmp_path)
+    assert "10⁻³" in texts(tmp_path / "precision-r2t.svg")
+    assert "$" not in texts(tmp_path / "precision-r2t.svg")
     assert [power_of_ten(value) for value in (1, 100, 1e-12, 20, 0)] == ["10⁰", "10²", "10⁻¹²", "20", "0"]
+
+
+def test_figures_are_drawn_as_params_say(results, tmp_path):
+    draw(Training(terms=("loss", "no-such-column", "step")), results, tmp_path)
+    assert "Total loss" in texts(tmp_path / "training.svg")
+    assert "InfoNCE" not in texts(tmp_path / "training.svg")
+    draw(Similarity(phrases=1), {"clip": [make_scene(0)], "cs": [make_scene(0)]}, tmp_path)
+    shown = texts(tmp_path / "similarity.svg")
+    assert (shown.count("a red ball"), shown.count("two blue balls")) == (2, 0)
+
+
+def test_runs_stand_side_by_side_for_the_same_picture(tmp_path):
+    scenes = [replace(make_scene(0), phrases=[f"phrase {number}"]) for number in range(2)]
+    draw(Similarity(), {"clip": scenes, "linear": [], "powerclip": scenes}, tmp_path)
+    found = re.findall(r"clip|powerclip|phrase \d", texts(tmp_path / "similarity.svg"))
+    assert found == [text for number in "01" for run in ("clip", "powerclip") for text in (run, f"phrase {number}")]

@@ -9,8 +9,7 @@ import pytest
 from annotated_scenes import PARAMS, write_pairs
 from own_files import picture, table_source, write_csv
 from PIL import EpsImagePlugin
-from vlalign.reporting.everything import write_everything
-from workspace import DATA, RUN
+from workspace import DATA, REPORT, RUN
 
 from vlalign import models
 from vlalign.data.bring import bring
@@ -28,6 +27,7 @@ from vlalign.errors import VlalignError
 from vlalign.models.export import push
 from vlalign.params import VerifyParams
 from vlalign.records import write_record
+from vlalign.reporting.report import write_report
 from vlalign.training.checkpoint import Checkpoints
 
 POSTSCRIPT = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\n%%EndComments\n0 0 moveto showpage\n%%EOF\n"
@@ -232,9 +232,10 @@ def test_a_report_is_not_made_of_damaged_parts(workspace, name):
     (results / name).write_bytes((results / name).read_bytes().replace(b"1", b"7", 1))
     (results / "report.html").unlink()
     with pytest.raises(VlalignError, match=rf"{Path(name).name} is not the file"):
-        write_everything(
+        write_report(
             results / "metrics.json",
             [workspace / RUN],
+            params=REPORT,
             precision=results / "precision.csv",
             figures=results / "figures",
             tables=results / "tables",

@@ -4,8 +4,7 @@ import shutil
 
 import pytest
 from training_runs import TOWER
-from vlalign.reporting.everything import write_everything
-from workspace import ANNOTATIONS, DATA, RUN
+from workspace import ANNOTATIONS, DATA, REPORT, RUN
 
 from vlalign.check import check_workspace
 from vlalign.errors import VlalignError
@@ -13,6 +12,7 @@ from vlalign.evaluation.run import evaluate
 from vlalign.params import ModelParams
 from vlalign.records import read_record, write_record
 from vlalign.reporting.collect import collect
+from vlalign.reporting.report import write_report
 from vlalign.training.inputs import Inputs
 
 
@@ -82,9 +82,10 @@ def test_what_was_made_of_other_weights_is_not_reported(workspace, name):
 
 
 def report(results):
-    write_everything(
+    write_report(
         results / "metrics.json",
         [results.parent / RUN],
+        params=REPORT,
         precision=results / "precision.csv",
         figures=results / "figures",
         tables=results / "tables",

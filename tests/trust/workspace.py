@@ -4,18 +4,20 @@ from pathlib import Path
 
 from annotated_scenes import parsed, write_phrases
 from training_runs import TOWER
-from vlalign.evaluation.illustrate import illustrate
-from vlalign.evaluation.precision import precision_rows, write_precision
-from vlalign.reporting.everything import write_everything
 
+from vlalign.analysis.precision import precision_rows, write_precision
 from vlalign.annotate.pipeline import write_model_manifest
 from vlalign.annotate.regions import annotate_split
 from vlalign.data.scenes import build
 from vlalign.data.splits import read_split
 from vlalign.evaluation.run import evaluate
-from vlalign.params import PrecisionParams, RegionsParams, RuntimeParams, ScenesParams
+from vlalign.models import load
+from vlalign.params import PrecisionParams, RegionsParams, ReportParams, RuntimeParams, ScenesParams
 from vlalign.reporting.card import write_card
 from vlalign.reporting.collect import collect_metrics, focus_files
+from vlalign.reporting.illustrate import illustrate
+from vlalign.reporting.report import write_report
+from vlalign.reporting.results import read_run, run_params, weights_by_place
 from vlalign.training.inputs import Inputs
 from vlalign.training.pretrain import Places, pretrain
 
@@ -28,6 +30,7 @@ PARAMS = {
     "train": {"steps": 3, "batch_size": 4},
     "objective": {"powerset": {"weight": 1.0}},
 }
+REPORT = ReportParams(figures=("differences", "embeddings", "grounding", "precision", "similarity", "training"))
 RUN, DATA, ANNOTATIONS = Path("results/runs/powerclip/seed-0"), Path("data/scenes"), Path("data/annotations/scenes")
 
 
@@ -49,14 +52,15 @@ def write_workspace(root: Path) -> None:
     results = root / "results"
     collect_metrics([run], results / "metrics.json")
     few = PrecisionParams(taus=(0.1,), zetas=(0.5,), regions=(2,), samples=(4,), pairs=4)
-    annotations = [root / ANNOTATIONS / kind / "validation" for kind in ("phrases", "regions")]
-    rows = precision_rows(run, root / DATA / "validation", *annotations, few)
-    write_precision(rows, results / "precision.csv", run=run)
+    powerset = run_params(read_run(run)).objective.powerset
+    rows = precision_rows(load(run), powerset, root / DATA / "validation", root / ANNOTATIONS, few)
+    write_precision(rows, results / "precision.csv", weights=weights_by_place([run]))
     shown = {"data": root / DATA, "annotations": root / ANNOTATIONS, "split": "test", "compared": ("powerclip",)}
-    illustrate({"powerclip": run}, **shown, output=results / "figures")
-    write_everything(
+    illustrate({"powerclip": run}, figures=REPORT.figures, **shown, output=results / "figures")
+    write_report(
         results / "metrics.json",
         [run],
+        params=REPORT,
         precision=results / "precision.csv",
         figures=results / "figures",
         tables=results / "tables",
