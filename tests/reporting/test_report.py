@@ -5,16 +5,22 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 from fake_results import load_tree, make_scene, remeasure, write_illustrations, write_precision, write_tree
-from vlalign.reporting.everything import write_everything
 
 from vlalign.data.manifest import write_split
 from vlalign.data.overlap import Overlap
 from vlalign.data.samples import Sample, encode_png
 from vlalign.errors import VlalignError
 from vlalign.files import read_json
+from vlalign.params import ReportParams
 from vlalign.records import check_record, read_record, write_record
-from vlalign.reporting import figures
-from vlalign.reporting.report import inline_svg, write_report
+from vlalign.reporting import style
+from vlalign.reporting.figure import Caption, Figure, Measured
+from vlalign.reporting.figures.differences import Differences
+from vlalign.reporting.figures.grounding import Grounding
+from vlalign.reporting.figures.similarity import Similarity
+from vlalign.reporting.figures.training import Training
+from vlalign.reporting.page import inline_svg, write_page
+from vlalign.reporting.report import write_report
 
 VOID = {"meta", "br", "img", "path", "use", "rect", "image"}
 
@@ -46,12 +52,25 @@ class Page(HTMLParser):
         self.text.append(data)
 
 
+class Other(Figure):
+    """A figure with a section of its own."""
+
+    name = "other-thing"
+    section = "what-else"
+
+    def draw(self, name, source, output):
+        style.placeholder(output, "other")
+
+    def caption(self, name, results):
+        return Caption("Another thing")
+
+
 def report(folder, run_dirs, **options):
     results = load_tree(folder, run_dirs)
-    drawn = [folder / "figures" / name for name in ("differences.svg", "grounding.svg", "other-thing.svg")]
-    for path in drawn:
-        figures.draw_grounding(results, path) if path.stem != "differences" else figures.draw_differences(results, path)
-    write_report(folder / "report.html", metrics=folder / "metrics.json", run_dirs=run_dirs, figures=drawn, **options)
+    drawn = {folder / "figures" / f"{figure.name}.svg": figure for figure in (Grounding(), Other(), Differences())}
+    for path, figure in drawn.items():
+        figure.draw(path.stem, Measured(results, folder / "precision.csv"), path)
+    write_page(folder / "report.html", results, figures=drawn, **options)
     page = Page()
     page.feed((folder / "report.html").read_text())
     assert page.open == []
@@ -85,7 +104,8 @@ def test_summary_and_provenance_come_from_the_runs(run_dirs, tmp_path):
     assert "0123456789abcdef" in text
     assert "objective.powerset.weight" in text
     assert "Figure 1. What moves against clip" in text
-    assert "other thing" in text
+    assert "Figure 3. Another thing." in text
+    assert "What else" in text
 
 
 def test_the_smallest_run_reports_gracefully(tmp_path):
@@ -141,8 +161,8 @@ def test_everything_from_the_files_of_the_workflow(tmp_path):
         picture = encode_png(np.full((8, 8, 3), shade, np.uint8))
         write_split(tmp_path / "data" / split, [Sample("a", picture)], source={})
     load_tree(tmp_path, run_dirs)
-    figures.draw_similarity([make_scene(0)], tmp_path / "figures" / "similarity.svg")
-    everything(tmp_path, run_dirs, illustrated=("similarity.svg",))
+    Similarity().draw("similarity", {"clip": [make_scene(0)]}, tmp_path / "figures" / "similarity.svg")
+    everything(tmp_path, run_dirs, "similarity")
     page = Page()
     page.feed((tmp_path / "report.html").read_text())
     drawn = list((tmp_path / "figures").glob("*.svg"))
@@ -154,11 +174,13 @@ def test_everything_from_the_files_of_the_workflow(tmp_path):
     assert set(check_record(tmp_path / "report.html.json")["files"]) == {str(p.relative_to(tmp_path)) for p in files}
 
 
-def everything(folder, run_dirs, *, illustrated=()):
+def everything(folder, run_dirs, *illustrated):
     files = {"tables": folder / "tables", "output": folder / "report.html"}
-    files["figures"] = write_illustrations(folder / "figures", names=illustrated)
+    files["figures"] = write_illustrations(folder / "figures", names=[f"{name}.svg" for name in illustrated])
     files["precision"] = write_precision(folder / "precision.csv")
-    write_everything(folder / "metrics.json", run_dirs, **files)
+    ablation = {"figure": "ablation", "grids": ["tau"]}
+    params = ReportParams(figures=("differences", "grounding", "training", "precision", ablation, *illustrated))
+    write_report(folder / "metrics.json", run_dirs, params=params, **files)
 
 
 @pytest.mark.parametrize(
@@ -169,7 +191,7 @@ def test_what_was_changed_since_its_step_wrote_it_is_not_reported(tmp_path, name
     run_dirs = write_tree(tmp_path, arms=("clip", "powerclip"), seeds=(0,), taus=())
     load_tree(tmp_path, run_dirs)
     files = {"figures": tmp_path / "figures", "tables": tmp_path / "tables", "output": tmp_path / "report.html"}
-    figures.draw_similarity([make_scene(0)], tmp_path / "figures" / "similarity.svg")
+    Similarity().draw("similarity", {"clip": [make_scene(0)]}, tmp_path / "figures" / "similarity.svg")
     write_illustrations(files["figures"], names=["similarity.svg"])
     precision, changed, vouching = write_precision(tmp_path / "precision.csv"), tmp_path / name, tmp_path / record
     for damage, message in (
@@ -180,13 +202,14 @@ def test_what_was_changed_since_its_step_wrote_it_is_not_reported(tmp_path, name
     ):
         damage()
         with pytest.raises(VlalignError, match=message):
-            write_everything(tmp_path / "metrics.json", run_dirs, precision=precision, **files)
+            write_report(tmp_path / "metrics.json", run_dirs, params=ReportParams(), precision=precision, **files)
         assert not files["output"].exists()
 
 
 def test_text_in_a_figure_stays_as_it_is(tmp_path):
     phrase = '<script> id="a" url(#b)'
-    figures.draw_similarity([replace(make_scene(0), phrases=[phrase] * 3)], tmp_path / "similarity.svg")
+    scene = replace(make_scene(0), phrases=[phrase] * 3)
+    Similarity().draw("similarity", {"clip": [scene]}, tmp_path / "similarity.svg")
     svg = inline_svg(tmp_path / "similarity.svg", '"$5" <b>')
     page = Page()
     page.feed(svg)
@@ -223,7 +246,7 @@ def test_a_damaged_history_is_named(tmp_path, content):
     results = load_tree(tmp_path, [run])
     (run / "history.csv").write_text(content)
     with pytest.raises(VlalignError, match=r"history\.csv .*delete the run and train it again"):
-        figures.draw_training(results, tmp_path / "training.svg")
+        Training().draw("training", Measured(results, tmp_path / "precision.csv"), tmp_path / "training.svg")
 
 
 def test_images_that_were_trained_on_are_told(run_dirs, tmp_path):
