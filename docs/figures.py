@@ -9,8 +9,11 @@ python docs/figures.py
 from pathlib import Path
 
 from vlalign.params import load
-from vlalign.reporting.figures import draw_differences, draw_precision, draw_training
-from vlalign.reporting.results import Results, load_results
+from vlalign.reporting.figure import Measured
+from vlalign.reporting.figures.differences import Differences
+from vlalign.reporting.figures.precision import Precision
+from vlalign.reporting.figures.training import Training
+from vlalign.reporting.results import load_results
 
 FIGURES = Path(__file__).parent / "figures"
 COLLAPSE = ("powerset", "grad_norm", "score_sd", "positive_share", "contrastive")
@@ -18,17 +21,19 @@ COLLAPSE = ("powerset", "grad_norm", "score_sd", "positive_share", "contrastive"
 
 def main() -> None:
     """Write docs/figures/*.svg."""
-    draw_training(study("collapse", baseline="literal"), FIGURES / "collapse.svg", terms=COLLAPSE)
-    draw_differences(study("switches", baseline="powerclip"), FIGURES / "switches.svg")
-    draw_precision("results/precision.csv", FIGURES / "precision-r2t.svg", direction="r2t")
-    draw_precision("results/precision.csv", FIGURES / "precision-t2r.svg", direction="t2r")
+    collapse, switches = (measured("params.yaml", f"config/studies/{name}.yaml") for name in ("collapse", "switches"))
+    Training(terms=COLLAPSE).draw("training", collapse, FIGURES / "collapse.svg")
+    Differences().draw("differences", switches, FIGURES / "switches.svg")
+    for name in Precision().names():
+        Precision().draw(name, measured("params.yaml"), FIGURES / f"{name}.svg")
 
 
-def study(name: str, *, baseline: str) -> Results:
-    """The finished results of config/studies/<name>.yaml, its arms in the order given there."""
-    folder, params = Path("studies") / name / "results", load("params.yaml", f"config/studies/{name}.yaml")
+def measured(*files: str) -> Measured:
+    """The finished results of params.yaml and its overlays, the arms in the order given there."""
+    params = load(*files)
+    folder, baseline = Path(params.root) / "results", params.report.baseline
     runs = [folder / "runs" / run.name / f"seed-{seed}" for run in params.all_runs.values() for seed in run.seeds]
-    return load_results(folder / "metrics.json", runs, baseline=baseline)
+    return Measured(load_results(folder / "metrics.json", runs, baseline=baseline), folder / "precision.csv")
 
 
 if __name__ == "__main__":

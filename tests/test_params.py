@@ -326,6 +326,37 @@ def test_what_no_arm_may_say():
             parse(path, value)
 
 
+@pytest.mark.parametrize(
+    ("figures", "named"),
+    [
+        ([{"figure": "embeddings", "points": 0}], r"report\.figures\.0\.points: Input should be greater"),
+        (["training", "no-such"], r"report\.figures\.1: .*'no-such'.* expected tags: 'ablation', 'differences'"),
+        (["training", {"figure": "training"}], r"report\.figures: training\.svg would be drawn more than once"),
+        ([{"figure": "ablation", "grids": ["nu"]}], r"report\.figures: the ablation nu is not one of runs\.ablations"),
+    ],
+)
+def test_mistakes_about_figures_are_named(figures, named):
+    with pytest.raises(VlalignError, match=named):
+        parse("report.figures", figures)
+
+
+def test_what_is_drawn_is_known_before_anything_is_measured():
+    def names(**changes):
+        figures = params.parse(params.merged(DEFAULTS, changes)).figures
+        return [name for figure in figures for name in figure.names()]
+
+    measured = {"evaluation": {"benchmarks": ["retrieval"]}}
+    every = names(runs={"ablations": ["tau", "zeta"]})
+    ablations, illustrated = ["ablation-tau", "ablation-zeta"], ["embeddings", "similarity"]
+    assert sorted(every) == sorted(
+        [*ablations, *illustrated, "differences", "grounding", "precision-r2t", "precision-t2r", "training"]
+    )
+    assert set(every) - set(names(runs={"ablations": ["tau", "zeta"]}, **measured)) == {"grounding"}
+    assert names(report={"figures": ["training", "ablation"]}, runs={"ablations": []}) == ["training"]
+    with pytest.raises(VlalignError, match="grounding shows the benchmark grounding, which is not measured"):
+        names(report={"figures": ["grounding"]}, **measured)
+
+
 def test_the_focus_changes_no_run():
     assert configs(parse("focus", "clip")) == configs(parse())
 
