@@ -5,6 +5,7 @@ from pathlib import Path
 from annotated_scenes import parsed, write_phrases
 from training_runs import TOWER
 
+from vlalign.analysis.illustrations import shown_runs
 from vlalign.analysis.precision import precision_rows, write_precision
 from vlalign.annotate.pipeline import write_model_manifest
 from vlalign.annotate.regions import annotate_split
@@ -56,7 +57,7 @@ def write_workspace(root: Path) -> None:
     rows = precision_rows(load(run), powerset, root / DATA / "validation", root / ANNOTATIONS, few)
     write_precision(rows, results / "precision.csv", weights=weights_by_place([run]))
     shown = {"data": root / DATA, "annotations": root / ANNOTATIONS, "split": "test", "compared": ("powerclip",)}
-    illustrate({"powerclip": run}, figures=REPORT.figures, **shown, output=results / "figures")
+    illustrate(REPORT.figures, shown_runs({"powerclip": run}, **shown), results / "figures")
     write_report(
         results / "metrics.json",
         [run],

@@ -38,6 +38,7 @@ class ShownRun:
     """A trained run with the split that it is shown on. is_compared: whether what it sees in pictures is shown."""
 
     name: str
+    directory: Path
     bench: Workbench
     split: str
     is_compared: bool
@@ -83,7 +84,8 @@ def shown_runs(
     known = any("phrases" in sample.meta for sample in islice(read_split(data / split), 1))
     for name, directory in run_dirs.items():
         is_compared = name in compared
-        yield ShownRun(name, Workbench(load(directory), data, annotations, known and is_compared), split, is_compared)
+        bench = Workbench(load(directory), data, annotations, dense=known and is_compared)
+        yield ShownRun(name, directory, bench, split, is_compared)
 
 
 def scene_similarities(run: ShownRun) -> list[SceneSimilarity]:

@@ -18,14 +18,10 @@ def illustrate(
     compared: Annotated[list[str], typer.Option(help="Run whose view of pictures is drawn; repeat.")],
 ) -> None:
     """Draw the figures that need trained models."""
+    from vlalign.analysis.illustrations import shown_runs
     from vlalign.reporting.illustrate import illustrate
 
-    illustrate(
-        {folder.parent.name: folder for folder in run},
-        figures=parameters.ReportParams.model_validate(values(config)).figures or (),
-        data=data,
-        annotations=annotations,
-        split=split,
-        compared=compared,
-        output=output,
-    )
+    figures = parameters.ReportParams.model_validate(values(config)).figures or ()
+    named = {folder.parent.name: folder for folder in run}
+    runs = shown_runs(named, data=data, annotations=annotations, split=split, compared=compared)
+    illustrate(figures, runs, output)

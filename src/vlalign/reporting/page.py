@@ -2,8 +2,8 @@
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import jinja2
 from markupsafe import Markup
@@ -33,20 +33,11 @@ SECTIONS = {
     "training": "Training",
     "further": "Further figures",
 }
-# Where a table stands, by the beginning of its name.
-TABLE_SECTIONS = {
-    "arms": "compared",
-    "differences": "compared",
-    "grounding": "grounding",
-    "composition": "composition",
-    "retrieval": "retrieval",
-    "shared-space": "shared-space",
-    "ablation": "ablations",
-}
+# Where tables stand, by the first word of their name; others in the section of their name.
+TABLE_SECTIONS = {"arms": "compared", "differences": "compared", "ablation": "ablations"}
 
 
-@dataclass(frozen=True)
-class Drawing:
+class Drawing(NamedTuple):
     """An SVG as it goes into the page; `number` counts figures through the report."""
 
     name: str
@@ -55,8 +46,7 @@ class Drawing:
     caption: Caption
 
 
-@dataclass(frozen=True)
-class Section:
+class Section(NamedTuple):
     """A heading with its figures and tables."""
 
     name: str
@@ -83,22 +73,25 @@ def write_page(
         overlaps: how many images of each split that is measured occur in the training split.
     Raises VlalignError when an input is missing.
     """
-    write_text(
-        output,
-        _environment()
-        .get_template("report.html.j2")
-        .render(
-            title=title,
-            results=results,
-            summary=summarise(results),
-            unmeasured=_unmeasured(results),
-            sections=_sections(results, figures),
-            published=published_tables(),
-            provenance=provenance(results),
-            sources=sources([read_record(path) for path in manifests]),
-            overlaps=_overlap_sentences(overlaps),
-        ),
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("vlalign.reporting"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
+    page = environment.get_template("report.html.j2").render(
+        title=title,
+        results=results,
+        summary=summarise(results),
+        unmeasured=_unmeasured(results),
+        sections=_sections(results, figures),
+        published=published_tables(),
+        provenance=provenance(results),
+        sources=sources([read_record(path) for path in manifests]),
+        overlaps=_overlap_sentences(overlaps),
+    )
+    write_text(output, page)
 
 
 def _overlap_sentences(overlaps: Sequence[Overlap]) -> list[str]:
@@ -124,28 +117,18 @@ def _unmeasured(results: Results) -> list[str]:
     return sentences
 
 
-def _environment() -> jinja2.Environment:
-    loader = jinja2.PackageLoader("vlalign.reporting")
-    return jinja2.Environment(
-        loader=loader, autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-
-
 def _sections(results: Results, figures: Mapping[Path, Figure]) -> list[Section]:
-    titles = SECTIONS | {
-        figure.section: figure.section.replace("-", " ").capitalize()
-        for figure in figures.values()
-        if figure.section not in SECTIONS
-    }
-    tables: dict[str, list[Table]] = {name: [] for name in titles}
+    tables: dict[str, list[Table]] = {}
     for table in measured_tables(results):
-        prefix = next(prefix for prefix in TABLE_SECTIONS if table.name.startswith(prefix))
-        tables[TABLE_SECTIONS[prefix]].append(table)
+        section = TABLE_SECTIONS.get(table.name.partition("-")[0], table.name)
+        tables.setdefault(section, []).append(table)
+    own = [*(figure.section for figure in figures.values()), *tables]
+    titles = SECTIONS | {name: name.replace("-", " ").capitalize() for name in own if name not in SECTIONS}
     placed = _placed(results, figures, order=list(titles))
     return [
-        Section(name, title, placed[name], tables[name])
+        Section(name, title, placed[name], tables.get(name, []))
         for name, title in titles.items()
-        if name == "summary" or placed[name] or tables[name]
+        if name == "summary" or placed[name] or name in tables
     ]
 
 

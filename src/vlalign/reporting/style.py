@@ -68,19 +68,20 @@ RC: dict[Any, Any] = {
 
 
 @contextmanager
-def styled() -> Iterator[None]:
-    """Drawing and saving must both happen inside: SVG options are read when the file is written."""
+def canvas(
+    output: str | Path, width: float, height: float, *, layout: Literal["constrained"] | None = None
+) -> "Iterator[Figure]":
+    """A figure of a size in inches, in the style of all, written to `output` at the end: an SVG without date, version
+    or random identifiers. Drawing and saving both happen inside, since SVG options are read when the file is written.
+    """
     import matplotlib
+    from matplotlib.figure import Figure
 
-    with matplotlib.rc_context(RC), warnings.catch_warnings():
+    with matplotlib.rc_context(RC), warnings.catch_warnings(), atomic_write(output) as temporary:
         # Text stays text in the SVG: whoever shows it has the glyphs that the font for measuring lacks.
         warnings.filterwarnings("ignore", message=r"Glyph .* missing from font", category=UserWarning)
-        yield
-
-
-def save(figure: "Figure", output: str | Path) -> None:
-    """Write an SVG without date, version or random identifiers."""
-    with atomic_write(output) as temporary:
+        figure = Figure(figsize=(width, height), layout=layout)
+        yield figure
         metadata = {"Date": None, "Creator": None, "Format": None, "Type": None}
         figure.savefig(temporary, format="svg", dpi=144, bbox_inches="tight", pad_inches=0.08, metadata=metadata)
 
@@ -90,28 +91,20 @@ def panels(
     output: str | Path, count: int, *, columns: int, width: float, height: float, sharey: bool = False
 ) -> "Iterator[list[Axes]]":
     """A figure of `count` panels of `width` x `height` inches, row by row, without empty axes; written at the end."""
-    from matplotlib.figure import Figure
-
     columns = min(columns, count)
     rows = -(-count // columns)
-    with styled():
-        figure = Figure(figsize=(width * columns, height * rows), layout="constrained")
+    with canvas(output, width * columns, height * rows, layout="constrained") as figure:
         figure.get_layout_engine().set(w_pad=0.09, h_pad=0.09)  # type: ignore[union-attr, call-arg]
         axes = list(figure.subplots(rows, columns, squeeze=False, sharey=sharey).flat)
         for spare in axes[count:]:
             spare.remove()
         yield axes[:count]
-        save(figure, output)
 
 
 def placeholder(output: str | Path, text: str) -> None:
     """Write a figure that says why there is none, for a workflow that has declared the file."""
-    from matplotlib.figure import Figure
-
-    with styled():
-        figure = Figure(figsize=(7, 0.9))
+    with canvas(output, 7, 0.9) as figure:
         figure.text(0.5, 0.5, text, ha="center", va="center", color=MUTED)
-        save(figure, output)
 
 
 def palette(names: Iterable[str]) -> dict[str, str]:

@@ -41,19 +41,15 @@ class Similarity(Illustration):
         a thick outline; a phrase is marked ✓ when the model's k best masks are its k referents. Where these are not
         known, the best mask has the outline.
         """
-        from matplotlib.figure import Figure
-
         # Runs stand side by side for the same picture.
         of_runs = ([(run, scene) for scene in scenes] for run, scenes in source.items() if scenes)
         rows = [row for of_picture in zip(*of_runs, strict=False) for row in of_picture]
         if not rows:
             return style.placeholder(output, "no scene was drawn")
         columns = 1 + min(self.phrases, max(len(scene.phrases) for _, scene in rows))
-        with style.styled():
-            figure = Figure(figsize=(1.95 * columns, 2.2 * len(rows)), layout="constrained")
+        with style.canvas(output, 1.95 * columns, 2.2 * len(rows), layout="constrained") as figure:
             for axes, (run, scene) in zip(figure.subplots(len(rows), columns, squeeze=False), rows, strict=True):
                 _draw_scene(axes, run, scene)
-            style.save(figure, output)
 
     def caption(self, name: str, results: "Results") -> Caption:
         """See Figure."""
