@@ -118,8 +118,9 @@ rule report:
     log:
         "logs/report.log",
     params:
-        # The page has the captions of all figures.
-        code=code("report", figures=FIGURES, benchmarks=BENCHMARKS, **plugins_of(RUNS)),
+        # What it says of terms and aggregators, it says of those of runs, whose own rule depends on them; the page has the
+        # captions of all figures.
+        code=code("report", figures=FIGURES, benchmarks=BENCHMARKS),
         config=as_json(PARAMS.report.model_copy(update={"figures": PARAMS.figures})),
         runs=run_options(SELECTED),
         held_out=lambda wildcards, input: " ".join(f"--held-out {path}" for path in input.held_out),
