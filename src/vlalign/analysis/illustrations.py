@@ -181,7 +181,7 @@ def _with_masks(
 ) -> SceneSimilarity:
     shard, row = data.locate(image)
     sample = data.open(shard).sample(row)
-    picture = decode_image(sample.image)
+    picture, words = decode_image(sample.image), entry.words
     _, _, patches_IVD = encode_images(encoder, [sample], keep_patches=True)
     phrases = [GoldPhrase(0, 0, "", (), tuple(range(*span))) for span in spans]
     _, phrases, phrases_PD, _ = encode_phrases(encoder, [entry.caption], [entry], phrases)
@@ -192,7 +192,7 @@ def _with_masks(
     return SceneSimilarity(
         image=fit(picture, size, resize_mode=how).permute(1, 2, 0).numpy(),
         masks=cut_masks(masks_RHW, picture.size, middle(picture.size, resize_mode=how), size).numpy(),
-        phrases=[_text(entry, phrase) for phrase in phrases],
+        phrases=[entry.caption[words[phrase.words[0]].start : words[phrase.words[-1]].end] for phrase in phrases],
         patch_similarity=(phrases_PD @ F.normalize(patches_IVD[0], dim=-1).T).numpy(),
         grid=encoder.grid,
         region_similarity=np.where(
@@ -200,7 +200,3 @@ def _with_masks(
         ),
         referents=None,
     )
-
-
-def _text(entry: ParsedCaption, phrase: GoldPhrase) -> str:
-    return entry.caption[entry.words[phrase.words[0]].start : entry.words[phrase.words[-1]].end]

@@ -99,7 +99,10 @@ def _draw_sweep(axes: "Axes", table: "DataFrame", sweep: str, *, colours: Mappin
             axes.axhline(error.iloc[0], color=colours[label], linewidth=1.5)
         else:
             axes.plot(part[sweep], error, "o-", color=colours[label], linewidth=1.5, markersize=3.5)
-            _draw_bound(axes, part, sweep, colour=colours[label])
+            bound = part.dropna(subset="bound_relative")
+            if len(bound):
+                height = bound["bound_relative"].clip(lower=FLOOR)
+                axes.plot(bound[sweep], height, color=colours[label], linewidth=1.0, linestyle="--")
         ends.append((float(error.iloc[-1]), label, colours[label]))
     axes.set(xlabel=SWEEPS[sweep])
     style.logarithmic(axes, "y")
@@ -108,12 +111,6 @@ def _draw_sweep(axes: "Axes", table: "DataFrame", sweep: str, *, colours: Mappin
     axes.axhline(1, color=style.MUTED, linewidth=0.7, linestyle=(0, (1, 2)))
     axes.grid(axis="y")
     return ends
-
-
-def _draw_bound(axes: "Axes", part: "DataFrame", sweep: str, *, colour: str) -> None:
-    bound = part.dropna(subset="bound_relative")
-    if len(bound):
-        axes.plot(bound[sweep], bound["bound_relative"].clip(lower=FLOOR), color=colour, linewidth=1.0, linestyle="--")
 
 
 def _fixed(table: "DataFrame", sweep: str) -> "DataFrame":

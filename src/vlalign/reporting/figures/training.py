@@ -12,7 +12,7 @@ from vlalign.training.term import known_terms
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from pandas import DataFrame, Series
+    from pandas import DataFrame
 
     from vlalign.reporting.results import Results
 
@@ -82,7 +82,8 @@ def _draw_term(axes: "Axes", term: str, *, histories: "dict[str, list[DataFrame]
         seeds = [history.set_index("step", drop=False)[term].dropna() for history in many if _logged(history, term)]
         if not seeds:
             continue
-        mean = _smooth(pd.concat(seeds, axis=1).dropna().mean(axis=1))
+        mean = pd.concat(seeds, axis=1).dropna().mean(axis=1)
+        mean = mean.rolling(max(1, len(mean) // 25), center=True, min_periods=1).mean()
         for seed in seeds:
             axes.plot(seed.index, seed, color=colours[arm], linewidth=0.5, alpha=0.35)
         # Where measurements are few, a line alone would hide how few.
@@ -113,7 +114,3 @@ def _history(directory: Path) -> "DataFrame":
 
 def _logged(history: "DataFrame", term: str) -> bool:
     return term in history and bool(history[term].notna().any())
-
-
-def _smooth(series: "Series") -> "Series":
-    return series.rolling(max(1, len(series) // 25), center=True, min_periods=1).mean()
