@@ -1,10 +1,9 @@
-FIGURES = [figure.name for figure in PARAMS.figures]
-ILLUSTRATED = [figure for figure in PARAMS.figures if figure.rule == "illustrate"]
+# The figures that each rule draws.
+FIGURES = {rule: [one for one in PARAMS.figures if one.rule == rule] for rule in ("report", "illustrate")}
 
 
 def svg_files(rule):
-    drawn = (figure for figure in PARAMS.figures if figure.rule == rule)
-    return [f"results/figures/{name}.svg" for figure in drawn for name in figure.names()]
+    return [f"results/figures/{name}.svg" for figure in FIGURES[rule] for name in figure.names()]
 
 
 DRAWN_FROM = [kind for kind, splits in ANNOTATED.items() if splits]
@@ -87,8 +86,8 @@ rule illustrate:
     log:
         "logs/illustrate.log",
     params:
-        code=code("illustrate", figures=[figure.name for figure in ILLUSTRATED], **plugins_of(SHOWN)),
-        config=as_json({"figures": [figure.model_dump(mode="json") for figure in ILLUSTRATED]}),
+        code=code("illustrate", figures=[figure.name for figure in FIGURES["illustrate"]], **plugins_of(SHOWN)),
+        config=as_json({"figures": [figure.model_dump(mode="json") for figure in FIGURES["illustrate"]]}),
         runs=run_options(SHOWN.items()),
         compared=" ".join(f"--compared {run}" for run in COMPARED),
         split=PARAMS.evaluation.split,
@@ -118,9 +117,9 @@ rule report:
     log:
         "logs/report.log",
     params:
-        # What it says of terms and aggregators, it says of those of runs, whose own rule depends on them; the page has the
-        # captions of all figures.
-        code=code("report", figures=FIGURES, benchmarks=BENCHMARKS),
+        # What it says of terms and aggregators, it says of those of runs, whose own rule depends on them; likewise of
+        # illustrations.
+        code=code("report", figures=[figure.name for figure in FIGURES["report"]], benchmarks=BENCHMARKS),
         config=as_json(PARAMS.report.model_copy(update={"figures": PARAMS.figures})),
         runs=run_options(SELECTED),
         held_out=lambda wildcards, input: " ".join(f"--held-out {path}" for path in input.held_out),
