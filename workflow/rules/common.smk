@@ -10,6 +10,7 @@ from vlalign import freshness
 from vlalign import params as parameters
 from vlalign.check import dangling_links
 from vlalign.errors import VlalignError
+from vlalign.evaluation.benchmark import known_benchmarks, manifest_of
 from vlalign.params.data import CLASS_FILES, SCENE_CATEGORIES
 from vlalign.params.sources import FetchedSource, InPlaceSource, PackedSource
 from vlalign.previous import forget, set_aside
@@ -69,6 +70,10 @@ PARTS = [f"{part}-of-{PARAMS.runtime.parts}" for part in range(PARAMS.runtime.pa
 RUNS = PARAMS.all_runs
 SELECTED = [(name, seed) for name, run in RUNS.items() for seed in run.seeds]
 BENCHMARKS = PARAMS.benchmarks
+# (kind of data, split) of all that the benchmarks read.
+MEASURED_ON = sorted(
+    {item for name in BENCHMARKS for item in known_benchmarks()[name].needs.data(PARAMS.evaluation.split)}
+)
 GRIDS = PARAMS.runs.ablations
 # What the figures are about: the first arm with phrases, whatever is in focus, so that a change of focus redoes nothing.
 NEEDS = {name: run.params.objective.needs for name, run in RUNS.items()}

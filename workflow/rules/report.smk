@@ -32,7 +32,7 @@ rule collect:
     log:
         "logs/collect.log",
     params:
-        code=code("collect", benchmarks=BENCHMARKS),
+        code=code("collect"),
         runs=run_options(SELECTED),
     shell:
         "vlalign collect {params.runs} --output {output} 2> {log}"

@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 
-from vlalign.reporting.grounding_table import grounding_kinds
 from vlalign.reporting.results import Results
 
 
@@ -59,7 +58,7 @@ def _grounding(rest: str, results: Results) -> Caption:
 
 
 def _similarity(rest: str, results: Results) -> Caption:
-    if not grounding_kinds(results):
+    if not results.groups("grounding", "top_k"):
         return Caption(
             "grounding",
             1,

@@ -5,9 +5,8 @@ from pathlib import Path
 
 from matplotlib.axes import Axes
 
+from vlalign.evaluation.benchmark import Metric
 from vlalign.reporting.cells import number, tone
-from vlalign.reporting.grounding_table import grounding_kinds
-from vlalign.reporting.headline import HEADLINE, Metric
 from vlalign.reporting.results import Results
 from vlalign.reporting.stats import half_width
 from vlalign.reporting.style import INK, MUTED, arm_colours, panels, placeholder, save, styled
@@ -19,7 +18,7 @@ def draw_differences(results: Results, output: str | Path) -> None:
     Bars are 95 % Student-t intervals over seeds. A filled dot: the interval excludes zero. A hollow one: it contains
     zero, or there is no interval because there is one seed.
     """
-    measured = results.measured(HEADLINE)
+    measured = results.headline
     arms = [arm for arm in results.arms if arm != results.baseline]
     if not arms or not measured or results.baseline not in results.arms:
         return placeholder(output, f"nothing to compare with {results.baseline}")
@@ -30,7 +29,7 @@ def draw_differences(results: Results, output: str | Path) -> None:
         for index, (panel, metric) in enumerate(zip(axes, measured, strict=True)):
             _draw_forest(panel, metric, results=results, arms=arms, colours=colours)
             _name_rows(panel, arms, colours=colours, shown=index % columns == 0)
-        _share_scale([panel for panel, metric in zip(axes, measured, strict=True) if metric.in_percent])
+        _share_scale([panel for panel, metric in zip(axes, measured, strict=True) if metric.unit == "percent"])
         for panel, metric in zip(axes, measured, strict=True):
             _tint_better(panel, metric)
         save(figure, output)
@@ -41,10 +40,10 @@ def _draw_forest(
 ) -> None:
     axes.axvline(0, color=MUTED, linewidth=0.9)
     for row, arm in enumerate(arms):
-        difference = results.difference(arm, metric.path, reference=results.baseline)
+        difference = results.difference(arm, metric, reference=results.baseline)
         if difference is None:
             continue
-        decided = tone(difference, higher_is_better=metric.higher_is_better) in ("better", "worse")
+        decided = tone(difference, direction=metric.direction) in ("better", "worse")
         if difference.low is not None and difference.high is not None:
             axes.plot([difference.low, difference.high], [row, row], color=colours[arm], linewidth=1.6)
         face = colours[arm] if decided else "white"
@@ -67,7 +66,7 @@ def _tint_better(axes: Axes, metric: Metric) -> None:
     low, high = axes.get_xlim()
     low, high = min(low, -0.08 * (high - low)), max(high, 0.08 * (high - low))
     axes.set_xlim(low, high)
-    axes.axvspan(*((0, high) if metric.higher_is_better else (low, 0)), color="#0072b2", alpha=0.06, linewidth=0)
+    axes.axvspan(*((0, high) if metric.direction == "higher" else (low, 0)), color="#0072b2", alpha=0.06, linewidth=0)
 
 
 def _name_rows(axes: Axes, arms: Sequence[str], *, colours: Mapping[str, str], shown: bool) -> None:
@@ -82,7 +81,7 @@ def draw_grounding(results: Results, output: str | Path) -> None:
 
     Bars are means over seeds in percent, whiskers 95 % Student-t intervals of the mean, dashed lines chance.
     """
-    kinds = grounding_kinds(results)
+    kinds = results.groups("grounding", "top_k")
     if not kinds:
         return placeholder(output, "no run was evaluated on grounding")
     colours = arm_colours(results.arms, baseline=results.baseline)
@@ -96,9 +95,9 @@ def draw_grounding(results: Results, output: str | Path) -> None:
 
 
 def _draw_bars(axes: Axes, kind: str, *, results: Results, colours: Mapping[str, str]) -> None:
-    path = f"grounding.centred.{kind}.top_k"
+    metric = Metric("top_k", kind, group=kind, benchmark="grounding")
     for row, arm in enumerate(results.arms):
-        spread, values = results.spread(arm, path), list(results.values(arm, path).values())
+        spread, values = results.spread(arm, metric), list(results.values(arm, metric).values())
         if spread is None:
             continue
         half = half_width(values) or 0.0
@@ -110,7 +109,7 @@ def _draw_bars(axes: Axes, kind: str, *, results: Results, colours: Mapping[str,
         axes.annotate(
             number(spread.mean), (end, row), xytext=(4, 0), textcoords="offset points", va="center", fontsize=7.5
         )
-    chance = results.chance(Metric(path, kind, chance=lambda means: means.get(path.replace("top_k", "chance_top_k"))))
+    chance = results.chance(metric)
     if chance is not None:
         axes.axvline(chance, color=INK, linewidth=1.0, linestyle=(0, (2, 2)))
         axes.annotate(

@@ -8,7 +8,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from vlalign.errors import VlalignError
-from vlalign.reporting.headline import HEADLINE, Metric
+from vlalign.evaluation.benchmark import Metric
 from vlalign.reporting.results import Grid, Results, is_number
 from vlalign.reporting.stats import Spread, spread
 from vlalign.reporting.style import (
@@ -119,7 +119,7 @@ def draw_ablation(results: Results, name: str, output: str | Path) -> None:
     if grid is None:
         known = ", ".join(grid.name for grid in results.grids) or "none"
         raise VlalignError(f"no run belongs to an ablation {name!r}; there are: {known}")
-    measured = [metric for metric in HEADLINE if any(results.values(run, metric.path) for _, run in grid.points)]
+    measured = [metric for metric in results.headline if any(results.values(run, metric) for _, run in grid.points)]
     if not measured:
         return placeholder(output, f"no metric was measured for the ablation {name}")
     colour = arm_colours(results.arms, baseline=results.baseline).get(grid.arm, INK)
@@ -132,10 +132,10 @@ def draw_ablation(results: Results, name: str, output: str | Path) -> None:
 
 def _draw_grid(axes: Axes, grid: Grid, metric: Metric, *, results: Results, colour: str) -> None:
     positions = _place(axes, [value for value, _ in grid.points])
-    found = [(x, results.values(run, metric.path)) for x, (_, run) in zip(positions, grid.points, strict=True)]
+    found = [(x, results.values(run, metric)) for x, (_, run) in zip(positions, grid.points, strict=True)]
     found = [(x, values) for x, values in found if values]
     if not grid.changed:
-        _baseline_band(axes, results.spread(results.baseline, metric.path), name=results.baseline)
+        _baseline_band(axes, results.spread(results.baseline, metric), name=results.baseline)
     for x, values in found:
         axes.plot([x] * len(values), list(values.values()), "o", color=colour, markersize=3.2, alpha=0.4, mew=0)
     means = [spread(values.values()).mean for _, values in found]

@@ -10,7 +10,6 @@ from vlalign.errors import VlalignError
 from vlalign.records import record_of, stamps, write_record
 from vlalign.reporting.collect import collect
 from vlalign.reporting.figures import draw_ablation, draw_differences, draw_grounding, draw_precision, draw_training
-from vlalign.reporting.grounding_table import grounding_kinds
 from vlalign.reporting.report import write_report
 from vlalign.reporting.results import Results, check_made_of, load_results
 from vlalign.reporting.tables import write_tables
@@ -45,21 +44,12 @@ def write_everything(
     results = load_results(metrics, run_dirs, baseline=baseline, control=control)
     check_made_of(record_of(precision), results.runs)
     check_made_of(Path(figures) / "illustrations.json", results.runs)
-    if results.metrics != collect(run_dirs):
+    if results.rows != collect(run_dirs):
         raise VlalignError(f"{metrics} was not collected from these runs; delete it and run the workflow again")
     drawn = draw_all(results, Path(precision), Path(figures))
     drawn += [path for path in (Path(figures) / name for name in DRAWN_ELSEWHERE) if path.exists()]
-    written = write_tables(metrics, tables, run_dirs=run_dirs, baseline=baseline, control=control)
-    write_report(
-        output,
-        metrics=metrics,
-        run_dirs=run_dirs,
-        figures=drawn,
-        manifests=manifests,
-        overlaps=_overlaps(manifests, held_out),
-        baseline=baseline,
-        control=control,
-    )
+    written = write_tables(results, tables)
+    write_report(results, output, figures=drawn, manifests=manifests, overlaps=_overlaps(manifests, held_out))
     folder = Path(output).parent
     names = [os.path.relpath(path, folder) for path in (output, *drawn, *written)]
     write_record(record_of(output), {"files": stamps(folder, names)})
@@ -77,7 +67,7 @@ def _overlaps(manifests: Sequence[str | Path], held_out: Sequence[str | Path]) -
 def draw_all(results: Results, precision: Path, folder: Path) -> list[Path]:
     """Draw every figure that needs no model, and return their paths."""
     draw = {"differences": draw_differences, "grounding": draw_grounding, "training": draw_training}
-    if not grounding_kinds(results):
+    if not results.groups("grounding", "top_k"):
         del draw["grounding"]
     paths = []
     for name, figure in draw.items():

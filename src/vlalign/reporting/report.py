@@ -10,38 +10,16 @@ from markupsafe import Markup
 
 from vlalign.data.overlap import Overlap
 from vlalign.errors import VlalignError
+from vlalign.evaluation.benchmark import known_benchmarks
 from vlalign.files import write_text
 from vlalign.records import read_record
 from vlalign.reporting.captions import Caption, caption
 from vlalign.reporting.cells import Table
 from vlalign.reporting.provenance import provenance, sources
 from vlalign.reporting.published import published_tables
-from vlalign.reporting.results import Results, load_results
+from vlalign.reporting.results import Results
 from vlalign.reporting.summary import summarise
 from vlalign.reporting.tables import measured_tables
-
-SECTIONS = {
-    "summary": "Summary",
-    "compared": "Results",
-    "grounding": "Grounding",
-    "composition": "Hard negatives",
-    "retrieval": "Retrieval",
-    "shared-space": "The shared space",
-    "ablations": "Ablations",
-    "precision": "Precision of the aggregators",
-    "training": "Training",
-    "further": "Further figures",
-}
-TABLE_SECTIONS = {
-    "summary": "Summary",
-    "arms": "compared",
-    "differences": "compared",
-    "grounding": "grounding",
-    "composition": "composition",
-    "retrieval": "retrieval",
-    "shared-space": "shared-space",
-    "ablation": "ablations",
-}
 
 
 @dataclass(frozen=True)
@@ -64,31 +42,43 @@ class Section:
     tables: Sequence[Table]
 
 
+def sections() -> dict[str, str]:
+    """Headings of the report by name, in their order; those of the benchmarks' tables stand in the middle."""
+    tables = (table for kind in known_benchmarks().values() for table in kind.tables)
+    return {
+        "summary": "Summary",
+        "results": "Results",
+        **{_slug(table.section): table.section for table in tables},
+        "ablations": "Ablations",
+        "precision": "Precision of the aggregators",
+        "training": "Training",
+        "further": "Further figures",
+    }
+
+
+def _slug(title: str) -> str:
+    return "-".join(re.findall(r"\w+", title.lower()))
+
+
 def write_report(
+    results: Results,
     output: str | Path,
     *,
-    metrics: str | Path,
-    run_dirs: Sequence[str | Path],
     figures: Sequence[str | Path] = (),
     manifests: Sequence[str | Path] = (),
     overlaps: Sequence[Overlap] = (),
-    baseline: str = "clip",
-    control: str = "linear",
     title: str = "vlalign report",
 ) -> None:
     """Write the report as one HTML file that needs no network, script or font.
 
     Args:
-        metrics: the collected metrics.json.
-        run_dirs: directories of single seeds, in the order in which arms are to appear.
+        results: what is reported; arms appear in the order of its runs.
         figures: SVG files; the name of each says what it shows (captions.py) and so where it stands.
         manifests: manifest.json of the data that was trained and evaluated on; their `source` is shown, which is where
             attribution of third parties' work comes from.
         overlaps: how many images of each split that is measured occur in the training split.
-        baseline, control: arms that the others are compared with; either may be absent.
     Raises VlalignError when an input is missing.
     """
-    results = load_results(metrics, run_dirs, baseline=baseline, control=control)
     write_text(
         output,
         _environment()
@@ -138,21 +128,20 @@ def _environment() -> jinja2.Environment:
 
 
 def _sections(results: Results, figures: Sequence[Path]) -> list[Section]:
-    tables: dict[str, list[Table]] = {name: [] for name in SECTIONS}
+    tables: dict[str, list[Table]] = {}
     for table in measured_tables(results):
-        prefix = next(prefix for prefix in TABLE_SECTIONS if table.name.startswith(prefix))
-        tables[TABLE_SECTIONS[prefix]].append(table)
+        tables.setdefault(_slug(table.section), []).append(table)
     placed = _placed(results, figures)
     return [
-        Section(name, title, placed.get(name, []), tables[name])
-        for name, title in SECTIONS.items()
-        if name == "summary" or placed.get(name) or tables[name]
+        Section(name, title, placed.get(name, []), tables.get(name, []))
+        for name, title in sections().items()
+        if name == "summary" or placed.get(name) or tables.get(name)
     ]
 
 
 def _placed(results: Results, figures: Sequence[Path]) -> Mapping[str, list[Figure]]:
     captions = {path.stem: caption(path.stem, results) for path in figures}
-    order = list(SECTIONS)
+    order = list(sections())
     placed: dict[str, list[Figure]] = {}
     ranked = sorted(
         figures, key=lambda path: (order.index(captions[path.stem].section), captions[path.stem].rank, path.stem)
