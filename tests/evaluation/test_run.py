@@ -115,7 +115,7 @@ def test_absent_data_are_left_out_with_a_reason(
     with caplog.at_level(logging.WARNING):
         scores = evaluate(run_dir, data=data, output_dir=tmp_path / "out", settings=asked(split="validation"))
     assert set(scores) == {"retrieval", "zeroshot", "composition", "modality"}
-    assert "grounding is left out: validation has no phrase annotation" in caplog.text
+    assert "grounding is left out: there is no phrases/validation/manifest.json" in caplog.text
     assert "transfer is left out: it learns from validation" in caplog.text
 
 

@@ -9,8 +9,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
+from pydantic import ValidationError
+
 from vlalign.errors import VlalignError
-from vlalign.params.base import Strict
+from vlalign.params.base import Strict, describe
 from vlalign.registry import Registered, plugins
 
 if TYPE_CHECKING:
@@ -26,18 +28,12 @@ EACH = "*"
 
 Kind = Literal["pairs", "classes", "composition", "phrases"]
 Direction = Literal["higher", "lower"]
-# Of each kind of data: its folder, phrases below the annotations and the others below the dataset, and what it is.
+# Where each kind of data lies: phrases below the annotations, the others below the dataset.
 FOLDERS: dict[Kind, str] = {
     "pairs": "{split}",
     "classes": "zeroshot/{split}",
     "composition": "composition/{split}",
     "phrases": "phrases/{split}",
-}
-WORDS: dict[Kind, str] = {
-    "pairs": "images with captions",
-    "classes": "images with classes",
-    "composition": "hard negatives",
-    "phrases": "phrase annotation",
 }
 
 
@@ -75,6 +71,11 @@ class MetricRow(Strict, strict=True):
     run: str = ""
     seed: int | None = None
 
+    @property
+    def place(self) -> tuple[str, str, str, str]:
+        """Of what it is the value in any run: benchmark, metric, group and stratum."""
+        return self.benchmark, self.metric, self.group, self.stratum
+
 
 @dataclass(frozen=True)
 class Metric:
@@ -93,10 +94,10 @@ class Metric:
     stratum: str = ALL
     benchmark: str = ""
 
-    def is_of(self, row: MetricRow) -> bool:
-        """Whether a row is one of this metric, for its group and stratum."""
-        place = (self.benchmark, self.name, self.group, self.stratum)
-        return place == (row.benchmark, row.metric, row.group, row.stratum)
+    @property
+    def place(self) -> tuple[str, str, str, str]:
+        """That of the rows that are its values."""
+        return self.benchmark, self.name, self.group, self.stratum
 
     @property
     def key(self) -> str:
@@ -141,13 +142,9 @@ class Needs:
         """Why a split cannot be measured, where `has` tells which kinds of data there are of a split."""
         if self.apart and split == TUNING_SPLIT:
             return f"it learns from {split}; measure another split"
-        missing = next((item for item in self.data(split) if not has(*item)), None)
-        if missing is None:
-            return None
-        kind, part = missing
-        return (
-            f"{part} has no {WORDS[kind]} ({FOLDERS[kind].format(split=part)}); make them, or leave the benchmark out"
-        )
+        missing = (FOLDERS[kind].format(split=part) for kind, part in self.data(split) if not has(kind, part))
+        folder = next(missing, None)
+        return folder and f"there is no {folder}/manifest.json; make this split or leave the benchmark out"
 
 
 class Benchmark(Registered):
@@ -174,12 +171,15 @@ class Benchmark(Registered):
     def rows(self, bench: "Workbench", split: str) -> list[MetricRow]:
         """What was measured, checked and complete but for the run."""
         known, found = {metric.name: metric for metric in self.metrics}, {}
-        for row in self.measure(bench, split):
-            place = (row.metric, row.group, row.stratum)
-            if row.metric not in known or place in found:
-                problem = "twice" if place in found else "which is not among its metrics"
-                raise VlalignError(f"benchmark {self.name}: it gives {' '.join(place)} {problem}; correct its module")
-            found[place] = row.model_copy(update={"benchmark": self.name, "direction": known[row.metric].direction})
+        try:
+            rows = self.measure(bench, split)
+        except ValidationError as error:
+            raise VlalignError(f"benchmark {self.name}: a row is not valid:\n{describe(error)}") from None
+        for row in rows:
+            if row.metric not in known or row.place in found:
+                problem = "stands there twice" if row.place in found else "is not among its metrics"
+                raise VlalignError(f"benchmark {self.name}: {row.metric} of {row.group} {problem}; correct its module")
+            found[row.place] = row.model_copy(update={"benchmark": self.name, "direction": known[row.metric].direction})
         return list(found.values())
 
 

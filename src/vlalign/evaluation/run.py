@@ -100,7 +100,7 @@ def _measure(bench: Workbench, benchmark: Benchmark, settings: EvaluationParams)
         logger.warning("%s is left out: %s", name, reason)
         return None
     for metric in headline([name]):
-        for row in (row for row in found.rows if metric.is_of(row)):
+        for row in (row for row in found.rows if metric.place == row.place):
             guessed = "" if row.chance is None else f" (chance {row.chance:.{metric.digits}f})"
             logger.info("%s: %s %.*f%s", name, metric.label, metric.digits, row.value, guessed)
     return found

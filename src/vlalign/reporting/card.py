@@ -171,7 +171,8 @@ def _results(run: Path) -> str:
     found = read_metrics(run)
     if not found:
         raise VlalignError(f"{run} holds no metrics; evaluate the run first")
-    rows = {metric: row for metric in headline(found) for row in found[metric.benchmark].rows if metric.is_of(row)}
+    known = {row.place: row for measurement in found.values() for row in measurement.rows}
+    rows = {metric: known[metric.place] for metric in headline(found) if metric.place in known}
     lines = ["| Metric | This run | Chance |", "|---|---|---|"]
     for metric, row in rows.items():
         guessed = "" if row.chance is None else number(row.chance, digits=metric.digits)

@@ -92,41 +92,27 @@ class Results:
                     found.setdefault((benchmark, measurement.not_measured), []).append(run.name)
         return {entry: list(dict.fromkeys(names)) for entry, names in found.items()}
 
-    def select(
-        self,
-        *,
-        run: str | None = None,
-        benchmark: str | None = None,
-        metric: str | None = None,
-        group: str | None = None,
-        stratum: str | None = None,
-    ) -> list[MetricRow]:
-        """The rows that have these values; None leaves all."""
-        wanted = {"run": run, "benchmark": benchmark, "metric": metric, "group": group, "stratum": stratum}
-        given = {name: value for name, value in wanted.items() if value is not None}
-        return [row for row in self.rows if all(getattr(row, name) == value for name, value in given.items())]
+    def select(self, **wanted: str | int) -> list[MetricRow]:
+        """The rows that have these values of run, seed, benchmark, metric, group and stratum."""
+        return [row for row in self.rows if all(getattr(row, name) == value for name, value in wanted.items())]
 
     @cached_property
     def headline(self) -> list[Metric]:
         """The headline metrics that any run has."""
-        return [metric for metric in headline(row.benchmark for row in self.rows) if self._of(metric)]
+        return [metric for metric in headline(row.benchmark for row in self.rows) if metric.place in self._by_place]
 
     @cached_property
-    def _by_metric(self) -> dict[tuple[str, str, str, str], dict[str, dict[int, MetricRow]]]:
-        """The rows by metric, run and seed."""
+    def _by_place(self) -> dict[tuple[str, str, str, str], dict[str, dict[int, MetricRow]]]:
+        """The rows by what they are values of, run and seed."""
         found: dict[tuple[str, str, str, str], dict[str, dict[int, MetricRow]]] = {}
         for row in self.rows:
-            runs = found.setdefault((row.benchmark, row.metric, row.group, row.stratum), {})
-            runs.setdefault(row.run, {})[row.seed or 0] = row
+            found.setdefault(row.place, {}).setdefault(row.run, {})[row.seed or 0] = row
         return found
-
-    def _of(self, metric: Metric) -> dict[str, dict[int, MetricRow]]:
-        """The rows of a metric by run and seed."""
-        return self._by_metric.get((metric.benchmark, metric.name, metric.group, metric.stratum), {})
 
     def values(self, run: str, metric: Metric) -> dict[int, float]:
         """Value of a metric by seed; empty where it was not measured."""
-        return {seed: row.value for seed, row in self._of(metric).get(run, {}).items()}
+        rows = self._by_place.get(metric.place, {}).get(run, {})
+        return {seed: row.value for seed, row in rows.items()}
 
     def spread(self, run: str, metric: Metric) -> Spread | None:
         """Mean and standard deviation over seeds; None where the metric was not measured."""
@@ -139,7 +125,7 @@ class Results:
 
     def chance(self, metric: Metric) -> float | None:
         """What guessing scores. It depends on the test set alone, so that any run tells it."""
-        rows = (row for seeds in self._of(metric).values() for row in seeds.values())
+        rows = (row for seeds in self._by_place.get(metric.place, {}).values() for row in seeds.values())
         return next((row.chance for row in rows), None)
 
     def groups(self, benchmark: str, metric: str) -> list[str]:

@@ -193,7 +193,7 @@ def _spread_records(results: Results, run: str, metrics: Iterable[Metric]) -> li
 
 
 def _named(metric: Metric) -> dict[str, str]:
-    return {"benchmark": metric.benchmark, "metric": metric.name, "group": metric.group, "stratum": metric.stratum}
+    return dict(zip(("benchmark", "metric", "group", "stratum"), metric.place, strict=True))
 
 
 def _difference_record(results: Results, arm: str, metric: Metric, reference: str) -> dict[str, Any]:
