@@ -91,25 +91,19 @@ class Selection(Strict):
         return self
 
 
-def _benchmarks() -> dict[str, Any]:
-    """All benchmarks by name."""
-    return import_module("vlalign.evaluation.benchmark").known_benchmarks()
-
-
+BENCHMARKS: dict[str, Any] = import_module("vlalign.evaluation.benchmark").known_benchmarks()
 if TYPE_CHECKING:
     BenchmarkName = str
     BenchmarkParams = Strict
 else:
-    BenchmarkName = Literal[tuple(_benchmarks())]
+    BenchmarkName = Literal[tuple(BENCHMARKS)]
+    KEYS = {
+        name.replace("-", "_"): (kind.Params, Field(default=kind.Params(), description=summary(kind)))
+        for name, kind in BENCHMARKS.items()
+        if kind.Params.model_fields
+    }
     BenchmarkParams = create_model(
-        "BenchmarkParams",
-        __base__=Strict,
-        __doc__="A key for every benchmark that has params.",
-        **{
-            name.replace("-", "_"): (kind.Params, Field(default=kind.Params(), description=summary(kind)))
-            for name, kind in _benchmarks().items()
-            if kind.Params.model_fields
-        },
+        "BenchmarkParams", __base__=Strict, __doc__="A key for every benchmark that has params.", **KEYS
     )
 
 
@@ -125,7 +119,7 @@ class EvaluationParams(Strict):
 
     def named(self) -> dict[str, Strict]:
         """The benchmarks that are asked for, all if none are, with their params."""
-        names = [name for name in _benchmarks() if self.benchmarks is None or name in self.benchmarks]
+        names = [name for name in BENCHMARKS if self.benchmarks is None or name in self.benchmarks]
         return {name: getattr(self.params, name.replace("-", "_"), Strict()) for name in names}
 
 
@@ -205,12 +199,12 @@ class Params(Strict):
 
     @model_validator(mode="after")
     def _benchmarks_have_their_data(self) -> "Params":
-        split = self.evaluation.split
-        if wrong := set(self.evaluation.benchmarks or ()) - set(self._measurable()):
-            raise ValueError(
-                f"evaluation.benchmarks: {', '.join(sorted(wrong))} cannot be measured on split {split} of the dataset "
-                f"{self.dataset}, which has what is needed for {', '.join(self._measurable())}"
-            )
+        for name in self.evaluation.benchmarks or ():
+            if name not in self._measurable:
+                raise ValueError(
+                    f"evaluation.benchmarks: {name} cannot be measured on split {self.evaluation.split} of the dataset "
+                    f"{self.dataset}, which has what is needed for {', '.join(self._measurable)}"
+                )
         return self
 
     @model_validator(mode="after")
@@ -233,12 +227,13 @@ class Params(Strict):
     @property
     def benchmarks(self) -> tuple[str, ...]:
         """What is measured."""
-        return self.evaluation.benchmarks or self._measurable()
+        return self.evaluation.benchmarks or self._measurable
 
+    @property
     def _measurable(self) -> tuple[str, ...]:
         """The benchmarks for which the dataset has what they need."""
         split, has = self.evaluation.split, self.data.has
-        return tuple(name for name, kind in _benchmarks().items() if not kind.needs.lacks(split, has))
+        return tuple(name for name, kind in BENCHMARKS.items() if not kind.needs.lacks(split, has))
 
     def measured(self) -> dict[str, Any]:
         """What `vlalign evaluate` is told, as plain JSON values, without the params of what is not measured."""
