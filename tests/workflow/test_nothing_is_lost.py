@@ -49,7 +49,7 @@ def test_an_edit_that_fails_loses_nothing(finished_copy):
 
 def test_an_edit_of_what_is_measured_keeps_metrics(finished_copy):
     repository = finished_copy
-    path, before = broken(repository, "evaluation/retrieval.py")
+    path, before = broken(repository, "evaluation/recall.py")
     assert repository.attempt("snakemake", "--cores", "2", "--keep-going", "all").returncode != 0
     path.write_text(before)
     metrics = repository.root / RUN / "metrics/retrieval.json"
