@@ -48,7 +48,8 @@ rule focus:
     log:
         "logs/focus.log",
     params:
-        code=code("focus", benchmarks=BENCHMARKS),
+        code=code("focus"),
+        declared=DECLARED,
         run=lambda wildcards, input: Path(input.run).parent,
     shell:
         "vlalign focus --metrics {input.metrics} --run {params.run} --output . 2> {log}"
@@ -120,7 +121,8 @@ rule report:
         "logs/report.log",
     params:
         # What it says of terms and aggregators, it says of those of runs, whose own rule depends on them.
-        code=code("report", figures=DRAWN, benchmarks=BENCHMARKS),
+        code=code("report", figures=DRAWN),
+        declared=DECLARED,
         config=as_json(PARAMS.report),
         runs=run_options(SELECTED),
         held_out=lambda wildcards, input: " ".join(f"--held-out {path}" for path in input.held_out),
