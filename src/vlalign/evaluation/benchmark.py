@@ -154,8 +154,8 @@ class Benchmark(Registered):
     Params: ClassVar[type[Strict]] = Strict
     # Benchmarks are measured, and shown, by rank and then by name.
     rank: ClassVar[int] = 100
-    needs: ClassVar[Needs]
-    metrics: ClassVar[tuple[Metric, ...]]
+    needs: ClassVar[Needs] = Needs(())
+    metrics: ClassVar[tuple[Metric, ...]] = ()
     tables: ClassVar[tuple[ScoreTable, ...]] = ()
 
     def __init__(self, params: Any = None) -> None:

@@ -2,7 +2,7 @@
 
 import contextlib
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,17 +29,12 @@ class Measurement(Strict, strict=True):
         return {"rows": [row.model_dump() for row in self.rows]}
 
 
-def measurement(content: Any, file: Path, *, remedy: str = REMEDY) -> Measurement:
+def measurement(content: Any, file: Path) -> Measurement:
     """The content of a file of metrics; raises VlalignError that names the key at fault."""
     try:
         return Measurement.model_validate(content)
     except ValidationError as error:
-        raise VlalignError(f"{file} does not hold metrics; {remedy}:\n{describe(error)}") from None
-
-
-def write_collected(path: str | Path, rows: Iterable[MetricRow]) -> None:
-    """Write the rows of all runs."""
-    write_record(path, Measurement(rows=list(rows)).content())
+        raise VlalignError(f"{file} does not hold metrics; {REMEDY}:\n{describe(error)}") from None
 
 
 def read_collected(path: str | Path) -> list[MetricRow]:

@@ -5,8 +5,9 @@ from pathlib import Path
 
 from vlalign.errors import VlalignError
 from vlalign.evaluation.benchmark import MetricRow
-from vlalign.evaluation.metrics import check_comparable, read_collected, read_metrics, write_collected
+from vlalign.evaluation.metrics import Measurement, check_comparable, read_collected, read_metrics
 from vlalign.files import json_text, write_text
+from vlalign.records import write_record
 from vlalign.reporting.results import Results, read_run
 
 
@@ -50,7 +51,7 @@ def focus(rows: Iterable[MetricRow], run: str) -> dict[str, dict[str, float]]:
 
 def collect_metrics(run_dirs: Sequence[str | Path], output: str | Path) -> None:
     """Write `collect(run_dirs)` as JSON."""
-    write_collected(output, collect(run_dirs))
+    write_record(output, Measurement(rows=collect(run_dirs)).content())
 
 
 def focus_files(metrics: str | Path, run_dir: str | Path, output: str | Path) -> None:
