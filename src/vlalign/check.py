@@ -243,7 +243,7 @@ def _summaries(root: Path, advance: Callable[[int], None]) -> Iterator[Finding]:
                 yield Finding("damaged" if path.exists() else "missing", path, f"({error})", remedy)
             continue
         if path.name == "metrics.json":
-            yield from _guarded(path, _collected(path, content))
+            yield from _guarded(path, _collected(path))
             continue
         for name, expected in content["files"].items():
             yield from _compare(path.parent / name, expected, remedy, advance)
@@ -261,19 +261,19 @@ def _weights_of(folder: Path) -> str | None:
     return None
 
 
-def _collected(path: Path, content: Mapping[str, Any]) -> Iterator[Finding]:
+def _collected(path: Path) -> Iterator[Finding]:
     """Whether the collected metrics are those of the runs that lie there."""
+    from vlalign.evaluation.metrics import read_collected
     from vlalign.reporting.collect import collect
 
-    folders = []
-    for run, metrics in content.items():
-        seeds = sorted({seed for entry in metrics.values() for seed in entry["values"]}, key=int)
-        folders += [path.parent / "runs" / run / f"seed-{seed}" for seed in seeds]
+    rows = read_collected(path)
+    places = dict.fromkeys((row.run, row.seed) for row in rows)
+    folders = [path.parent / "runs" / run / f"seed-{seed}" for run, seed in places]
     missing = [folder for folder in folders if not (folder / RUN).is_file()]
     for folder in missing:
         yield Finding("missing", folder / RUN, f"is not there, but {path} has metrics of it", AGAIN)
     with contextlib.suppress(VlalignError):  # what is wrong with a run was told of it
-        if not missing and collect(folders) != content:
+        if not missing and collect(folders) != rows:
             yield Finding("stale", path, "does not hold the metrics of the runs", _remove([path]))
 
 

@@ -4,11 +4,22 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from vlalign.evaluation.grounding import PhraseScores
+from vlalign.evaluation.benchmark import MetricRow
+from vlalign.evaluation.referents import PhraseScores
 
 
 def unit(*shape: int, seed: int = 0) -> Tensor:
     return F.normalize(torch.randn(*shape, generator=torch.Generator().manual_seed(seed)), dim=-1)
+
+
+def by_place(rows: list[MetricRow]) -> dict[tuple[str, str, str], float]:
+    """Values by metric, group and stratum."""
+    return {(row.metric, row.group, row.stratum): row.value for row in rows}
+
+
+def overall(rows: list[MetricRow]) -> dict[str, float]:
+    """Values by metric, of everything."""
+    return {row.metric: row.value for row in rows if (row.group, row.stratum) == ("all", "all")}
 
 
 def constant(rows: int, dim: int = 4) -> Tensor:

@@ -4,16 +4,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from evaluation_cases import unit
+from evaluation_cases import by_place, overall, unit
 
 from vlalign.errors import VlalignError
-from vlalign.evaluation.composition import (
-    CompositionItem,
-    category_scores,
-    composition_scores,
-    item_similarities,
-    read_category,
-)
+from vlalign.evaluation.benchmarks.composition import composition_rows
+from vlalign.evaluation.hard_negatives import CompositionItem, item_similarities, read_category
 
 
 def naive(similarity: np.ndarray, paired: np.ndarray) -> dict[str, float]:
@@ -27,38 +22,50 @@ def naive(similarity: np.ndarray, paired: np.ndarray) -> dict[str, float]:
     return {name: 100 * float(np.mean(hits)) for name, hits in means.items()}
 
 
+def scores_of(similarity: torch.Tensor, paired: torch.Tensor) -> dict[str, float]:
+    """Those of one category."""
+    return {row.metric: row.value for row in composition_rows({"a": (similarity, paired)}) if row.group == "a"}
+
+
 def test_agrees_with_loops_under_ties() -> None:
     g = torch.Generator().manual_seed(0)
     similarity = torch.randint(0, 4, (200, 2, 2), generator=g) / 4
     paired = torch.rand(200, generator=g) < 0.6
-    scores = category_scores(similarity, paired)
-    assert scores.pop("items") == 200
-    assert scores.pop("pairs") == int(paired.sum())
-    assert scores == pytest.approx(naive(similarity.numpy(), paired.numpy()))
+    rows = composition_rows({"a": (similarity, paired)})
+    counts = {row.metric: row.n for row in rows if row.group == "a"}
+    assert counts == {"accuracy": 200, **dict.fromkeys(("text", "image", "group"), int(paired.sum()))}
+    assert scores_of(similarity, paired) == pytest.approx(naive(similarity.numpy(), paired.numpy()))
+
+
+def test_chance_is_what_random_scores_reach() -> None:
+    similarity = torch.rand(20_000, 2, 2, generator=torch.Generator().manual_seed(0))
+    for row in composition_rows({"a": (similarity, torch.ones(20_000).bool())}):
+        assert row.value == pytest.approx(row.chance, abs=1.5)
 
 
 def test_constant_model_gets_nothing() -> None:
-    scores = category_scores(torch.ones(5, 2, 2), torch.ones(5).bool())
-    assert [scores[name] for name in ("accuracy", "text", "image", "group")] == [0, 0, 0, 0]
+    scores = scores_of(torch.ones(5, 2, 2), torch.ones(5).bool())
+    assert scores == {"accuracy": 0, "text": 0, "image": 0, "group": 0}
 
 
 def test_perfect_model_and_no_pairs() -> None:
     similarity = torch.eye(2).expand(5, 2, 2)
-    assert category_scores(similarity, torch.ones(5).bool())["group"] == 100
-    assert category_scores(similarity, torch.zeros(5).bool()) == {"items": 5, "accuracy": 100}
+    assert scores_of(similarity, torch.ones(5).bool())["group"] == 100
+    assert scores_of(similarity, torch.zeros(5).bool()) == {"accuracy": 100}
 
 
 def test_means_over_items_categories_and_groups() -> None:
     right, wrong = torch.eye(2).expand(3, 2, 2), torch.zeros(1, 2, 2)
-    scores = composition_scores(
+    rows = composition_rows(
         {
             "a": (right, torch.ones(3).bool()),
             "b": (wrong, torch.zeros(1).bool()),
             "empty": (wrong[:0], torch.zeros(0).bool()),
         }
     )
-    assert set(scores) == {"a", "b", "micro", "macro", "group"}
-    assert (scores["micro"], scores["macro"], scores["group"]) == (75, 50, 100)
+    assert {row.group for row in rows} == {"a", "b", "all"}
+    assert overall(rows) == {"micro": 75, "macro": 50, "group": 100}
+    assert by_place(rows)["accuracy", "b", "all"] == 0
 
 
 def test_similarities_follow_the_items() -> None:

@@ -4,14 +4,15 @@ from itertools import combinations
 import numpy as np
 import pytest
 import torch
-from evaluation_cases import phrase_case, random_case
+from evaluation_cases import by_place, phrase_case, random_case
 
-from vlalign.evaluation.grounding import (
+from vlalign.evaluation.benchmarks.grounding import grounding_rows, kind_rows
+from vlalign.evaluation.ranking import percent
+from vlalign.evaluation.referents import (
     PhraseScores,
     best_threshold,
     box_scores,
-    grounding_scores,
-    kind_scores,
+    pointable,
     pointing_scores,
     positive_share,
     set_scores,
@@ -20,7 +21,7 @@ from vlalign.evaluation.grounding import (
 
 
 def naive_set_scores(case: PhraseScores, threshold: float) -> dict[str, float]:
-    found: dict[str, list[float]] = {name: [] for name in ("top_k", "chance_top_k", "recall_at_k", "f1", "exact")}
+    found: dict[str, list[float]] = {name: [] for name in ("top_k", "chance", "recall_at_k", "f1", "exact")}
     for row in range(len(case.regions_NR)):
         score = case.regions_NR[row].numpy()
         objects = [r for r in range(len(score)) if case.objects_NR[row, r]]
@@ -29,35 +30,38 @@ def naive_set_scores(case: PhraseScores, threshold: float) -> dict[str, float]:
         chosen = {r for r in objects if score[r] > threshold}
         draws = list(combinations(objects, len(right)))
         found["top_k"].append(set(order[: len(right)]) == right)
-        found["chance_top_k"].append(np.mean([set(draw) == right for draw in draws]))
+        found["chance"].append(np.mean([set(draw) == right for draw in draws]))
         found["recall_at_k"].append(len(right & set(order[: len(right)])) / len(right))
         found["f1"].append(2 * len(chosen & right) / (len(chosen) + len(right)))
         found["exact"].append(chosen == right)
     return {name: 100 * float(np.mean(values)) for name, values in found.items()}
 
 
-def naive_pointing(case: PhraseScores) -> tuple[int, float, float]:
+def chance(case: PhraseScores) -> float:
+    return percent(top_k_chance(case.referents_NR, case.objects_NR))
+
+
+def naive_pointing(case: PhraseScores) -> tuple[float, float]:
     hits, chances = [], []
     for score, covered in zip(case.patches_NV.numpy(), case.coverage_NV.numpy() > 0.5, strict=True):
         if covered.any():
             winners = np.flatnonzero(score == score.max())
             hits.append(all(covered[v] for v in winners))
             chances.append(covered.mean())
-    return len(hits), 100 * float(np.mean(hits)), 100 * float(np.mean(chances))
+    return 100 * float(np.mean(hits)), 100 * float(np.mean(chances))
 
 
 @pytest.mark.parametrize("seed", range(3))
 def test_sets_agree_with_loops_under_ties(seed: int) -> None:
     case = random_case(120, 6, seed=seed)
-    scores = set_scores(case, threshold=0.25)
-    assert scores.pop("phrases") == 120
+    scores = set_scores(case, threshold=0.25) | {"chance": chance(case)}
     assert scores == pytest.approx(naive_set_scores(case, 0.25), rel=1e-5)
 
 
 @pytest.mark.parametrize("seed", range(3))
 def test_pointing_agrees_with_loops_under_ties(seed: int) -> None:
     case = random_case(120, 3, seed=seed)
-    assert tuple(pointing_scores(case).values()) == pytest.approx(naive_pointing(case), rel=1e-5)
+    assert pointing_scores(case.select(pointable(case))) == pytest.approx(naive_pointing(case), rel=1e-5)
 
 
 def test_boxes_agree_with_loops() -> None:
@@ -70,9 +74,7 @@ def test_boxes_agree_with_loops() -> None:
         rivals += [case.boxes_NB[row, b] for b in range(3) if case.box_mask_NB[row, b]]
         hits.append(all(case.regions_NR[row, right] > rival for rival in rivals))
         chances.append(1 / (len(rivals) + 1))
-    scores = box_scores(case)
-    assert scores["top_1"] == pytest.approx(100 * np.mean(hits))
-    assert scores["chance"] == pytest.approx(100 * np.mean(chances))
+    assert box_scores(case) == pytest.approx((100 * np.mean(hits), 100 * np.mean(chances)))
 
 
 def test_chance_is_what_random_scores_reach() -> None:
@@ -83,9 +85,9 @@ def test_chance_is_what_random_scores_reach() -> None:
         for _ in range(200)
     ]
     reached = np.mean([set_scores(draw, threshold=0.5)["top_k"] for draw in draws])
-    assert reached == pytest.approx(set_scores(case, threshold=0.5)["chance_top_k"], abs=2)
-    pointed = np.mean([pointing_scores(draw)["accuracy"] for draw in draws])
-    assert pointed == pytest.approx(pointing_scores(case)["chance"], abs=2)
+    assert reached == pytest.approx(chance(case), abs=2)
+    pointed = np.mean([pointing_scores(draw.select(pointable(draw)))[0] for draw in draws])
+    assert pointed == pytest.approx(pointing_scores(case.select(pointable(case)))[1], abs=2)
 
 
 def test_chance_of_a_set_that_leaves_no_choice() -> None:
@@ -96,8 +98,8 @@ def test_constant_model_finds_nothing() -> None:
     case = phrase_case([[0.5, 0.5, 0.5]], [[1, 0, 0]], patches=[[0.1, 0.1]], coverage=[[1.0, 0.0]], boxes=[[0.5]])
     scores = set_scores(case, threshold=0.5)
     assert [scores[name] for name in ("top_k", "recall_at_k", "f1", "exact")] == [0, 0, 0, 0]
-    assert box_scores(case)["top_1"] == 0
-    assert pointing_scores(case)["accuracy"] == 0
+    assert box_scores(case)[0] == 0
+    assert pointing_scores(case)[0] == 0
 
 
 def test_perfect_model() -> None:
@@ -110,8 +112,8 @@ def test_perfect_model() -> None:
     )
     scores = set_scores(case, threshold=best_threshold(case))
     assert [scores[name] for name in ("top_k", "recall_at_k", "f1", "exact")] == [100, 100, 100, 100]
-    assert scores["chance_top_k"] == pytest.approx(100 * (1 / 3 + 1 / 2) / 2)
-    assert pointing_scores(case)["accuracy"] == 100
+    assert chance(case) == pytest.approx(100 * (1 / 3 + 1 / 2) / 2)
+    assert pointing_scores(case)[0] == 100
 
 
 def test_threshold_maximises_f1() -> None:
@@ -126,25 +128,33 @@ def test_threshold_maximises_f1() -> None:
 
 def test_pointing_leaves_out_phrases_that_cover_no_patch() -> None:
     case = phrase_case([[1.0, 0.0]] * 2, [[1, 0]] * 2, patches=[[1.0, 0.0]] * 2, coverage=[[0.9, 0.0], [0.5, 0.4]])
-    assert pointing_scores(case)["phrases"] == 1
-    assert pointing_scores(case.select(torch.tensor([False, True]))) == {"phrases": 0}
+    assert pointable(case).tolist() == [True, False]
+    assert [row.n for row in kind_rows(case, ["one"] * 2, threshold=0.5) if row.metric == "pointing_accuracy"] == [1]
+    hidden = kind_rows(case.select(torch.tensor([False, True])), ["one"], threshold=0.5)
+    assert "pointing_accuracy" not in {row.metric for row in hidden}
 
 
 def test_kinds_and_strata_are_read_from_the_data() -> None:
     case = phrase_case([[0.9, 0.1], [0.1, 0.9], [0.6, 0.9]], [[1, 0], [1, 0], [1, 1]], patches=[[1.0, 0.0]] * 3)
-    scores = grounding_scores(case, ["plain", "plain", "pair"], ["easy", None, "easy"], threshold=0.5)
-    assert set(scores) == {"plain", "pair", "multiple", "all", "pointing", "threshold", "easy"}
-    assert scores["plain"]["top_k"] == 50
-    assert scores["multiple"] == scores["pair"]
-    assert scores["all"]["phrases"] == 3
-    assert scores["easy"]["plain"]["top_k"] == 100
-    assert "multiple" not in kind_scores(case.select(torch.tensor([True, False, False])), ["plain"], threshold=0.5)
+    rows = grounding_rows(case, ["plain", "plain", "pair"], ["easy", None, "easy"], threshold=0.5)
+    scores = by_place(rows)
+    assert [row.group for row in rows if row.metric == "top_k" and row.stratum == "all"] == [
+        "pair", "plain", "multiple", "all",
+    ]  # fmt: skip
+    assert {row.stratum for row in rows} == {"all", "easy"}
+    assert scores["threshold", "all", "all"] == 0.5
+    assert scores["top_k", "plain", "all"] == 50
+    assert scores["f1", "multiple", "all"] == scores["f1", "pair", "all"]
+    assert {row.n for row in rows if row.group == "all" and row.metric == "exact"} == {3, 2}
+    assert scores["top_k", "plain", "easy"] == 100
+    alone = kind_rows(case.select(torch.tensor([True, False, False])), ["plain"], threshold=0.5)
+    assert "multiple" not in {row.group for row in alone}
 
 
 def test_boxes_appear_for_single_referents_only() -> None:
     case = phrase_case([[0.9, 0.1], [0.9, 0.8]], [[1, 0], [1, 1]], boxes=[[0.2], [0.2]])
-    scores = kind_scores(case, ["one", "two"], threshold=0.5)
-    assert scores["one_with_boxes"] == {"phrases": 1, "top_1": 100, "chance": pytest.approx(100 / 3)}
+    [row] = [row for row in kind_rows(case, ["one", "two"], threshold=0.5) if row.metric == "top_1_with_boxes"]
+    assert (row.n, row.value, row.chance) == (1, 100, pytest.approx(100 / 3))
 
 
 def test_positive_share_ignores_absent_objects() -> None:

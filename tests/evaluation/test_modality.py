@@ -1,10 +1,11 @@
 import numpy as np
 import pytest
 import torch
-from evaluation_cases import constant, unit
+from evaluation_cases import constant, overall, unit
 
-from vlalign.evaluation.modality import modality_scores, probe_accuracy, uniformity
-from vlalign.evaluation.ranking import UnmeasurableError
+from vlalign.evaluation.benchmark import UnmeasurableError
+from vlalign.evaluation.benchmarks.modality import modality_rows
+from vlalign.evaluation.gap import probe_accuracy, uniformity
 
 
 def test_uniformity_agrees_with_loops() -> None:
@@ -28,18 +29,18 @@ def test_probe_separates_what_is_apart_and_only_that() -> None:
 
 def test_scores_of_two_distant_clouds() -> None:
     images, captions = constant(8), -constant(8)
-    scores = modality_scores(images + 0.01 * unit(8, 4), captions + 0.01 * unit(8, 4, seed=1))
+    scores = overall(modality_rows(images + 0.01 * unit(8, 4), captions + 0.01 * unit(8, 4, seed=1)))
     assert scores["mean_distance"] == pytest.approx(2, abs=0.02)
     assert scores["cs_divergence"] > 0.5
     assert scores["probe_accuracy"] == 100
 
 
 def test_equal_clouds_have_no_gap() -> None:
-    scores = modality_scores(unit(30, 4), unit(30, 4))
+    scores = overall(modality_rows(unit(30, 4), unit(30, 4)))
     assert scores["mean_distance"] == 0
     assert scores["cs_divergence"] == pytest.approx(0, abs=1e-5)
 
 
 def test_too_few_pairs_are_an_error() -> None:
     with pytest.raises(UnmeasurableError, match=r"at least 4 .* not 3"):
-        modality_scores(unit(3, 4), unit(3, 4))
+        modality_rows(unit(3, 4), unit(3, 4))

@@ -1,24 +1,25 @@
 import numpy as np
 import pytest
 import torch
-from evaluation_cases import constant, unit
+from evaluation_cases import by_place, constant, unit
 
-from vlalign.evaluation.retrieval import RANKS, recall, retrieval_ranks, retrieval_scores
+from vlalign.evaluation.benchmarks.retrieval import retrieval_rows
+from vlalign.evaluation.recall import RANKS, recall, retrieval_ranks
 
 
-def naive_recall(images: np.ndarray, captions: np.ndarray, owner: np.ndarray) -> dict[str, float]:
+def naive_recall(images: np.ndarray, captions: np.ndarray, owner: np.ndarray) -> dict[tuple[str, int], float]:
     scores = images @ captions.T
-    found: dict[str, list[bool]] = {}
+    found: dict[tuple[str, int], list[bool]] = {}
     for k in RANKS:
         for i in range(len(images)):
             own = [c for c in range(len(captions)) if owner[c] == i]
             if own:
                 wrong = [scores[i, c] for c in range(len(captions)) if owner[c] != i]
                 rank = sum(score >= max(scores[i, c] for c in own) - 1e-6 for score in wrong)
-                found.setdefault(f"image_to_text_r{k}", []).append(rank < k)
+                found.setdefault(("image_to_text", k), []).append(rank < k)
         for c in range(len(captions)):
             rank = sum(scores[i, c] >= scores[owner[c], c] - 1e-6 for i in range(len(images)) if i != owner[c])
-            found.setdefault(f"text_to_image_r{k}", []).append(rank < k)
+            found.setdefault(("text_to_image", k), []).append(rank < k)
     return {name: 100 * float(np.mean(hits)) for name, hits in found.items()}
 
 
@@ -29,7 +30,6 @@ def test_agrees_with_loops_on_uneven_captions(seed: int) -> None:
     captions = torch.nn.functional.normalize(images[owner] + 0.8 * unit(90, 5, seed=seed + 10), dim=1)
     captions[3] = captions[7]
     scores = recall(images, captions, owner)
-    assert (scores.pop("images"), scores.pop("captions")) == (40, 90)
     assert scores == pytest.approx(naive_recall(images.numpy(), captions.numpy(), owner.numpy()))
 
 
@@ -45,50 +45,52 @@ def test_chunks_do_not_change_ranks() -> None:
 def test_perfect_model() -> None:
     images = torch.eye(30)
     scores = recall(images, images.repeat_interleave(3, 0), torch.arange(30).repeat_interleave(3))
-    assert all(scores[f"{way}_r{k}"] == 100 for way in ("image_to_text", "text_to_image") for k in RANKS)
+    assert scores == {(way, k): 100 for way in ("image_to_text", "text_to_image") for k in RANKS}
 
 
 def test_constant_model_gets_nothing() -> None:
     scores = recall(constant(30), constant(60), torch.arange(30).repeat_interleave(2))
-    assert all(scores[f"{way}_r{k}"] == 0 for way in ("image_to_text", "text_to_image") for k in RANKS)
+    assert scores == {(way, k): 0 for way in ("image_to_text", "text_to_image") for k in RANKS}
 
 
 def test_nan_model_gets_nothing() -> None:
     nan = torch.full((30, 4), torch.nan)
-    assert recall(nan, nan, torch.arange(30))["image_to_text_r10"] == 0
-    assert recall(nan, nan, torch.arange(30))["text_to_image_r10"] == 0
+    assert recall(nan, nan, torch.arange(30))["image_to_text", 10] == 0
+    assert recall(nan, nan, torch.arange(30))["text_to_image", 10] == 0
 
 
 def test_any_of_the_images_captions_counts() -> None:
     images = torch.eye(2)
     captions = torch.tensor([[0.0, 1.0], [1.0, 0.0], [0.6, 0.8]])
     scores = recall(images, captions, torch.tensor([0, 0, 1]))
-    assert scores["image_to_text_r1"] == 50  # image 1 prefers caption 0
-    assert scores["text_to_image_r1"] == pytest.approx(200 / 3)
+    assert scores["image_to_text", 1] == 50  # image 1 prefers caption 0
+    assert scores["text_to_image", 1] == pytest.approx(200 / 3)
 
 
 def test_single_image_is_always_found() -> None:
-    assert recall(unit(1, 4), unit(1, 4, seed=1), torch.tensor([0]))["image_to_text_r1"] == 100
+    assert recall(unit(1, 4), unit(1, 4, seed=1), torch.tensor([0]))["image_to_text", 1] == 100
 
 
 def test_image_without_captions_is_gallery_but_no_query() -> None:
     images = torch.eye(3)
     scores = recall(images, torch.eye(3)[[2, 1]], torch.tensor([0, 1]))
-    assert scores["image_to_text_r1"] == 50
-    assert scores["text_to_image_r1"] == 50
-    assert scores["images"] == 3
+    assert scores["image_to_text", 1] == 50
+    assert scores["text_to_image", 1] == 50
 
 
 def test_strata_have_their_own_gallery() -> None:
     images = torch.eye(4)
     captions = images[[2, 1, 0, 3]]  # images 0 and 2, of different strata, are mistaken for one another
-    scores = retrieval_scores(images, captions, torch.arange(4), ["a", "a", "b", None])
-    assert set(scores) == {"all", "a", "b"}
-    assert scores["all"]["image_to_text_r1"] == 50
-    assert scores["b"] == recall(images[2:3], captions[2:3], torch.tensor([0]))
-    assert scores["a"]["images"] == 2
+    rows = retrieval_rows(images, captions, torch.arange(4), ["a", "a", "b", None])
+    scores = by_place(rows)
+    assert list(dict.fromkeys(row.stratum for row in rows)) == ["all", "a", "b"]
+    assert scores["image_to_text_r1", "all", "all"] == 50
+    assert scores["image_to_text_r1", "all", "b"] == 100
+    assert scores["images", "all", "a"] == 2
+    chances = {row.stratum: row.chance for row in rows if row.metric == "text_to_image_r1"}
+    assert chances == {"all": 25, "a": 50, "b": 100}
 
 
 def test_stratum_without_captions_has_counts_only() -> None:
-    scores = retrieval_scores(torch.eye(3), torch.eye(3)[:2], torch.arange(2), ["a", "a", "b"])
-    assert scores["b"] == {"images": 1, "captions": 0}
+    rows = retrieval_rows(torch.eye(3), torch.eye(3)[:2], torch.arange(2), ["a", "a", "b"])
+    assert {row.metric: row.value for row in rows if row.stratum == "b"} == {"images": 1, "captions": 0}

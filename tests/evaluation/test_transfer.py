@@ -2,9 +2,10 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from evaluation_cases import constant, unit
+from evaluation_cases import constant, overall, unit
 
-from vlalign.evaluation.transfer import classifier_scores, mixed_gallery_scores, mixed_recall
+from vlalign.evaluation.benchmarks.transfer import classifier_rows, mixed_gallery_rows
+from vlalign.evaluation.recall import mixed_recall
 
 
 def naive_mixed(queries: np.ndarray, partners: np.ndarray) -> float:
@@ -25,7 +26,8 @@ def test_agrees_with_loops(noise: float) -> None:
 
 
 def test_constant_and_perfect_model() -> None:
-    assert mixed_gallery_scores(constant(5), constant(5)) == {"mixed_image_to_text_r1": 0, "mixed_text_to_image_r1": 0}
+    nothing = {"mixed_image_to_text_r1": 0, "mixed_text_to_image_r1": 0}
+    assert overall(mixed_gallery_rows(constant(5), constant(5))) == nothing
     assert mixed_recall(torch.eye(5), torch.eye(5)) == 100
 
 
@@ -39,12 +41,9 @@ def test_modality_gap_hides_pairs_from_a_mixed_gallery() -> None:
 def test_classifier_moves_to_text_only_where_the_spaces_agree() -> None:
     labels = torch.arange(3).repeat(20)
     images = F.normalize(torch.eye(3)[labels] + 0.2 * unit(60, 3), dim=1)
-    scores = classifier_scores((images, labels), (images, labels), (torch.eye(3), torch.arange(3)), classes=3)
-    assert scores == {"classifier_on_images": 100, "classifier_on_text": 100, "chance": 100 / 3, "classes": 3}
-    turned = torch.eye(3)[[1, 2, 0]]
-    assert (
-        classifier_scores((images, labels), (images, labels), (turned, torch.arange(3)), classes=3)[
-            "classifier_on_text"
-        ]
-        == 0
-    )
+    tests = {"images": (images, labels), "text": (torch.eye(3), torch.arange(3))}
+    rows = classifier_rows((images, labels), tests, classes=3)
+    assert overall(rows) == {"classifier_on_images": 100, "classifier_on_text": 100, "classes": 3}
+    assert {row.chance for row in rows if row.metric != "classes"} == {100 / 3}
+    turned = {"text": (torch.eye(3)[[1, 2, 0]], torch.arange(3))}
+    assert overall(classifier_rows((images, labels), turned, classes=3))["classifier_on_text"] == 0

@@ -5,17 +5,12 @@ import open_clip
 import pytest
 import torch
 import torch.nn.functional as F
-from evaluation_cases import constant, unit
+from evaluation_cases import by_place, constant, overall, unit
 
 from vlalign.errors import VlalignError
-from vlalign.evaluation.ranking import UnmeasurableError
-from vlalign.evaluation.zeroshot import (
-    fill_templates,
-    read_classnames,
-    read_templates,
-    zeroshot_classifier,
-    zeroshot_scores,
-)
+from vlalign.evaluation.benchmark import UnmeasurableError
+from vlalign.evaluation.benchmarks.zeroshot import zeroshot_rows
+from vlalign.evaluation.prompts import fill_templates, read_classnames, read_templates, zeroshot_classifier
 
 
 def test_templates_are_filled_class_by_class() -> None:
@@ -88,22 +83,30 @@ def test_agrees_with_loops() -> None:
     labels = torch.randint(0, 4, (50,), generator=torch.Generator().manual_seed(1))
     classes = unit(5, 6)
     images = F.normalize(classes[labels] + 0.7 * unit(50, 6, seed=2), dim=1)
-    scores = zeroshot_scores(images, labels, classes, list("abcde"))
+    rows = zeroshot_rows(images, labels, classes, list("abcde"))
+    scores, per_class = overall(rows), {row.group: row.value for row in rows if row.metric == "class_accuracy"}
     hits = np.array(
         [(x @ classes.numpy().T).argmax() == y for x, y in zip(images.numpy(), labels.numpy(), strict=True)]
     )
     assert scores["accuracy"] == pytest.approx(100 * hits.mean())
     assert scores["times_chance"] == pytest.approx(5 * hits.mean())
-    assert set(scores["per_class"]) == {"abcde"[k] for k in labels.tolist()}
-    assert scores["per_class"]["b"] == pytest.approx(100 * hits[labels.numpy() == 1].mean())
+    assert {row.chance for row in rows if row.metric == "accuracy"} == {20}
+    assert set(per_class) == {"abcde"[k] for k in labels.tolist()}
+    assert per_class["b"] == pytest.approx(100 * hits[labels.numpy() == 1].mean())
 
 
 def test_constant_and_perfect_model() -> None:
     labels = torch.arange(4)
-    assert zeroshot_scores(constant(4), labels, constant(4), list("abcd"))["accuracy"] == 0
-    assert zeroshot_scores(torch.eye(4), labels, torch.eye(4), list("abcd"))["accuracy"] == 100
+    assert overall(zeroshot_rows(constant(4), labels, constant(4), list("abcd")))["accuracy"] == 0
+    assert overall(zeroshot_rows(torch.eye(4), labels, torch.eye(4), list("abcd")))["accuracy"] == 100
+
+
+def test_two_classes_of_one_name_have_one_accuracy_by_class() -> None:
+    scores = by_place(zeroshot_rows(torch.eye(3), torch.tensor([0, 1, 0]), torch.eye(3), ["missile", "missile", "dog"]))
+    assert scores["class_accuracy", "missile", "all"] == 100
+    assert scores["accuracy", "all", "all"] == pytest.approx(200 / 3)
 
 
 def test_one_class_measures_nothing() -> None:
     with pytest.raises(UnmeasurableError, match="at least 2 classes, not 1"):
-        zeroshot_scores(constant(4), torch.zeros(4, dtype=torch.long), constant(1), ["a"])
+        zeroshot_rows(constant(4), torch.zeros(4, dtype=torch.long), constant(1), ["a"])

@@ -19,15 +19,16 @@ from vlalign.reporting.figure import Caption, Figure
 class LeagueFigure(Figure):
     """A bar for each arm."""
 
-    section = "compared"
+    section = "Results"
 
     figure: Literal["league"] = "league"
-    metric: str = "retrieval.all.image_to_text_r1"
+    metric: str = "Image → text R@1"
 
     def draw(self, name, source, output):
         """See Figure."""
         results = source.results
-        scores = {arm: results.spread(arm, self.metric) for arm in results.arms}
+        [metric] = [metric for metric in results.headline if metric.label == self.metric]
+        scores = {arm: results.spread(arm, metric) for arm in results.arms}
         colours = style.arm_colours(results.arms, baseline=results.baseline)
         with style.panels(output, 1, columns=1, width=4, height=2) as (axes,):
             for arm, score in scores.items():
@@ -66,16 +67,16 @@ def test_the_workflow_draws_it_and_nothing_else_is_made_again(repository):
     assert (repository.root / SVG).is_file()
     assert 'id="figure-league"' in page
     assert "The league of arms." in page
-    assert "Means over seeds of retrieval.all.image_to_text_r1." in page
+    assert "Means over seeds of Image → text R@1." in page
     assert 'id="figure-training"' in page
 
 
 def test_params_restrict_the_figures_and_an_edit_reruns_what_draws_it(repository):
-    repository.set_params({"report": {"figures": [{"figure": "league", "metric": "zeroshot.accuracy"}, "similarity"]}})
+    repository.set_params({"report": {"figures": [{"figure": "league", "metric": "Zero-shot accuracy"}, "similarity"]}})
     assert repository.plan() == {"illustrate", "report"}
     repository.run("snakemake", "--cores", "1", "all")
     page = (repository.root / "results/report.html").read_text()
-    assert "Means over seeds of zeroshot.accuracy." in page
+    assert "Means over seeds of Zero-shot accuracy." in page
     assert 'id="figure-training"' not in page
     plugins = repository.root / "src/vlalign/reporting/figures"
     (plugins / "training.py").write_text((plugins / "training.py").read_text().replace("FEW = 12", "FEW = 13"))

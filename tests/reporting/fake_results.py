@@ -2,16 +2,17 @@
 
 import csv
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from vlalign.analysis.illustrations import SceneSimilarity
-from vlalign.files import read_json, write_text
+from vlalign.evaluation.benchmark import MetricRow, known_benchmarks
+from vlalign.evaluation.metrics import Measurement, read_metrics, write_metrics
+from vlalign.files import write_text
 from vlalign.records import read_record, record_of, stamps, write_record
 from vlalign.reporting.collect import collect_metrics
-from vlalign.reporting.metrics import write_metrics
 from vlalign.reporting.results import Results, load_results
 
 # Effect on (grounding, retrieval, gap) that each made-up arm has over the first.
@@ -28,43 +29,49 @@ TAUS = (0.1, 0.01, 0.0001)
 LEVELS = {"one": (48, 20), "count": (55, 11), "conjunction": (42, 10), "multiple": (50, 10.4), "all": (49, 16)}
 
 
-def _grounding(noise: Callable[[float], float], gain: float) -> dict:
-    def kinds() -> dict:
-        scores = {
-            kind: {
-                "phrases": 800,
-                "top_k": min(99.0, noise(base + gain)),
-                "chance_top_k": chance,
-                "recall_at_k": min(99.0, noise(base + 9 + gain)),
-                "f1": noise(40 + gain / 2),
-                "exact": max(0.5, noise(8 + gain)),
-            }
-            for kind, (base, chance) in LEVELS.items()
-        }
-        extras = {
-            "one_with_boxes": {"phrases": 300, "top_1": noise(30 + gain / 2), "chance": 5.0},
-            "pointing": {"phrases": 800, "accuracy": noise(45 + gain), "chance": 12.0},
-        }
-        return scores | extras
-
-    centred = kinds() | {"threshold": 0.31, "simple": kinds(), "clutter": kinds()}
-    return {"centred": centred, "raw": kinds(), "positive_share": 99.2 if gain == 33 else min(100.0, noise(70))}
+def row(metric: str, value: float, **more: object) -> MetricRow:
+    return MetricRow(metric=metric, value=float(value), **more)
 
 
-def _metrics(random: np.random.Generator, effect: tuple[float, float, float]) -> dict[str, dict]:
+def measured(benchmark: str, rows: Sequence[MetricRow]) -> Measurement:
+    """Rows as the benchmark would have given them."""
+    directions = {metric.name: metric.direction for metric in known_benchmarks()[benchmark].metrics}
+    known = ({"benchmark": benchmark, "direction": directions[row.metric]} for row in rows)
+    return Measurement(rows=[row.model_copy(update=update) for row, update in zip(rows, known, strict=True)])
+
+
+def unmeasured(reason: str) -> Measurement:
+    return Measurement(not_measured=reason)
+
+
+def _grounding(noise: Callable[[float], float], gain: float) -> Iterator[MetricRow]:
+    for prefix, stratum in (("", "all"), ("", "simple"), ("", "clutter"), ("raw_", "all")):
+        for kind, (base, chance) in LEVELS.items():
+            place = {"group": kind, "stratum": stratum, "n": 800}
+            yield row(f"{prefix}top_k", min(99.0, noise(base + gain)), chance=float(chance), **place)
+            yield row(f"{prefix}recall_at_k", min(99.0, noise(base + 9 + gain)), **place)
+            yield row(f"{prefix}f1", noise(40 + gain / 2), **place)
+            yield row(f"{prefix}exact", max(0.5, noise(8 + gain)), **place)
+        yield row(f"{prefix}top_1_with_boxes", noise(30 + gain / 2), stratum=stratum, n=300, chance=5.0)
+        yield row(f"{prefix}pointing_accuracy", noise(45 + gain), stratum=stratum, n=800, chance=12.0)
+    yield row("threshold", 0.31)
+    yield row("positive_share", 99.2 if gain == 33 else min(100.0, noise(70)))
+
+
+def _metrics(random: np.random.Generator, effect: tuple[float, float, float]) -> dict[str, Measurement]:
     gain, recall, gap = effect
     shift = random.normal(0, 1.5)
 
     def noise(value: float) -> float:
         return float(value + shift + random.normal(0, 0.7))
 
-    def retrieval(base: float) -> dict:
-        ranks = {
-            f"{way}_r{k}": noise(base + recall + 3 * k)
-            for way in ("image_to_text", "text_to_image")
-            for k in (1, 5, 10)
-        }
-        return {"images": 2000, "captions": 8000} | ranks
+    def retrieval(base: float, stratum: str) -> Iterator[MetricRow]:
+        yield row("images", 2000, stratum=stratum)
+        yield row("captions", 8000, stratum=stratum)
+        for way in ("image_to_text", "text_to_image"):
+            for k in (1, 5, 10):
+                chance = 0.05 if k == 1 else None
+                yield row(f"{way}_r{k}", noise(base + recall + 3 * k), stratum=stratum, n=2000, chance=chance)
 
     categories = (
         "swap_object",
@@ -74,21 +81,25 @@ def _metrics(random: np.random.Generator, effect: tuple[float, float, float]) ->
         "replace_attribute",
         "change_count",
     )
-    return {
-        "retrieval": {"all": retrieval(32), "simple": retrieval(40), "clutter": retrieval(25)},
-        "zeroshot": {"accuracy": noise(59 + recall / 2), "chance": 5.0, "times_chance": 11.8, "images": 1000,
-                     "classes": 20, "per_class": {"dog": noise(60), "red fish": noise(50)}},
-        "composition": {name: {"items": 250, "accuracy": noise(65), "pairs": 250, "text": noise(40), "image": noise(38),
-                               "group": noise(20)} for name in categories}
-        | {"micro": noise(65), "macro": noise(66), "group": noise(19)},
-        "grounding": _grounding(noise, gain),
-        "modality": {"mean_distance": 0.62 + gap + random.normal(0, 0.01), "cs_divergence": max(0.01, 0.5 + gap),
-                     "uniformity_image": -2.8 - 2.6 * min(gap, 0) + random.normal(0, 0.02), "uniformity_text": -2.7,
-                     "probe_accuracy": 99.5 + 40 * min(gap, 0), "probe_chance": 50.0},
-        "transfer": {"mixed_image_to_text_r1": noise(14 - 50 * min(gap, 0)), "mixed_text_to_image_r1": noise(13),
-                     "classifier_on_images": noise(70), "classifier_on_text": noise(60 - 40 * min(gap, 0)),
-                     "chance": 5.0, "classes": 20},
+    levels = {"accuracy": 65, "text": 40, "image": 38, "group": 20}
+    rows = {
+        "retrieval": [*retrieval(32, "all"), *retrieval(40, "simple"), *retrieval(25, "clutter")],
+        "zeroshot": [row("accuracy", noise(59 + recall / 2), n=1000, chance=5.0), row("times_chance", 11.8),
+                     row("classes", 20), row("class_accuracy", noise(60), group="dog"),
+                     row("class_accuracy", noise(50), group="red fish")],
+        "composition": [row(name, noise(level), group=category, n=250)
+                        for category in sorted(categories) for name, level in levels.items()]
+        + [row("micro", noise(65)), row("macro", noise(66), chance=50.0), row("group", noise(19))],
+        "grounding": list(_grounding(noise, gain)),
+        "modality": [row("mean_distance", 0.62 + gap + random.normal(0, 0.01)),
+                     row("cs_divergence", max(0.01, 0.5 + gap)),
+                     row("uniformity_image", -2.8 - 2.6 * min(gap, 0) + random.normal(0, 0.02)),
+                     row("uniformity_text", -2.7), row("probe_accuracy", 99.5 + 40 * min(gap, 0), chance=50.0)],
+        "transfer": [row("mixed_image_to_text_r1", noise(14 - 50 * min(gap, 0))),
+                     row("mixed_text_to_image_r1", noise(13)), row("classifier_on_images", noise(70), chance=5.0),
+                     row("classifier_on_text", noise(60 - 40 * min(gap, 0)), chance=5.0), row("classes", 20)],
     }  # fmt: skip
+    return {name: measured(name, found) for name, found in rows.items()}
 
 
 def _history(path: Path, random: np.random.Generator, *, powerset: bool, cs: bool) -> None:
@@ -140,11 +151,9 @@ def write_run(root: Path, name: str, seed: int, *, arm: str, effect: tuple, abla
     return directory
 
 
-def remeasure(run: Path, **scores: dict) -> None:
-    """Other scores of some benchmarks, as an evaluation would have written them."""
-    files = [file for file in (run / "metrics").glob("*.json") if file.stem != "evaluation"]
-    before = {file.stem: read_json(file) for file in files}
-    write_metrics(run / "metrics", {**before, **scores}, measured={})
+def remeasure(run: Path, **found: Measurement) -> None:
+    """Another outcome of some benchmarks, as an evaluation would have written it."""
+    write_metrics(run / "metrics", {**read_metrics(run), **found}, measured={})
 
 
 def rewrite(run: Path, name: str, text: str) -> None:

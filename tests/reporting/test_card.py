@@ -13,15 +13,18 @@ from typer.testing import CliRunner
 import vlalign
 from vlalign.cli import app
 from vlalign.errors import VlalignError
+from vlalign.evaluation.benchmark import MetricRow
+from vlalign.evaluation.metrics import Measurement, write_metrics
 from vlalign.files import read_json, write_json, write_text
 from vlalign.records import check_record, read_record, stamp, write_record
 from vlalign.reporting.card import has_card, model_card, write_card
-from vlalign.reporting.metrics import write_metrics
 from vlalign.training.inputs import Inputs
 
 METRICS = {
-    "retrieval": {"all": {"image_to_text_r1": 43.21, "text_to_image_r1": 40.0, "images": 50}},
-    "modality": {"mean_distance": 0.1234},
+    "retrieval": Measurement(
+        rows=[MetricRow(benchmark="retrieval", metric="image_to_text_r1", value=43.21, chance=2.0)]
+    ),
+    "modality": Measurement(rows=[MetricRow(benchmark="modality", metric="mean_distance", value=0.1234)]),
 }
 
 
@@ -49,6 +52,7 @@ def test_the_card_says_what_the_run_is_and_what_was_measured(trained):
     assert "1 × InfoNCE + 1 × the powerset loss of PowerCLIP (sampled) + 0.1 × the Cauchy-Schwarz divergence" in card
     assert "| Image → text R@1 | 43.2 | 2.0 |" in card
     assert "| Modality gap | 0.123 |  |" in card
+    assert "In percent, but for Modality gap (distance)." in card
     assert "2 steps of 4 pairs" in card
 
 
@@ -88,7 +92,7 @@ def test_how_far_open_clip_is_off_stands_in_the_card_if_the_run_knows(trained, t
 def test_what_could_not_be_measured_stands_in_the_card(trained, tmp_path):
     run = shutil.copytree(trained / "clip", tmp_path / "run")
     shutil.rmtree(run / "metrics")
-    write_metrics(run / "metrics", {"modality": {"not_measured": "it needs 4 images"}}, measured={})
+    write_metrics(run / "metrics", {"modality": Measurement(not_measured="it needs 4 images")}, measured={})
     write_card(run)
     assert "Not measured: modality, since it needs 4 images." in (run / "README.md").read_text()
 
@@ -97,7 +101,11 @@ def test_what_could_not_be_measured_stands_in_the_card(trained, tmp_path):
     ("file", "content", "message"),
     [
         ("run.json", [], "is no record: it holds list, not an object; delete the run and train it again"),
-        ("run.json", {"run": "x"}, "has no 'arm' as a run has"),
+        (
+            "run.json",
+            {"run": "x"},
+            "is not the record of a run; delete the run.*\narm: Field required",
+        ),
         ("run.json", {"params": {"model": 3}}, "its params are not valid; delete the run.*\nmodel"),
         ("open_clip_config.json", [], "has no `model_cfg` as a run has"),
         ("open_clip_config.json", {"model_cfg": {}}, "has no `model_cfg` as a run has; delete the run"),
@@ -141,7 +149,7 @@ def test_the_evaluation_vouches_for_the_card_too(trained, tmp_path):
 
 def test_metrics_that_were_changed_by_hand_have_no_card(trained, tmp_path):
     run = shutil.copytree(trained / "clip", tmp_path / "run")
-    write_json(run / "metrics" / "modality.json", {"mean_distance": 0.1235})
+    write_json(run / "metrics" / "modality.json", {"rows": []})
     with pytest.raises(VlalignError, match=r"modality\.json is not the file that .*evaluation\.json describes"):
         write_card(run)
 

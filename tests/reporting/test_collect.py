@@ -1,27 +1,30 @@
-import json
+import statistics
 
 import pytest
-from fake_results import remeasure, rewrite, write_tree
+from fake_results import remeasure, rewrite, row, unmeasured, write_tree
 
 from vlalign.errors import VlalignError
-from vlalign.files import read_json
-from vlalign.records import read_record, write_record
+from vlalign.evaluation.metrics import read_collected, read_metrics
+from vlalign.records import write_record
 from vlalign.reporting.collect import collect, collect_metrics, focus, focus_files
-from vlalign.reporting.metrics import read_reasons
 from vlalign.reporting.results import load_results
 
-
-def test_metrics_are_flattened_over_seeds(run_dirs):
-    entry = collect(run_dirs)["powerclip"]["grounding.centred.clutter.one.top_k"]
-    files = [read_json(path / "metrics" / "grounding.json") for path in run_dirs if path.parent.name == "powerclip"]
-    values = [file["centred"]["clutter"]["one"]["top_k"] for file in files]
-    assert entry["values"] == {str(seed): value for seed, value in enumerate(values)}
-    assert entry["n"] == 3
-    assert entry["mean"] == pytest.approx(sum(values) / 3)
+VALUES = ('"high"', "true", "null", "1e999", "[1]")
 
 
-def test_one_seed_has_no_sd(run_dirs):
-    assert collect(run_dirs[:1])["clip"]["zeroshot.accuracy"]["sd"] is None
+def test_rows_say_of_which_run_and_seed_they_are(run_dirs):
+    rows = [row for row in collect(run_dirs) if row.run == "powerclip" and row.benchmark == "grounding"]
+    runs = [path for path in run_dirs if path.parent.name == "powerclip"]
+    files = {seed: read_metrics(path)["grounding"].rows for seed, path in enumerate(runs)}
+    assert rows == [row.model_copy(update={"run": "powerclip", "seed": seed}) for seed in files for row in files[seed]]
+    found = [row.value for row in rows if (row.metric, row.group, row.stratum) == ("top_k", "one", "clutter")]
+    assert len(set(found)) == 3
+
+
+def test_one_seed_has_no_sd(tmp_path, run_dirs):
+    collect_metrics(run_dirs[:1], tmp_path / "metrics.json")
+    results = load_results(tmp_path / "metrics.json", run_dirs[:1])
+    assert {results.spread("clip", metric).sd for metric in results.headline} == {None}
 
 
 def test_order_of_runs_does_not_matter(run_dirs, tmp_path):
@@ -35,10 +38,22 @@ def test_a_seed_given_twice_is_an_error(run_dirs):
         collect([run_dirs[0], run_dirs[0]])
 
 
-@pytest.mark.parametrize("value", ['"high"', "true", "null", "1e999", "[1]"])
-def test_what_is_no_number_is_named(run_dirs, value):
-    rewrite(run_dirs[0], "zeroshot.json", f'{{"per_class": {{"dog": {value}}}}}')
-    with pytest.raises(VlalignError, match=r"zeroshot\.json: zeroshot\.per_class\.dog is .*, not a finite number"):
+@pytest.mark.parametrize(
+    ("content", "key"),
+    [
+        *((f'{{"rows": [{{"metric": "accuracy", "value": {value}}}]}}', "rows.0.value: ") for value in VALUES),
+        ('{"rows": [{"metric": 3, "value": 1}]}', "rows.0.metric: Input should be a valid string"),
+        ('{"rows": [{"metric": "accuracy"}]}', "rows.0.value: Field required"),
+        ('{"rows": [{"metric": "a", "value": 1, "n": 1.5}]}', "rows.0.n: "),
+        ('{"rows": {}}', "rows: "),
+        ('{"accuracy": 3}', "accuracy: unknown key"),
+        ('{"not_measured": 3}', "not_measured: "),
+        ("[]", "Input should be a valid dictionary"),
+    ],
+)
+def test_what_is_no_file_of_metrics_is_named_with_its_key(run_dirs, content, key):
+    rewrite(run_dirs[0], "zeroshot.json", content)
+    with pytest.raises(VlalignError, match=rf"(?s)zeroshot\.json does not hold metrics; delete it .*\n{key}"):
         collect(run_dirs)
 
 
@@ -49,25 +64,24 @@ def test_a_metric_file_that_is_not_json_is_named(run_dirs, text):
         collect(run_dirs)
 
 
-def test_metrics_that_are_not_finite_are_not_written(run_dirs):
-    with pytest.raises(ValueError, match="not JSON compliant"):
-        remeasure(run_dirs[0], zeroshot={"per_class": {"dog": float("nan")}})
+def test_metrics_that_are_not_finite_are_no_rows():
+    with pytest.raises(ValueError, match="finite number"):
+        row("accuracy", float("nan"))
 
 
-@pytest.mark.parametrize("read", [lambda run: collect([run]), read_reasons], ids=["metrics", "reasons"])
-def test_metrics_that_were_changed_since_they_were_measured_are_refused(run_dirs, read):
+def test_metrics_that_were_changed_since_they_were_measured_are_refused(run_dirs):
     [run, other] = run_dirs[:2]
     file = run / "metrics" / "zeroshot.json"
     file.write_text(file.read_text().replace("1", "2"))
     with pytest.raises(VlalignError, match=r"zeroshot\.json is not the file that .*evaluation\.json describes.*delete"):
-        read(run)
+        collect([run])
     file.unlink()
     with pytest.raises(VlalignError, match=r"zeroshot\.json is named in .*evaluation\.json but cannot be read"):
-        read(run)
+        collect([run])
     record = other / "metrics" / "evaluation.json"
     record.write_text(record.read_text().replace("zeroshot.json", "zeroshots.json"))
     with pytest.raises(VlalignError, match=r"evaluation\.json was changed or damaged after it was written; delete .*"):
-        read(other)
+        collect([other])
 
 
 def test_a_metric_file_that_no_evaluation_vouches_for_is_not_read(run_dirs):
@@ -98,39 +112,47 @@ def test_missing_run_json_is_named(tmp_path):
 def test_focus_holds_headline_means_one_level_deep(run_dirs):
     metrics = collect(run_dirs)
     small = focus(metrics, "clip")
+    values = [row.value for row in metrics if (row.run, row.benchmark, row.metric) == ("clip", "zeroshot", "accuracy")]
     assert small["grounding"].keys() == {"top_k", "multiple_top_k", "multiple_exact", "pointing_accuracy"}
     assert small["retrieval"].keys() == {"image_to_text_r1", "text_to_image_r1"}
-    assert small["zeroshot"]["accuracy"] == round(metrics["clip"]["zeroshot.accuracy"]["mean"], 4)
+    assert small["zeroshot"]["accuracy"] == round(statistics.fmean(values), 4)
     assert all(isinstance(value, float) for benchmark in small.values() for value in benchmark.values())
 
 
 def test_focus_on_an_unknown_run_names_the_known_ones():
     with pytest.raises(VlalignError, match="clip"):
-        focus({"clip": {}}, "cilp")
+        focus([row("accuracy", 50, run="clip", seed=0)], "cilp")
+
+
+def test_where_no_run_could_be_measured_there_is_nothing_to_focus_on():
+    assert focus([], "clip") == {}
 
 
 def test_a_benchmark_that_was_not_measured_has_no_numbers(run_dirs):
-    before = collect(run_dirs[:1])["clip"]
-    remeasure(run_dirs[0], modality={"not_measured": "too few"})
-    after = collect(run_dirs[:1])["clip"]
-    assert after == {path: entry for path, entry in before.items() if not path.startswith("modality.")}
-    assert read_reasons(run_dirs[0]) == {"modality": "too few"}
+    before = collect(run_dirs[:1])
+    remeasure(run_dirs[0], modality=unmeasured("too few"))
+    assert collect(run_dirs[:1]) == [row for row in before if row.benchmark != "modality"]
+    assert read_metrics(run_dirs[0])["modality"].not_measured == "too few"
 
 
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ({}, "has no 'run' as a run has; delete the run and train it again"),
-        ({"run": "a", "arm": "a", "seed": "0", "ablation": None, "params": {}}, "has no 'seed'"),
+        ({}, "run: Field required"),
+        (
+            {"run": "a", "arm": "a", "seed": "0", "ablation": None, "params": {}},
+            "seed: Input should be",
+        ),
         (
             {"run": "clip", "arm": "a", "seed": 0, "ablation": {"name": "x"}, "params": {}},
-            "ablation has no param, value",
+            "ablation.param: Field required",
         ),
+        ({"run": "clip", "arm": "a", "seed": 0, "ablation": None, "params": {}, "files": []}, "files: "),
     ],
 )
 def test_a_record_without_what_a_run_has_is_named(run_dirs, content, message):
     write_record(run_dirs[0] / "run.json", content)
-    with pytest.raises(VlalignError, match=rf"run\.json.*{message}"):
+    with pytest.raises(VlalignError, match=rf"(?s)run\.json is not the record of a run; delete .*again:.*{message}"):
         collect(run_dirs)
 
 
@@ -156,13 +178,24 @@ def readers(metrics, run_dirs):
     yield lambda: load_results(metrics, run_dirs)
 
 
+ROW = {"run": "clip", "seed": 0, "benchmark": "a", "metric": "b", "value": 1.0}
+
+
 @pytest.mark.parametrize(
-    "content", [{"clip": []}, {"clip": {"a": 1}}, {"clip": {"a": {"mean": "b", "values": {}}}}], ids=json.dumps
+    ("content", "message"),
+    [
+        ({"clip": []}, "does not hold metrics; delete it and run the workflow again:\nclip: unknown key"),
+        ({"rows": [{**ROW, "value": "b"}]}, "does not hold metrics.*rows.0.value: "),
+        ({"rows": [{**ROW, "seed": "0"}]}, "does not hold metrics.*rows.0.seed: "),
+        ({"rows": [{**ROW, "run": ""}]}, "has rows without `run` or `seed`; delete it"),
+        ({"rows": [{**ROW, "seed": None}]}, "has rows without `run` or `seed`; delete it"),
+    ],
+    ids=str,
 )
-def test_what_is_no_collected_metrics_is_named(run_dirs, tmp_path, content):
+def test_what_is_no_collected_metrics_is_named(run_dirs, tmp_path, content, message):
     write_record(tmp_path / "metrics.json", content)
     for read in readers(tmp_path / "metrics.json", run_dirs):
-        with pytest.raises(VlalignError, match=r"metrics\.json does not hold collected metrics; delete it"):
+        with pytest.raises(VlalignError, match=rf"(?s)metrics\.json {message}"):
             read()
 
 
@@ -170,7 +203,7 @@ def test_what_is_no_collected_metrics_is_named(run_dirs, tmp_path, content):
 def test_damaged_collected_metrics_are_named(run_dirs, tmp_path, damage, message):
     file = tmp_path / "metrics.json"
     collect_metrics(run_dirs, file)
-    assert read_record(file) == collect(run_dirs)
+    assert read_collected(file) == collect(run_dirs)
     file.write_text(damage(file.read_text()))
     for read in readers(file, run_dirs):
         with pytest.raises(VlalignError, match=rf"metrics\.json {message}.*; delete it"):

@@ -89,8 +89,8 @@ def figures_grid(results, values):
     clip = results.runs[0]
     grid = {"name": "made-up", "param": "p"}
     runs = [replace(clip, name=f"run-{i}", ablation={**grid, "value": value}) for i, value in enumerate(values)]
-    metrics = results.metrics | {run.name: results.metrics["clip"] for run in runs}
-    return replace(results, metrics=metrics, runs=(*results.runs, *runs))
+    rows = [row.model_copy(update={"run": run.name}) for run in runs for row in results.select(run="clip")]
+    return replace(results, rows=[*results.rows, *rows], runs=(*results.runs, *runs))
 
 
 def test_unknown_ablation_names_the_known_ones(results, tmp_path):

@@ -4,7 +4,7 @@ from html.parser import HTMLParser
 
 import numpy as np
 import pytest
-from fake_results import load_tree, make_scene, remeasure, write_illustrations, write_precision, write_tree
+from fake_results import load_tree, make_scene, remeasure, unmeasured, write_illustrations, write_precision, write_tree
 
 from vlalign.data.manifest import write_split
 from vlalign.data.overlap import Overlap
@@ -56,7 +56,7 @@ class Other(Figure):
     """A figure with a section of its own."""
 
     name = "other-thing"
-    section = "what-else"
+    section = "What else"
 
     def draw(self, name, source, output):
         style.placeholder(output, "other")
@@ -222,8 +222,8 @@ def test_text_in_a_figure_stays_as_it_is(tmp_path):
 def test_what_was_not_measured_is_one_line_with_its_reason(tmp_path):
     run_dirs = write_tree(tmp_path, arms=("clip", "powerclip"), seeds=(0,), taus=())
     for run in run_dirs:
-        remeasure(run, modality={"not_measured": "it needs <4> images"})
-    remeasure(run_dirs[1], transfer={"not_measured": "one class"})
+        remeasure(run, modality=unmeasured("it needs <4> images"))
+    remeasure(run_dirs[1], transfer=unmeasured("one class"))
     _, text = report(tmp_path, run_dirs)
     assert "The benchmark modality was not measured for any run: it needs <4> images." in text
     assert "The benchmark transfer was not measured for powerclip: one class." in text
@@ -233,7 +233,7 @@ def test_a_report_without_any_measurement_is_written(tmp_path):
     run_dirs = write_tree(tmp_path, arms=("clip", "powerclip"), seeds=(0,), taus=(0.1,))
     for run in run_dirs:
         measured = read_record(run / "metrics" / "evaluation.json")["files"]
-        remeasure(run, **{name.removesuffix(".json"): {"not_measured": "one image"} for name in measured})
+        remeasure(run, **{name.removesuffix(".json"): unmeasured("one image") for name in measured})
         assert all(read_json(run / "metrics" / name) == {"not_measured": "one image"} for name in measured)
     load_tree(tmp_path, run_dirs)
     everything(tmp_path, run_dirs)

@@ -1,9 +1,8 @@
 import csv
+import statistics
 
-import pytest
-
+from vlalign.evaluation.benchmark import Metric
 from vlalign.reporting.cells import interval_text, number
-from vlalign.reporting.headline import Metric
 from vlalign.reporting.published import published_tables
 from vlalign.reporting.results import Run, ablation_grids
 from vlalign.reporting.stats import Difference
@@ -37,23 +36,26 @@ def test_arms_stand_in_order_and_ablations_do_not_join_them(results):
 
 
 def test_retrieval_chance_follows_from_the_gallery(results):
-    metric = Metric("retrieval.all.image_to_text_r1", "", chance=lambda means: 100 / means["retrieval.all.images"])
-    assert results.chance(metric) == pytest.approx(0.05)
+    assert results.chance(Metric("image_to_text_r1", "", benchmark="retrieval")) == 0.05
 
 
-def test_csv_is_unrounded_and_matches_the_metrics(results, run_dirs, tmp_path):
-    paths = write_tables(tmp_path / "metrics.json", tmp_path / "tables", run_dirs=run_dirs)
+def test_csv_is_unrounded_and_matches_the_metrics(results, tmp_path):
+    paths = write_tables(results, tmp_path / "tables")
     assert all(path.exists() for path in paths)
-    found = next(row for row in rows(tmp_path / "tables" / "arms.csv") if row["metric"] == "zeroshot.accuracy")
-    assert float(found["mean"]) == results.metrics["clip"]["zeroshot.accuracy"]["mean"]
+    found = next(row for row in rows(tmp_path / "tables" / "arms.csv") if row["benchmark"] == "zeroshot")
+    assert list(found) == ["run", "benchmark", "metric", "group", "stratum", "mean", "sd", "n", "chance"]
+    values = [row.value for row in results.select(run="clip", benchmark="zeroshot", metric="accuracy")]
+    assert (found["run"], found["metric"], found["n"], found["chance"]) == ("clip", "accuracy", "3", "5.0")
+    assert float(found["mean"]) == statistics.fmean(values)
 
 
-def test_differences_say_their_verdict(results, run_dirs, tmp_path):
-    write_tables(tmp_path / "metrics.json", tmp_path / "tables", run_dirs=run_dirs)
-    found = {(row["run"], row["metric"]): row["verdict"] for row in rows(tmp_path / "tables/differences-to-clip.csv")}
-    assert found["powerclip", "grounding.centred.all.top_k"] == "above"
-    assert found["powerclip-literal", "retrieval.all.image_to_text_r1"] == "below"
-    assert found["cs", "composition.macro"] == "not distinguishable from noise"
+def test_differences_say_their_verdict(results, tmp_path):
+    write_tables(results, tmp_path / "tables")
+    differences = rows(tmp_path / "tables/differences-to-clip.csv")
+    found = {(row["run"], row["metric"]): row["verdict"] for row in differences if row["group"] == "all"}
+    assert found["powerclip", "top_k"] == "above"
+    assert found["powerclip-literal", "image_to_text_r1"] == "below"
+    assert found["cs", "macro"] == "not distinguishable from noise"
 
 
 def test_lower_gap_is_better(results):
@@ -65,7 +67,7 @@ def test_lower_gap_is_better(results):
 def test_grounding_reads_kinds_and_strata_from_the_data(results):
     shown = table(results, "grounding")
     assert shown.header[1:6] == ("one", "count", "conjunction", "multiple", "all")
-    assert [row.name for row in shown.rows if row.kind == "group"] == ["all scenes", "clutter", "simple"]
+    assert [row.name for row in shown.rows if row.kind == "group"] == ["all", "simple", "clutter"]
     assert [row.cells[0].text for row in shown.rows if row.kind == "chance"] == ["20.0"] * 3
 
 

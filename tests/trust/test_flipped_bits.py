@@ -12,11 +12,11 @@ from vlalign.annotate.pipeline import read_model_manifest
 from vlalign.annotate.regions import RegionFile
 from vlalign.data.splits import Split, read_split
 from vlalign.errors import VlalignError
-from vlalign.evaluation.composition import read_category
+from vlalign.evaluation.hard_negatives import read_category
+from vlalign.evaluation.metrics import read_collected, read_metrics
 from vlalign.evaluation.workbench import Workbench
 from vlalign.records import check_record, read_record, write_record
-from vlalign.reporting.metrics import read_metrics
-from vlalign.reporting.results import read_collected, read_run
+from vlalign.reporting.results import read_run
 from vlalign.training.checkpoint import Checkpoints
 
 FLIPS = 200
@@ -89,8 +89,8 @@ KINDS = {
     "config of the towers": (f"{RUN}/open_clip_config.json", weights),
     "run": (f"{RUN}/run.json", history),
     "history": (f"{RUN}/history.csv", history),
-    "metrics": (f"{RUN}/metrics/retrieval.json", lambda root: list(read_metrics(root / RUN))),
-    "evaluation": (f"{RUN}/metrics/evaluation.json", lambda root: list(read_metrics(root / RUN))),
+    "metrics": (f"{RUN}/metrics/retrieval.json", lambda root: read_metrics(root / RUN)),
+    "evaluation": (f"{RUN}/metrics/evaluation.json", lambda root: read_metrics(root / RUN)),
     "collected metrics": ("results/metrics.json", lambda root: read_collected(root / "results/metrics.json")),
     "precision": ("results/precision.csv", vouched("results/precision.csv.json", "precision.csv")),
     "figure": ("results/figures/similarity.svg", vouched("results/figures/illustrations.json", "similarity.svg")),

@@ -18,11 +18,11 @@ from vlalign.data.shards import groups
 from vlalign.data.sources.folder import FolderSource
 from vlalign.data.sources.shards import ShardsSource
 from vlalign.errors import VlalignError
-from vlalign.evaluation.composition import read_category
+from vlalign.evaluation.hard_negatives import read_category
+from vlalign.evaluation.metrics import Measurement, write_metrics
 from vlalign.params import RegionsParams
 from vlalign.previous import forget, set_aside, take_back
 from vlalign.records import read_record, write_record
-from vlalign.reporting.metrics import write_metrics
 from vlalign.training.checkpoint import Checkpoints
 from vlalign.training.processes import Processes
 
@@ -172,9 +172,9 @@ def test_a_forged_record_brings_nothing_back_elsewhere(workspace, tmp_path):
 def test_metrics_replace_no_files_of_others(workspace):
     run = workspace / RUN
     before = set(os.listdir(run))
-    write_metrics(run, {"retrieval": {"r": 1.0}}, measured={})
+    write_metrics(run, {"retrieval": Measurement()}, measured={})
     assert before <= set(os.listdir(run))
-    write_metrics(run, {"zeroshot": {"r": 1.0}}, measured={})
+    write_metrics(run, {"zeroshot": Measurement()}, measured={})
     assert "retrieval.json" not in os.listdir(run)
 
 

@@ -49,7 +49,7 @@ def test_an_edit_that_fails_loses_nothing(finished_copy):
 
 def test_an_edit_of_what_is_measured_keeps_metrics(finished_copy):
     repository = finished_copy
-    path, before = broken(repository, "evaluation/retrieval.py")
+    path, before = broken(repository, "evaluation/recall.py")
     metrics = f"{RUN}/metrics/retrieval.json"
     assert repository.attempt("snakemake", "--cores", "2", metrics).returncode != 0
     path.write_text(before)

@@ -2,6 +2,7 @@
 
 import json
 import os
+from dataclasses import asdict
 from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
@@ -10,6 +11,7 @@ from vlalign import freshness
 from vlalign import params as parameters
 from vlalign.check import dangling_links
 from vlalign.errors import VlalignError
+from vlalign.evaluation.benchmark import known_benchmarks, manifest_of
 from vlalign.params.data import CLASS_FILES, SCENE_CATEGORIES
 from vlalign.params.sources import FetchedSource, InPlaceSource, PackedSource
 from vlalign.previous import forget, set_aside
@@ -69,6 +71,11 @@ PARTS = [f"{part}-of-{PARAMS.runtime.parts}" for part in range(PARAMS.runtime.pa
 RUNS = PARAMS.all_runs
 SELECTED = [(name, seed) for name, run in RUNS.items() for seed in run.seeds]
 BENCHMARKS = PARAMS.benchmarks
+KINDS = {name: known_benchmarks()[name] for name in BENCHMARKS}
+# (kind of data, split) of all that the benchmarks read.
+MEASURED_ON = sorted({item for kind in KINDS.values() for item in kind.needs.data(PARAMS.evaluation.split)})
+# What the report and the focus show of them: what they compute, the rule `evaluate` depends on.
+DECLARED = as_json({name: [asdict(one) for one in (*kind.metrics, *kind.tables)] for name, kind in KINDS.items()})
 # What the figures are about: the first arm with phrases, whatever is in focus, so that a change of focus redoes nothing.
 NEEDS = {name: run.params.objective.needs for name, run in RUNS.items()}
 SUBJECT = next((name for name in PARAMS.runs.arms if NEEDS[name].phrases), PARAMS.runs.arms[0])

@@ -1,11 +1,8 @@
 rule evaluate:
     input:
-        f"{DATA}/validation/manifest.json",
-        f"{DATA}/{PARAMS.evaluation.split}/manifest.json",
-        expand("{folder}/{split}/manifest.json", folder=DATA, split=[*CLASSES, *COMPOSITION]),
-        CLASS_LISTS,
-        CATEGORIES,
-        [f"{ANNOTATIONS}/phrases/{split}/manifest.json" for split in HELD_OUT if "grounding" in BENCHMARKS],
+        [manifest_of(kind, split, data=Path(DATA), annotations=Path(ANNOTATIONS)) for kind, split in MEASURED_ON],
+        CLASS_LISTS if "classes" in dict(MEASURED_ON) else [],
+        CATEGORIES if "composition" in dict(MEASURED_ON) else [],
         model="results/runs/{run}/seed-{seed}/model.safetensors",
         tower="results/runs/{run}/seed-{seed}/open_clip_config.json",
     output:
@@ -16,7 +13,7 @@ rule evaluate:
     threads: 1
     params:
         code=lambda wildcards: code("evaluate", benchmarks=BENCHMARKS, **plugins_of([wildcards.run])),
-        config=as_json({**PARAMS.evaluation.model_dump(mode="json"), "benchmarks": BENCHMARKS}),
+        config=as_json(PARAMS.measured()),
         run=lambda wildcards: run_folder(wildcards.run, wildcards.seed),
         previous=lambda wildcards: previous(run_folder(wildcards.run, wildcards.seed)),
     shell:

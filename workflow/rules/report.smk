@@ -32,7 +32,7 @@ rule collect:
     log:
         "logs/collect.log",
     params:
-        code=code("collect", benchmarks=BENCHMARKS),
+        code=code("collect"),
         runs=run_options(SELECTED),
     shell:
         "vlalign collect {params.runs} --output {output} 2> {log}"
@@ -48,7 +48,8 @@ rule focus:
     log:
         "logs/focus.log",
     params:
-        code=code("focus", benchmarks=BENCHMARKS),
+        code=code("focus"),
+        declared=DECLARED,
         run=lambda wildcards, input: Path(input.run).parent,
     shell:
         "vlalign focus --metrics {input.metrics} --run {params.run} --output . 2> {log}"
@@ -119,7 +120,8 @@ rule report:
     params:
         # What it says of terms and aggregators, it says of those of runs, whose own rule depends on them; likewise of
         # illustrations.
-        code=code("report", figures=[figure.name for figure in FIGURES["report"]], benchmarks=BENCHMARKS),
+        code=code("report", figures=[figure.name for figure in FIGURES["report"]]),
+        declared=DECLARED,
         config=as_json(PARAMS.report.model_copy(update={"figures": PARAMS.figures})),
         runs=run_options(SELECTED),
         held_out=lambda wildcards, input: " ".join(f"--held-out {path}" for path in input.held_out),

@@ -25,21 +25,16 @@ def evaluate(
     """
     import torch
 
+    from vlalign.evaluation.metrics import take_measured
     from vlalign.evaluation.run import evaluate, subject
     from vlalign.reporting.card import has_card, write_card
-    from vlalign.reporting.metrics import take_measured
 
     torch.set_num_threads(threads)
     # Before the long measuring: what is wrong with the run's record would be found after it.
     carded = output.resolve() == (run / "metrics").resolve() and has_card(run)
     settings = parameters.EvaluationParams.model_validate(values(config))
-    asked: dict[str, Any] = {
-        "data": data,
-        "annotations": annotations,
-        "split": settings.split,
-        "benchmarks": settings.benchmarks,
-    }
+    asked: dict[str, Any] = {"data": data, "annotations": annotations, "settings": settings}
     if not take_measured(previous, output, subject(run, **asked)):
-        evaluate(run, **asked, output_dir=output, batch_size=settings.batch_size)
+        evaluate(run, **asked, output_dir=output)
     if carded:
         write_card(run)

@@ -1,1 +1,4 @@
-"""Benchmarks of a trained dual encoder: pure metric functions, the features that they share, and `run.evaluate`."""
+"""What trained encoders are worth: features of the data, and benchmarks on them."""
+
+# Params are composed from the benchmarks, which need the first half of that package: it has to come first.
+import vlalign.params  # noqa: F401

@@ -1,24 +1,10 @@
 """What every benchmark agrees on: percentages, ties, and ranks in which the model loses its ties."""
 
-from typing import Any
-
 import torch
 from torch import Tensor
 
-from vlalign.errors import VlalignError
-
-Scores = dict[str, Any]
-
 # Equal inputs need not give bit-equal similarities: a matrix product rounds differently at the edge of a tile.
 TIE = 1e-6
-
-
-class AbsentError(VlalignError):
-    """The data that a benchmark needs are not there; the message says which and how to get them."""
-
-
-class UnmeasurableError(VlalignError):
-    """The data that a benchmark needs are there, but too few or too alike to measure it; the message says how."""
 
 
 def percent(hits: Tensor) -> float:

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from vlalign.evaluation.features import DenseFeatures
-from vlalign.evaluation.grounding import PhraseScores
+from vlalign.evaluation.referents import PhraseScores
 from vlalign.objectives.alignment import centre, pool_regions
 
 

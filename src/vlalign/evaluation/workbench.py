@@ -14,7 +14,7 @@ from vlalign.annotate.phrases import ParsedCaption, read_phrases
 from vlalign.data.index import index_path, open_index
 from vlalign.data.splits import read_manifest, read_split
 from vlalign.errors import VlalignError
-from vlalign.evaluation.composition import CompositionItem, read_category
+from vlalign.evaluation.benchmark import AbsentError, Kind, manifest_of
 from vlalign.evaluation.features import (
     BATCH_SIZE,
     SplitFeatures,
@@ -22,8 +22,8 @@ from vlalign.evaluation.features import (
     encode_split,
     encode_texts,
 )
-from vlalign.evaluation.ranking import AbsentError
-from vlalign.evaluation.zeroshot import check_labels, fill_templates, read_classnames, read_templates
+from vlalign.evaluation.hard_negatives import CompositionItem, read_category
+from vlalign.evaluation.prompts import check_labels, fill_templates, read_classnames, read_templates
 from vlalign.models import DualEncoder
 from vlalign.records import check_record, read_record
 
@@ -72,6 +72,11 @@ class Workbench:
     _splits: dict[str, SplitFeatures] = field(default_factory=dict, repr=False)
     _classes: dict[str, Classes] = field(default_factory=dict, repr=False)
     _prompts: dict[str, Prompts] = field(default_factory=dict, repr=False)
+
+    def has(self, kind: Kind, split: str) -> bool:
+        """Whether there are data of a kind of a split."""
+        path = manifest_of(kind, split, data=self.data, annotations=self.annotations)
+        return path is not None and path.is_file()
 
     def split(self, name: str) -> SplitFeatures:
         """Features of the retrieval split `name`; raises AbsentError when it or its captions are missing."""

@@ -1,13 +1,12 @@
 """Where pictures and captions come from."""
 
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal
 
 from pydantic import Discriminator, Field, Tag, model_validator
 
 from vlalign.params.base import Count, Few, Many, Seed, Share, Strict
 from vlalign.params.sources import AnySource, Source
 
-Benchmark = Literal["retrieval", "zeroshot", "composition", "grounding", "modality", "transfer"]
 HELD_OUT = ("validation", "test")
 # CLIP_benchmark's names of the files with the names of classes and the templates of prompts, one in a line.
 CLASS_FILES = ("classnames.txt", "zeroshot_classification_templates.txt")
@@ -49,9 +48,9 @@ class ScenesParams(Strict):
             raise ValueError(f"images must give a size for every split; missing: {', '.join(sorted(missing))}")
         return self
 
-    def benchmarks(self, split: str) -> tuple[Benchmark, ...]:
-        """Those that can be measured on a split; a classifier cannot be tested where it was trained."""
-        return tuple(name for name in get_args(Benchmark) if name != "transfer" or split == "test")
+    def has(self, kind: str, split: str) -> bool:
+        """Whether there are data of a kind (see `vlalign.evaluation.benchmark`) of a split."""
+        return True
 
 
 class VerifyParams(Strict):
@@ -132,15 +131,9 @@ class SplitsParams(Strict):
                     found[f"{group}/{name}"] = source
         return found
 
-    def benchmarks(self, split: str) -> tuple[Benchmark, ...]:
-        """Those that can be measured on a split with the data that are given."""
-        classes = {name for name in HELD_OUT if getattr(self.zeroshot, name) is not None}
-        found: list[Benchmark] = ["retrieval", "modality"]
-        if split in classes:
-            found.insert(1, "zeroshot")
-        if split == "test" and len(classes) == 2:
-            found.append("transfer")
-        return tuple(found)
+    def has(self, kind: str, split: str) -> bool:
+        """Whether there are data of a kind (see `vlalign.evaluation.benchmark`) of a split that is held out."""
+        return kind == "pairs" or (kind == "classes" and getattr(self.zeroshot, split) is not None)
 
 
 def _kind(value: Any) -> str:

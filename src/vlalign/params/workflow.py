@@ -9,7 +9,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, ValidationError, model_validator
+from pydantic import BeforeValidator, Field, ValidationError, create_model, model_validator
 
 from vlalign.errors import VlalignError
 from vlalign.files import check_writable
@@ -30,10 +30,10 @@ from vlalign.params.base import (
     merged,
     nested,
 )
-from vlalign.params.data import Benchmark, Dataset, ScenesParams, SplitsParams
+from vlalign.params.data import Dataset, ScenesParams, SplitsParams
 from vlalign.params.reading import read
 from vlalign.params.run import ModelParams, ObjectiveParams, RunParams, RuntimeParams, TrainParams
-from vlalign.registry import plugins
+from vlalign.registry import plugins, summary
 
 if TYPE_CHECKING:
     from vlalign.reporting.figure import Figure
@@ -98,14 +98,36 @@ class Selection(Strict):
         return self
 
 
+BENCHMARKS: dict[str, Any] = import_module("vlalign.evaluation.benchmark").known_benchmarks()
+if TYPE_CHECKING:
+    BenchmarkName = str
+    BenchmarkParams = Strict
+else:
+    BenchmarkName = Literal[tuple(BENCHMARKS)]
+    KEYS = {
+        name.replace("-", "_"): (kind.Params, Field(default=kind.Params(), description=summary(kind)))
+        for name, kind in BENCHMARKS.items()
+        if kind.Params.model_fields
+    }
+    BenchmarkParams = create_model(
+        "BenchmarkParams", __base__=Strict, __doc__="A key for every benchmark that has params.", **KEYS
+    )
+
+
 class EvaluationParams(Strict):
     """What is measured, and on which split."""
 
     split: Literal["validation", "test"] = "test"
-    benchmarks: Annotated[tuple[Benchmark, ...], Field(min_length=1)] | None = Field(
+    benchmarks: Annotated[tuple[BenchmarkName, ...], Field(min_length=1)] | None = Field(
         default=None, description="All that the dataset has what they need for, if left out"
     )
+    params: BenchmarkParams = Field(default=BenchmarkParams(), description="How they are measured")
     batch_size: Count = 250
+
+    def named(self) -> dict[str, Strict]:
+        """The benchmarks that are asked for, all if none are, with their params."""
+        names = [name for name in BENCHMARKS if self.benchmarks is None or name in self.benchmarks]
+        return {name: getattr(self.params, name.replace("-", "_"), Strict()) for name in names}
 
 
 class PrecisionParams(Strict):
@@ -197,12 +219,11 @@ class Params(Strict):
 
     @model_validator(mode="after")
     def _benchmarks_have_their_data(self) -> "Params":
-        possible = self.data.benchmarks(self.evaluation.split)
         for name in self.evaluation.benchmarks or ():
-            if name not in possible:
+            if name not in self._measurable:
                 raise ValueError(
                     f"evaluation.benchmarks: {name} cannot be measured on split {self.evaluation.split} of the dataset "
-                    f"{self.dataset}, which has what is needed for {', '.join(possible)}"
+                    f"{self.dataset}, which has what is needed for {', '.join(self._measurable)}"
                 )
         return self
 
@@ -236,7 +257,19 @@ class Params(Strict):
     @property
     def benchmarks(self) -> tuple[str, ...]:
         """What is measured."""
-        return self.evaluation.benchmarks or self.data.benchmarks(self.evaluation.split)
+        return self.evaluation.benchmarks or self._measurable
+
+    @property
+    def _measurable(self) -> tuple[str, ...]:
+        """The benchmarks for which the dataset has what they need."""
+        split, has = self.evaluation.split, self.data.has
+        return tuple(name for name, kind in BENCHMARKS.items() if not kind.needs.lacks(split, has))
+
+    def measured(self) -> dict[str, Any]:
+        """What `vlalign evaluate` is told, as plain JSON values, without the params of what is not measured."""
+        plain, keys = self.evaluation.model_dump(mode="json"), {name.replace("-", "_") for name in self.benchmarks}
+        params = {name: value for name, value in plain["params"].items() if name in keys}
+        return {**plain, "benchmarks": self.benchmarks, "params": params}
 
     @cached_property
     def figures(self) -> tuple[Figure, ...]:

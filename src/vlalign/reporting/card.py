@@ -8,13 +8,13 @@ from typing import Any
 from open_clip.push_to_hf_hub import generate_readme
 
 from vlalign.errors import VlalignError
+from vlalign.evaluation.benchmark import headline
+from vlalign.evaluation.metrics import read_metrics
 from vlalign.files import read_json, write_text
 from vlalign.params import ObjectiveParams
 from vlalign.previous import EVALUATION
 from vlalign.records import read_record, stamp, write_record
-from vlalign.reporting.cells import number
-from vlalign.reporting.headline import HEADLINE
-from vlalign.reporting.metrics import read_metrics, read_reasons
+from vlalign.reporting.cells import number, units
 from vlalign.reporting.results import is_number, read_run, run_params
 from vlalign.training.term import Term, known_terms
 
@@ -168,14 +168,15 @@ def _how_far(ours: Mapping[str, Any]) -> str:
 
 def _results(run: Path) -> str:
     """A table of the headline metrics that were measured, with what guessing scores, and what was not measured."""
-    found, reasons = dict(read_metrics(run)), read_reasons(run)
-    if not found and not reasons:
+    found = read_metrics(run)
+    if not found:
         raise VlalignError(f"{run} holds no metrics; evaluate the run first")
-    rows = ["| Metric | This run | Chance |", "|---|---|---|"]
-    for metric in (metric for metric in HEADLINE if metric.path in found):
-        chance = metric.chance(found)
-        guessed = "" if chance is None else number(chance, digits=metric.digits)
-        rows.append(f"| {metric.label} | {number(found[metric.path], digits=metric.digits)} | {guessed} |")
-    units = "In percent, but for the modality gap, which is the distance between the means of both kinds."
-    unmeasured = [f"Not measured: {benchmark}, since {reason}." for benchmark, reason in reasons.items()]
-    return "\n\n".join(["\n".join(rows), units, *unmeasured])
+    known = {row.place: row for measurement in found.values() for row in measurement.rows}
+    rows = {metric: known[metric.place] for metric in headline(found) if metric.place in known}
+    lines = ["| Metric | This run | Chance |", "|---|---|---|"]
+    for metric, row in rows.items():
+        guessed = "" if row.chance is None else number(row.chance, digits=metric.digits)
+        lines.append(f"| {metric.label} | {number(row.value, digits=metric.digits)} | {guessed} |")
+    reasons = {name: measurement.not_measured for name, measurement in found.items()}
+    unmeasured = [f"Not measured: {name}, since {reason}." for name, reason in reasons.items() if reason is not None]
+    return "\n\n".join(["\n".join(lines), units(rows), *unmeasured])

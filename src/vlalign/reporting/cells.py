@@ -1,10 +1,10 @@
 """Numbers as readers see them, and the table that holds them."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from vlalign.reporting.headline import Metric
+from vlalign.evaluation.benchmark import Direction, Metric
 from vlalign.reporting.stats import ABOVE, NOISE, ONE_SEED, Difference, Spread
 
 MISSING = "–"
@@ -31,7 +31,9 @@ class Row:
 
 @dataclass(frozen=True)
 class Table:
-    """What readers see (title, caption, header, rows) and the same numbers unrounded, for its CSV (records)."""
+    """What readers see (title, caption, header, rows) below a heading of the report (section), and the same numbers
+    unrounded, for its CSV (records).
+    """
 
     name: str
     title: str
@@ -39,6 +41,7 @@ class Table:
     header: tuple[str, ...]
     rows: tuple[Row, ...]
     records: Sequence[dict[str, Any]] = field(default=(), repr=False)
+    section: str = ""
 
 
 def turned(table: Table, *, corner: str = "metric") -> Table:
@@ -80,7 +83,7 @@ def difference_cell(difference: Difference | None, *, metric: Metric) -> Cell:
         return Cell(MISSING)
     note = interval_text(difference, digits=metric.digits)
     text = number(difference.mean, digits=metric.digits, signed=True)
-    return Cell(text, note, tone(difference, higher_is_better=metric.higher_is_better))
+    return Cell(text, note, tone(difference, direction=metric.direction))
 
 
 def interval_text(difference: Difference, *, digits: int) -> str:
@@ -93,12 +96,18 @@ def interval_text(difference: Difference, *, digits: int) -> str:
     return f"[{number(difference.low, digits=digits)}, {number(difference.high, digits=digits)}]"
 
 
-def tone(difference: Difference | None, *, higher_is_better: bool | None) -> str:
+def tone(difference: Difference | None, *, direction: Direction | None) -> str:
     """Say better or worse only where the interval excludes zero and the metric has a direction."""
     if difference is None:
         return ""
     if difference.verdict in TONES:
         return TONES[difference.verdict]
-    if higher_is_better is None:
+    if direction is None:
         return "changed"
-    return "better" if (difference.verdict == ABOVE) == higher_is_better else "worse"
+    return "better" if (difference.verdict == ABOVE) == (direction == "higher") else "worse"
+
+
+def units(metrics: Iterable[Metric]) -> str:
+    """In which units numbers are, as a sentence."""
+    others = [f"{metric.label} ({metric.unit})" for metric in metrics if metric.unit != "percent"]
+    return "In percent" + (f", but for {', '.join(others)}." if others else ".")

@@ -1,59 +1,57 @@
-"""Gather the metric files of all runs into one dictionary, over seeds."""
+"""Gather the metric files of all runs into one file, and put those of one run at the root."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
 
 from vlalign.errors import VlalignError
+from vlalign.evaluation.benchmark import MetricRow
+from vlalign.evaluation.metrics import Measurement, check_comparable, read_collected, read_metrics
 from vlalign.files import json_text, write_text
 from vlalign.records import write_record
-from vlalign.reporting.headline import HEADLINE
-from vlalign.reporting.metrics import check_comparable, read_metrics
-from vlalign.reporting.results import Collected, read_collected, read_run
-from vlalign.reporting.stats import spread
+from vlalign.reporting.results import Results, read_run
 
 
-def collect(run_dirs: Sequence[str | Path]) -> Collected:
-    """Return {run: {"<benchmark>.<path>.<metric>": {"mean", "sd", "n", "values": {seed: value}}}}.
+def collect(run_dirs: Sequence[str | Path]) -> list[MetricRow]:
+    """The rows of every run and seed, in the order of their names; `run_dirs` are the directories of single seeds.
 
-    `run_dirs` are the directories of single seeds. `sd` is None where a metric has one seed only; percent stays
-    percent. Raises VlalignError for a missing run.json, a value that is no finite number, a seed given twice,
-    and runs that were not measured on the same data.
+    Raises VlalignError for a missing run.json, a damaged file of metrics, a seed given twice, and runs that were not
+    measured on the same data.
     """
     check_comparable(list(map(Path, run_dirs)))
-    values: dict[str, dict[str, dict[str, float]]] = {}
     seen: dict[tuple[str, int], Path] = {}
-    for run in map(read_run, run_dirs):
-        directory = run.directory
-        if (run.name, run.seed) in seen:
-            first = seen[run.name, run.seed]
-            raise VlalignError(f"{directory} and {first} are both seed {run.seed} of {run.name}; name one of them only")
-        seen[run.name, run.seed] = directory
-        metrics = values.setdefault(run.name, {})
-        for path, value in read_metrics(directory):
-            metrics.setdefault(path, {})[str(run.seed)] = value
-    return {run: {path: _summary(seeds) for path, seeds in metrics.items()} for run, metrics in values.items()}
+    rows: list[MetricRow] = []
+    for run in sorted(map(read_run, run_dirs), key=lambda run: (run.name, run.seed)):
+        if first := seen.get((run.name, run.seed)):
+            raise VlalignError(
+                f"{run.directory} and {first} are both seed {run.seed} of {run.name}; name one of them only"
+            )
+        seen[run.name, run.seed] = run.directory
+        of_run = {"run": run.name, "seed": run.seed}
+        measured = read_metrics(run.directory).values()
+        rows += [row.model_copy(update=of_run) for measurement in measured for row in measurement.rows]
+    return rows
 
 
-def focus(metrics: Collected, run: str) -> dict[str, dict[str, float]]:
+def focus(rows: Iterable[MetricRow], run: str) -> dict[str, dict[str, float]]:
     """Return the headline means of one run as {benchmark: {metric: mean}}, small enough for `dvc metrics diff`.
 
     Raises VlalignError if `run` was not collected.
     """
-    if run not in metrics:
-        raise VlalignError(
-            f"no metrics were collected for run {run!r}; there are {', '.join(sorted(metrics)) or 'none'}"
-        )
+    results = Results(list(rows), (), run, run)
+    # Where nothing could be measured of any run, there are no rows.
+    if results.rows and not results.select(run=run):
+        known = ", ".join(sorted({row.run for row in results.rows})) or "none"
+        raise VlalignError(f"no metrics were collected for run {run!r}; there are {known}")
     nested: dict[str, dict[str, float]] = {}
-    for metric in HEADLINE:
-        if metric.path in metrics[run]:
-            nested.setdefault(metric.benchmark, {})[metric.key] = round(metrics[run][metric.path]["mean"], 4)
+    for metric in results.headline:
+        if spread := results.spread(run, metric):
+            nested.setdefault(metric.benchmark, {})[metric.key] = round(spread.mean, 4)
     return nested
 
 
 def collect_metrics(run_dirs: Sequence[str | Path], output: str | Path) -> None:
     """Write `collect(run_dirs)` as JSON."""
-    write_record(output, collect(run_dirs))
+    write_record(output, Measurement(rows=collect(run_dirs)).content())
 
 
 def focus_files(metrics: str | Path, run_dir: str | Path, output: str | Path) -> None:
@@ -76,8 +74,3 @@ def focus_texts(metrics: str | Path, run_dir: str | Path) -> dict[str, str]:
         "focus.json": json_text({"run": run.name, **run.params}),
         "focus.csv": history.read_text(encoding="utf-8"),
     }
-
-
-def _summary(seeds: dict[str, float]) -> dict[str, Any]:
-    result = spread(seeds.values())
-    return {"mean": result.mean, "sd": result.sd, "n": result.n, "values": seeds}

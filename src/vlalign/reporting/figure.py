@@ -39,9 +39,9 @@ class Figure(Strict, Registered):
     rule: ClassVar[Literal["report", "illustrate"]] = "report"
     # Benchmarks without which there is nothing to draw.
     benchmarks: ClassVar[tuple[str, ...]] = ()
-    # The section of the report, one of its own if `vlalign.reporting.page.SECTIONS` has none of that name. Within a
-    # section, figures stand by rank and then by name.
-    section: ClassVar[str] = "further"
+    # The heading of the report that it stands below, one of its own if nothing else has it. There, figures stand by
+    # rank and then by name.
+    section: ClassVar[str] = "Further figures"
     rank: ClassVar[int] = 100
 
     def completed(self, params: "Params") -> "Figure":

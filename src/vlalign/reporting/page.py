@@ -1,7 +1,7 @@
 """The page of the report: one self-contained HTML file of summary, tables, figures, and how to make it again."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -10,6 +10,7 @@ from markupsafe import Markup
 
 from vlalign.data.overlap import Overlap
 from vlalign.errors import VlalignError
+from vlalign.evaluation.benchmark import known_benchmarks
 from vlalign.files import write_text
 from vlalign.records import read_record
 from vlalign.reporting.cells import Table
@@ -19,22 +20,6 @@ from vlalign.reporting.published import published_tables
 from vlalign.reporting.results import Results
 from vlalign.reporting.summary import summarise
 from vlalign.reporting.tables import measured_tables
-
-# Titles by name, in their order.
-SECTIONS = {
-    "summary": "Summary",
-    "compared": "Results",
-    "grounding": "Grounding",
-    "composition": "Hard negatives",
-    "retrieval": "Retrieval",
-    "shared-space": "The shared space",
-    "ablations": "Ablations",
-    "precision": "Precision of the aggregators",
-    "training": "Training",
-    "further": "Further figures",
-}
-# Where tables stand, by the first word of their name; others in the section of their name.
-TABLE_SECTIONS = {"arms": "compared", "differences": "compared", "ablation": "ablations"}
 
 
 class Drawing(NamedTuple):
@@ -117,18 +102,24 @@ def _unmeasured(results: Results) -> list[str]:
     return sentences
 
 
+def headings(figures: Iterable[Figure]) -> list[str]:
+    """Those of the report in their order: the benchmarks' tables stand in the middle, what figures add at the end."""
+    measured = (table.section for kind in known_benchmarks().values() for table in kind.tables)
+    summed_up = ("Ablations", "Precision of the aggregators", "Training")
+    added = (figure.section for figure in figures)
+    return list(dict.fromkeys(["Summary", "Results", *measured, *summed_up, *added]))
+
+
 def _sections(results: Results, figures: Mapping[Path, Figure]) -> list[Section]:
     tables: dict[str, list[Table]] = {}
     for table in measured_tables(results):
-        section = TABLE_SECTIONS.get(table.name.partition("-")[0], table.name)
-        tables.setdefault(section, []).append(table)
-    own = [*(figure.section for figure in figures.values()), *tables]
-    titles = SECTIONS | {name: name.replace("-", " ").capitalize() for name in own if name not in SECTIONS}
-    placed = _placed(results, figures, order=list(titles))
+        tables.setdefault(table.section, []).append(table)
+    titles = headings(figures.values())
+    placed = _placed(results, figures, order=titles)
     return [
-        Section(name, title, placed[name], tables.get(name, []))
-        for name, title in titles.items()
-        if name == "summary" or placed[name] or name in tables
+        Section("-".join(re.findall(r"\w+", title.lower())), title, placed[title], tables.get(title, []))
+        for title in titles
+        if title == "Summary" or placed[title] or title in tables
     ]
 
 

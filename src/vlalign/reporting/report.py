@@ -38,17 +38,16 @@ def write_report(
         manifests: manifest.json of the data, for attribution; the first is that of the training split.
         held_out: those of the splits that are measured, in which images of the training split are looked for.
     """
-    compared = {"baseline": params.baseline, "control": params.control}
-    results = load_results(metrics, run_dirs, **compared)
+    results = load_results(metrics, run_dirs, baseline=params.baseline, control=params.control)
     check_made_of(record_of(precision), results.runs)
     check_made_of(Path(figures) / "illustrations.json", results.runs)
-    if results.metrics != collect(run_dirs):
+    if results.rows != collect(run_dirs):
         raise VlalignError(f"{metrics} was not collected from these runs; delete it and run the workflow again")
     paths = {Path(figures) / f"{name}.svg": figure for figure in params.figures or () for name in figure.names()}
     for path, figure in paths.items():
         if figure.rule == "report":
             figure.draw(path.stem, Measured(results, Path(precision)), path)
-    written = write_tables(metrics, tables, run_dirs=run_dirs, **compared)
+    written = write_tables(results, tables)
     write_page(output, results, figures=paths, manifests=manifests, overlaps=_overlaps(manifests, held_out))
     folder = Path(output).parent
     names = [os.path.relpath(path, folder) for path in (output, *paths, *written)]

@@ -8,20 +8,18 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from vlalign.errors import VlalignError
+from vlalign.evaluation.benchmark import ALL, Metric, MetricRow, headline
+from vlalign.evaluation.metrics import read_collected, read_metrics
 from vlalign.params import RunParams, describe
 from vlalign.records import check_file, check_record, read_record
 from vlalign.reporting.cells import shown
-from vlalign.reporting.headline import Metric
-from vlalign.reporting.metrics import read_reasons
 from vlalign.reporting.stats import Difference, Spread, paired_difference, spread
 
 # Of a run, which its record vouches for.
 WEIGHTS = "model.safetensors"
-
-Collected = dict[str, dict[str, dict[str, Any]]]
 
 
 @dataclass(frozen=True)
@@ -60,9 +58,9 @@ class Grid:
 
 @dataclass(frozen=True)
 class Results:
-    """Collected metrics beside the runs they came from, and the two arms that others are compared with."""
+    """Rows of metrics beside the runs that they came from, and the two arms that others are compared with."""
 
-    metrics: Collected
+    rows: Sequence[MetricRow]
     runs: tuple[Run, ...]
     baseline: str
     control: str
@@ -89,45 +87,75 @@ class Results:
         """(benchmark, reason) -> the runs for which the benchmark could not be measured."""
         found: dict[tuple[str, str], list[str]] = {}
         for run in self.runs:
-            for entry in read_reasons(run.directory).items():
-                found.setdefault(entry, []).append(run.name)
+            for benchmark, measurement in read_metrics(run.directory).items():
+                if measurement.not_measured is not None:
+                    found.setdefault((benchmark, measurement.not_measured), []).append(run.name)
         return {entry: list(dict.fromkeys(names)) for entry, names in found.items()}
 
-    def values(self, run: str, path: str) -> dict[str, float]:
-        """Value of a metric by seed; empty where it was not measured."""
-        values: dict[str, float] = self.metrics.get(run, {}).get(path, {}).get("values", {})
-        return values
+    def select(self, **wanted: str | int) -> list[MetricRow]:
+        """The rows that have these values of run, seed, benchmark, metric, group and stratum."""
+        return [row for row in self.rows if all(getattr(row, name) == value for name, value in wanted.items())]
 
-    def spread(self, run: str, path: str) -> Spread | None:
+    @cached_property
+    def headline(self) -> list[Metric]:
+        """The headline metrics that any run has."""
+        return [metric for metric in headline(row.benchmark for row in self.rows) if metric.place in self._by_place]
+
+    @cached_property
+    def _by_place(self) -> dict[tuple[str, str, str, str], dict[str, dict[int, MetricRow]]]:
+        """The rows by what they are values of, run and seed."""
+        found: dict[tuple[str, str, str, str], dict[str, dict[int, MetricRow]]] = {}
+        for row in self.rows:
+            found.setdefault(row.place, {}).setdefault(row.run, {})[row.seed or 0] = row
+        return found
+
+    def values(self, run: str, metric: Metric) -> dict[int, float]:
+        """Value of a metric by seed; empty where it was not measured."""
+        rows = self._by_place.get(metric.place, {}).get(run, {})
+        return {seed: row.value for seed, row in rows.items()}
+
+    def spread(self, run: str, metric: Metric) -> Spread | None:
         """Mean and standard deviation over seeds; None where the metric was not measured."""
-        values = self.values(run, path)
+        values = self.values(run, metric)
         return spread(values.values()) if values else None
 
-    def difference(self, run: str, path: str, *, reference: str) -> Difference | None:
+    def difference(self, run: str, metric: Metric, *, reference: str) -> Difference | None:
         """Difference to another run, paired by seed; None where they share no seed."""
-        return paired_difference(self.values(run, path), self.values(reference, path))
-
-    def measured(self, metrics: Sequence[Metric]) -> list[Metric]:
-        """Those of `metrics` that any run has."""
-        return [metric for metric in metrics if any(metric.path in self.metrics.get(run.name, {}) for run in self.runs)]
+        return paired_difference(self.values(run, metric), self.values(reference, metric))
 
     def chance(self, metric: Metric) -> float | None:
-        """What guessing scores. It depends on the test set alone, so the first run that knows it tells it."""
-        for run in dict.fromkeys(run.name for run in self.runs):
-            means = {path: entry["mean"] for path, entry in self.metrics.get(run, {}).items()}
-            if metric.path in means:
-                return metric.chance(means)
-        return None
+        """What guessing scores. It depends on the test set alone, so that any run tells it."""
+        rows = (row for seeds in self._by_place.get(metric.place, {}).values() for row in seeds.values())
+        return next((row.chance for row in rows), None)
+
+    def groups(self, benchmark: str, metric: str) -> list[str]:
+        """The groups that a metric was measured for, in the benchmark's order."""
+        return list(dict.fromkeys(row.group for row in self.select(benchmark=benchmark, metric=metric)))
+
+    def strata(self, benchmark: str) -> list[str]:
+        """The strata that a benchmark was measured on, all images first."""
+        return list(dict.fromkeys([ALL, *(row.stratum for row in self.select(benchmark=benchmark))]))
 
 
-# What the record of a run must hold, and of which type.
-RECORD: dict[str, type | tuple[type, ...]] = {
-    "run": str,
-    "arm": str,
-    "seed": int,
-    "ablation": (dict, type(None)),
-    "params": dict,
-}
+class AblationRecord(BaseModel, strict=True):
+    """Of which grid a run is, in its run.json."""
+
+    name: str
+    param: str
+    value: Any
+
+
+class RunRecord(BaseModel, strict=True):
+    """What run.json holds, as far as it is read here."""
+
+    run: str
+    arm: str
+    seed: int
+    ablation: AblationRecord | None
+    params: dict[str, Any]
+    files: dict[str, dict[str, Any]] = {}
+    versions: dict[str, Any] = {}
+    git_commit: str | None = None
 
 
 def read_run(directory: str | Path) -> Run:
@@ -137,28 +165,20 @@ def read_run(directory: str | Path) -> Run:
     file = Path(directory) / "run.json"
     again = "delete the run and train it again"
     record = read_record(file, remedy=again)
-    for key, kind in RECORD.items():
-        if key not in record or not isinstance(record[key], kind):
-            raise VlalignError(f"{file} has no {key!r} as a run has; {again}")
-    place, folder = ("runs", record["run"], f"seed-{record['seed']}"), Path(os.path.abspath(directory)).parts[-3:]
+    try:
+        typed = RunRecord.model_validate(record)
+    except ValidationError as error:
+        raise VlalignError(f"{file} is not the record of a run; {again}:\n{describe(error)}") from None
+    place, folder = ("runs", typed.run, f"seed-{typed.seed}"), Path(os.path.abspath(directory)).parts[-3:]
     if folder[:1] == ("runs",) and folder != place:
         raise VlalignError(
-            f"{directory} holds seed {record['seed']} of {record['run']}: folders were moved; move them back, or "
+            f"{directory} holds seed {typed.seed} of {typed.run}: folders were moved; move them back, or "
             "delete them and run the workflow again"
         )
-    if missing := {"name", "param", "value"} - set(record["ablation"] or ("name", "param", "value")):
-        raise VlalignError(f"{file}: its ablation has no {', '.join(sorted(missing))}; {again}")
-    if "history.csv" in record.get("files", {}):
-        check_file(file.with_name("history.csv"), record["files"]["history.csv"], record=file, remedy=again)
-    return Run(
-        directory=Path(directory),
-        name=record["run"],
-        arm=record["arm"],
-        seed=record["seed"],
-        ablation=record["ablation"],
-        params=record["params"],
-        record=record,
-    )
+    if "history.csv" in typed.files:
+        check_file(file.with_name("history.csv"), typed.files["history.csv"], record=file, remedy=again)
+    ablation = typed.ablation.model_dump() if typed.ablation else None
+    return Run(Path(directory), typed.run, typed.arm, typed.seed, ablation, typed.params, record)
 
 
 def weights_of(run: Run) -> str | None:
@@ -199,23 +219,6 @@ def run_params(run: Run) -> RunParams:
         raise VlalignError(
             f"{file}: its params are not valid; delete the run and train it again:\n{describe(error)}"
         ) from None
-
-
-def read_collected(path: str | Path) -> Collected:
-    """The metrics of all runs, as `vlalign collect` writes them; raises VlalignError when the file is none of those."""
-    metrics = read_record(path)
-    try:
-        numbers = [
-            number
-            for entries in metrics.values()
-            for entry in entries.values()
-            for number in (entry["mean"], *entry["values"].values())
-        ]
-    except (AttributeError, KeyError, TypeError):
-        numbers = [None]
-    if not all(map(is_number, numbers)):
-        raise VlalignError(f"{path} does not hold collected metrics; delete it and run the workflow again")
-    return metrics
 
 
 def load_results(

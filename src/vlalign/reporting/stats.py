@@ -57,7 +57,7 @@ def half_width(values: Sequence[float], *, level: float = 0.95) -> float | None:
 
 
 def paired_difference(
-    values: Mapping[str, float], reference: Mapping[str, float], *, level: float = 0.95
+    values: Mapping[int, float], reference: Mapping[int, float], *, level: float = 0.95
 ) -> Difference | None:
     """Difference `values - reference` over the seeds that both have; None when they share no seed.
 

@@ -3,12 +3,13 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from vlalign.evaluation.benchmark import Metric
 from vlalign.reporting.cells import interval_text, number, tone
-from vlalign.reporting.headline import HEADLINE, Metric
 from vlalign.reporting.results import Results, lookup
 from vlalign.reporting.stats import ABOVE, NOISE, ONE_SEED, Difference
 
-COLLAPSE = "modality.uniformity_image"
+COLLAPSE = Metric("uniformity_image", "Uniformity, images", benchmark="modality")
+POSITIVE = Metric("positive_share", "positive similarities", benchmark="grounding")
 ALWAYS_ALL = 95.0  # percent of positive similarities
 LESS_EVEN = 0.2  # rise in uniformity that is worth a warning
 
@@ -63,11 +64,11 @@ def compare(results: Results, arm: str, *, reference: str) -> Comparison:
     """Sort the headline metrics that both runs have by the tone of their paired difference."""
     found: dict[str, list[Finding]] = {"better": [], "worse": [], "noise": [], "single": []}
     seeds = 0
-    for metric in HEADLINE:
-        difference = results.difference(arm, metric.path, reference=reference)
+    for metric in results.headline:
+        difference = results.difference(arm, metric, reference=reference)
         if difference is not None:
             seeds = max(seeds, difference.n)
-            found[tone(difference, higher_is_better=metric.higher_is_better)].append(_finding(metric, difference))
+            found[tone(difference, direction=metric.direction)].append(_finding(metric, difference))
     return Comparison(arm, reference, seeds, **{name: tuple(items) for name, items in found.items()})
 
 
@@ -151,7 +152,7 @@ def _collapse(results: Results, arm: str) -> str:
 
 
 def _trivial_subsets(results: Results, arm: str) -> str:
-    share = results.spread(arm, "grounding.positive_share")
+    share = results.spread(arm, POSITIVE)
     if share is None or share.mean <= ALWAYS_ALL or not _chooses_raw(results, arm):
         return ""
     return (

@@ -1,16 +1,16 @@
 """Tables over runs: built once, written as CSV (unrounded) and rendered in the report (rounded)."""
 
 import csv
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from vlalign.evaluation.benchmark import EACH, Metric, ScoreTable, known_benchmarks
 from vlalign.files import atomic_write
-from vlalign.reporting.cells import MISSING, Cell, Row, Table, difference_cell, number, spread_cell, tone, turned
-from vlalign.reporting.grounding_table import grounding_table
-from vlalign.reporting.headline import HEADLINE, SHARED_SPACE, Metric
+from vlalign.reporting.cells import MISSING, Cell, Row, Table, difference_cell, number, spread_cell, tone, turned, units
 from vlalign.reporting.published import published_tables
-from vlalign.reporting.results import Grid, Results, load_results
+from vlalign.reporting.results import Grid, Results
 
 SPREAD = "Mean ± sample standard deviation over seeds."
 TINTED = (
@@ -19,22 +19,8 @@ TINTED = (
 )
 
 
-def write_tables(
-    metrics: str | Path,
-    output_dir: str | Path,
-    *,
-    run_dirs: Sequence[str | Path],
-    baseline: str = "clip",
-    control: str = "linear",
-) -> list[Path]:
-    """Write `<output_dir>/<table>.csv` for every table that the runs allow, and return the paths.
-
-    Args:
-        metrics: the collected metrics.json.
-        run_dirs: directories of single seeds, in the order in which arms are to appear.
-        baseline, control: arms that the others are compared with; either may be absent.
-    """
-    results = load_results(metrics, run_dirs, baseline=baseline, control=control)
+def write_tables(results: Results, output_dir: str | Path) -> list[Path]:
+    """Write `<output_dir>/<table>.csv` for every table that the runs allow, and return the paths."""
     paths = []
     for table in [*measured_tables(results), *published_tables()]:
         path = Path(output_dir) / f"{table.name}.csv"
@@ -48,10 +34,11 @@ def measured_tables(results: Results) -> list[Table]:
     tables = [
         arms_table(results),
         *(differences_table(results, reference=arm) for arm in dict.fromkeys((results.baseline, results.control))),
-        grounding_table(results),
-        composition_table(results),
-        retrieval_table(results),
-        shared_space_table(results),
+        *(
+            score_table(results, table, benchmark=name)
+            for name, kind in known_benchmarks().items()
+            for table in kind.tables
+        ),
         *(ablation_table(results, grid) for grid in results.grids),
     ]
     return [table for table in tables if table.rows]
@@ -59,37 +46,72 @@ def measured_tables(results: Results) -> list[Table]:
 
 def arms_table(results: Results) -> Table:
     """Arms by headline metrics, with what guessing scores."""
-    table = _metrics_table(
-        results,
-        HEADLINE,
-        name="arms",
-        title="Headline metrics of all arms",
-        caption=f"{TINTED.format(baseline=results.baseline)} Scores in percent; the modality gap is a distance.",
+    metrics = results.headline
+    rows = _arm_rows(results, metrics) if metrics else []
+    records = [record for arm in results.arms for record in _spread_records(results, arm, metrics)]
+    table = Table(
+        "arms",
+        "Headline metrics of all arms",
+        f"{TINTED.format(baseline=results.baseline)} {units(metrics)}",
+        ("arm", *(metric.label for metric in metrics)),
+        tuple(rows),
+        records,
+        section="Results",
     )
     return turned(table)
 
 
-def shared_space_table(results: Results) -> Table:
-    """Arms by what the two modalities' common space is like, and is good for."""
-    return _metrics_table(
-        results,
-        SHARED_SPACE,
-        name="shared-space",
-        title="The shared space of both modalities",
-        caption=f"{TINTED.format(baseline=results.baseline)} Uniformity stands beside the gap because a collapsed "
-        "embedding closes the gap too: 0 is collapsed, more negative is more even. Mixed gallery: images and captions "
-        "together, the query left out.",
+def score_table(results: Results, table: ScoreTable, *, benchmark: str) -> Table:
+    """A table that a benchmark declares; its CSV has all that the benchmark measures."""
+    columns = [column for metric in table.columns for column in _columns(results, metric, benchmark)]
+    strata = results.strata(benchmark)
+    rows: list[Row] = []
+    for stratum in strata if columns else ():
+        if len(strata) > 1:
+            counted = table.counted and replace(table.counted, benchmark=benchmark, stratum=stratum)
+            rows.append(Row(_counted(results, counted, stratum), kind="group"))
+        rows += _arm_rows(results, [replace(column, stratum=stratum) for column in columns])
+    measured = dict.fromkeys(
+        Metric(row.metric, "", group=row.group, stratum=row.stratum, benchmark=benchmark)
+        for row in results.select(benchmark=benchmark)
+    )
+    return Table(
+        table.name,
+        table.title,
+        f"{TINTED.format(baseline=results.baseline)} {table.caption}",
+        ("arm", *(column.label for column in columns)),
+        tuple(rows),
+        [record for arm in results.arms for record in _spread_records(results, arm, measured)],
+        section=table.section,
     )
 
 
-def _metrics_table(results: Results, metrics: Sequence[Metric], *, name: str, title: str, caption: str) -> Table:
-    measured = results.measured(metrics)
-    rows = [Row(arm, tuple(_spread(results, arm, metric) for metric in measured)) for arm in results.arms]
-    if any(results.chance(metric) is not None for metric in measured):
-        rows.append(Row("chance", tuple(_chance(results, metric) for metric in measured), kind="chance"))
-    records = [record for arm in results.arms for record in _spread_records(results, arm, measured)]
-    header = ("arm", *(metric.label for metric in measured))
-    return Table(name, title, caption, header, tuple(rows) if measured else (), records)
+def _columns(results: Results, metric: Metric, benchmark: str) -> list[Metric]:
+    """The metric of a column if any run has it, or that of each group that was measured."""
+    groups = results.groups(benchmark, metric.name)
+    if metric.group != EACH:
+        return [replace(metric, benchmark=benchmark)] if metric.group in groups else []
+    return [replace(metric, benchmark=benchmark, group=group, label=group.replace("_", " ")) for group in groups]
+
+
+def _counted(results: Results, counted: Metric | None, stratum: str) -> str:
+    """A stratum with its size, where one is known: "clutter: 1000 images"."""
+    sizes = (results.spread(arm, counted) for arm in results.arms) if counted else ()
+    size = next((spread.mean for spread in sizes if spread), None)
+    return stratum if size is None or counted is None else f"{stratum}: {size:.0f} {counted.label}"
+
+
+def _arm_rows(results: Results, metrics: Sequence[Metric]) -> Iterator[Row]:
+    """A row for each arm, and one for what guessing scores if that is known of any metric."""
+    for arm in results.arms:
+        yield Row(arm, tuple(_spread(results, arm, metric) for metric in metrics))
+    chances = [results.chance(metric) for metric in metrics]
+    if any(chance is not None for chance in chances):
+        cells = (
+            Cell(MISSING if chance is None else number(chance, digits=metric.digits))
+            for chance, metric in zip(chances, metrics, strict=True)
+        )
+        yield Row("chance", tuple(cells), kind="chance")
 
 
 def differences_table(results: Results, *, reference: str) -> Table:
@@ -99,7 +121,7 @@ def differences_table(results: Results, *, reference: str) -> Table:
     """
     skipped = (reference, results.baseline)
     others = [arm for arm in results.arms if arm not in skipped] if reference in results.arms else []
-    measured = results.measured(HEADLINE)
+    measured = results.headline
     rows, records = [], []
     for arm in others:
         rows.append(Row(arm, tuple(_difference(results, arm, metric, reference) for metric in measured)))
@@ -112,66 +134,14 @@ def differences_table(results: Results, *, reference: str) -> Table:
         ("arm", *(metric.label for metric in measured)),
         tuple(rows),
         [record for record in records if record],
+        section="Results",
     )
     return turned(table)
 
 
-def composition_table(results: Results) -> Table:
-    """Arms by category of hard negatives, then the means over them."""
-    paths = {path for arm in results.arms for path in results.metrics.get(arm, {})}
-    categories = sorted(
-        path.split(".")[1] for path in paths if path.startswith("composition.") and path.endswith(".accuracy")
-    )
-    metrics = [Metric(f"composition.{name}.accuracy", name.replace("_", " ")) for name in categories]
-    metrics += [
-        Metric("composition.micro", "micro mean"),
-        Metric("composition.macro", "macro mean"),
-        Metric("composition.group", "group score"),
-    ]
-    table = _metrics_table(
-        results,
-        metrics,
-        name="composition",
-        title="Hard negatives by category",
-        caption=f"{TINTED.format(baseline=results.baseline)} Share of items whose true caption scores strictly higher "
-        "than its negative (guessing: 50). Group: both captions and both images of a pair are right (guessing: 16.7).",
-    )
-    return table
-
-
-def retrieval_table(results: Results) -> Table:
-    """Arms by recall at 1, 5 and 10, within the whole gallery and within each stratum's."""
-    paths = {path for arm in results.arms for path in results.metrics.get(arm, {}) if path.startswith("retrieval.")}
-    strata = sorted({path.split(".")[1] for path in paths}, key=lambda name: (name != "all", name))
-    columns = [("image_to_text", "I → T"), ("text_to_image", "T → I")]
-    keys = [(f"{key}_r{k}", f"{label} R@{k}") for key, label in columns for k in (1, 5, 10)]
-    rows: list[Row] = []
-    records: list[dict[str, Any]] = []
-    for stratum in strata:
-        metrics = [Metric(f"retrieval.{stratum}.{key}", label) for key, label in keys]
-        rows.append(Row(_gallery(results, stratum), kind="group"))
-        rows += [Row(arm, tuple(_spread(results, arm, metric) for metric in metrics)) for arm in results.arms]
-        records += [record for arm in results.arms for record in _spread_records(results, arm, metrics)]
-    return Table(
-        "retrieval",
-        "Retrieval by stratum",
-        f"{TINTED.format(baseline=results.baseline)} Each stratum is searched within its own gallery, so its "
-        "numbers are not parts of the whole.",
-        ("arm", *(label for _, label in keys)),
-        tuple(rows),
-        records,
-    )
-
-
-def _gallery(results: Results, stratum: str) -> str:
-    spreads = (results.spread(arm, f"retrieval.{stratum}.images") for arm in results.arms)
-    images = next((spread.mean for spread in spreads if spread), None)
-    return stratum if images is None else f"{stratum}: {images:.0f} images"
-
-
 def ablation_table(results: Results, grid: Grid) -> Table:
     """Values of one parameter by headline metrics."""
-    measured = results.measured(HEADLINE)
+    measured = results.headline
     rows, records = [], []
     for value, run in grid.points:
         name = f"{value}" if run != grid.arm else f"{value} ({grid.arm})"
@@ -187,6 +157,7 @@ def ablation_table(results: Results, grid: Grid) -> Table:
         (grid.name, *(metric.label for metric in measured)),
         tuple(rows),
         records,
+        section="Ablations",
     )
     return turned(table, corner=grid.name)
 
@@ -201,36 +172,36 @@ def _explained(results: Results, grid: Grid) -> tuple[str, ...]:
 def _spread(results: Results, run: str, metric: Metric, *, tinted: bool = True) -> Cell:
     shade = ""
     if tinted and run != results.baseline:
-        difference = results.difference(run, metric.path, reference=results.baseline)
-        shade = tone(difference, higher_is_better=metric.higher_is_better)
+        difference = results.difference(run, metric, reference=results.baseline)
+        shade = tone(difference, direction=metric.direction)
     shade = shade if shade in ("better", "worse", "changed") else ""
-    return spread_cell(results.spread(run, metric.path), digits=metric.digits, tone=shade)
-
-
-def _chance(results: Results, metric: Metric) -> Cell:
-    chance = results.chance(metric)
-    return Cell(MISSING if chance is None else number(chance, digits=metric.digits))
+    return spread_cell(results.spread(run, metric), digits=metric.digits, tone=shade)
 
 
 def _difference(results: Results, arm: str, metric: Metric, reference: str) -> Cell:
-    return difference_cell(results.difference(arm, metric.path, reference=reference), metric=metric)
+    return difference_cell(results.difference(arm, metric, reference=reference), metric=metric)
 
 
 def _spread_records(results: Results, run: str, metrics: Iterable[Metric]) -> list[dict[str, Any]]:
-    records = []
-    for metric in metrics:
-        spread = results.spread(run, metric.path)
-        if spread is not None:
-            records.append({"run": run, "metric": metric.path, "mean": spread.mean, "sd": spread.sd, "n": spread.n})
-    return records
+    found = ((metric, results.spread(run, metric)) for metric in metrics)
+    return [
+        {"run": run, **_named(metric), "mean": spread.mean, "sd": spread.sd, "n": spread.n}
+        | {"chance": results.chance(metric)}
+        for metric, spread in found
+        if spread is not None
+    ]
+
+
+def _named(metric: Metric) -> dict[str, str]:
+    return dict(zip(("benchmark", "metric", "group", "stratum"), metric.place, strict=True))
 
 
 def _difference_record(results: Results, arm: str, metric: Metric, reference: str) -> dict[str, Any]:
-    found = results.difference(arm, metric.path, reference=reference)
+    found = results.difference(arm, metric, reference=reference)
     if found is None:
         return {}
     bounds = {"difference": found.mean, "low": found.low, "high": found.high, "n": found.n, "verdict": found.verdict}
-    return {"run": arm, "reference": reference, "metric": metric.path, **bounds}
+    return {"run": arm, "reference": reference, **_named(metric), **bounds}
 
 
 def _write_csv(path: Path, records: Sequence[dict[str, Any]]) -> None:

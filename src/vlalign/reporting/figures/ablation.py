@@ -10,11 +10,11 @@ from vlalign.errors import VlalignError
 from vlalign.params.base import Name
 from vlalign.reporting import style
 from vlalign.reporting.figure import Caption, Figure, Measured
-from vlalign.reporting.headline import HEADLINE, Metric
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+    from vlalign.evaluation.benchmark import Metric
     from vlalign.params import Params
     from vlalign.reporting.results import Grid, Results
     from vlalign.reporting.stats import Spread
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 class AblationFigure(Figure):
     """Headline metrics against the values of each ablation, beside the baseline."""
 
-    section = "ablations"
+    section = "Ablations"
 
     figure: Literal["ablation"] = "ablation"
     grids: tuple[Name, ...] | None = Field(default=None, description="Of which ablations; of all if left out")
@@ -47,7 +47,7 @@ class AblationFigure(Figure):
         Raises VlalignError for an unknown ablation.
         """
         results, grid = source.results, self._grid(name, source.results)
-        measured = [metric for metric in HEADLINE if any(results.values(run, metric.path) for _, run in grid.points)]
+        measured = [metric for metric in results.headline if any(results.values(run, metric) for _, run in grid.points)]
         if not measured:
             return style.placeholder(output, f"no metric was measured for the ablation {grid.name}")
         colour = style.arm_colours(results.arms, baseline=results.baseline).get(grid.arm, style.INK)
@@ -74,14 +74,14 @@ class AblationFigure(Figure):
         return grids[wanted]
 
 
-def _draw_grid(axes: "Axes", grid: "Grid", metric: Metric, *, results: "Results", colour: str) -> None:
+def _draw_grid(axes: "Axes", grid: "Grid", metric: "Metric", *, results: "Results", colour: str) -> None:
     from vlalign.reporting.stats import spread
 
     positions = _place(axes, [value for value, _ in grid.points])
-    found = [(x, results.values(run, metric.path)) for x, (_, run) in zip(positions, grid.points, strict=True)]
+    found = [(x, results.values(run, metric)) for x, (_, run) in zip(positions, grid.points, strict=True)]
     found = [(x, values) for x, values in found if values]
     if not grid.changed:
-        _baseline_band(axes, results.spread(results.baseline, metric.path), name=results.baseline)
+        _baseline_band(axes, results.spread(results.baseline, metric), name=results.baseline)
     for x, values in found:
         axes.plot([x] * len(values), list(values.values()), "o", color=colour, markersize=3.2, alpha=0.4, mew=0)
     means = [spread(values.values()).mean for _, values in found]

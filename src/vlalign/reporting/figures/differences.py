@@ -6,18 +6,18 @@ from typing import TYPE_CHECKING, Literal
 
 from vlalign.reporting import style
 from vlalign.reporting.figure import Caption, Figure, Measured, intervals
-from vlalign.reporting.headline import HEADLINE, Metric
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+    from vlalign.evaluation.benchmark import Metric
     from vlalign.reporting.results import Results
 
 
 class Differences(Figure):
     """Each arm's paired difference to the baseline, a panel for each headline metric."""
 
-    section = "summary"
+    section = "Summary"
 
     figure: Literal["differences"] = "differences"
 
@@ -26,7 +26,7 @@ class Differences(Figure):
         contains zero, or there is no interval because there is one seed.
         """
         results = source.results
-        measured = results.measured(HEADLINE)
+        measured = results.headline
         arms = [arm for arm in results.arms if arm != results.baseline]
         if not arms or not measured or results.baseline not in results.arms:
             return style.placeholder(output, f"nothing to compare with {results.baseline}")
@@ -36,7 +36,7 @@ class Differences(Figure):
             for index, (panel, metric) in enumerate(zip(axes, measured, strict=True)):
                 _draw_forest(panel, metric, results=results, arms=arms, colours=colours)
                 style.name_rows(panel, arms, colours=colours, shown=index % columns == 0)
-            _share_scale([panel for panel, metric in zip(axes, measured, strict=True) if metric.in_percent])
+            _share_scale([panel for panel, metric in zip(axes, measured, strict=True) if metric.unit == "percent"])
             for panel, metric in zip(axes, measured, strict=True):
                 _tint_better(panel, metric)
 
@@ -54,16 +54,16 @@ class Differences(Figure):
 
 
 def _draw_forest(
-    axes: "Axes", metric: Metric, *, results: "Results", arms: Sequence[str], colours: Mapping[str, str]
+    axes: "Axes", metric: "Metric", *, results: "Results", arms: Sequence[str], colours: Mapping[str, str]
 ) -> None:
     from vlalign.reporting.cells import tone
 
     axes.axvline(0, color=style.MUTED, linewidth=0.9)
     for row, arm in enumerate(arms):
-        difference = results.difference(arm, metric.path, reference=results.baseline)
+        difference = results.difference(arm, metric, reference=results.baseline)
         if difference is None:
             continue
-        decided = tone(difference, higher_is_better=metric.higher_is_better) in ("better", "worse")
+        decided = tone(difference, direction=metric.direction) in ("better", "worse")
         if difference.low is not None and difference.high is not None:
             axes.plot([difference.low, difference.high], [row, row], color=colours[arm], linewidth=1.6)
         face = colours[arm] if decided else "white"
@@ -82,8 +82,8 @@ def _share_scale(axes: "Sequence[Axes]") -> None:
             panel.set_xlim(low, high)
 
 
-def _tint_better(axes: "Axes", metric: Metric) -> None:
+def _tint_better(axes: "Axes", metric: "Metric") -> None:
     low, high = axes.get_xlim()
     low, high = min(low, -0.08 * (high - low)), max(high, 0.08 * (high - low))
     axes.set_xlim(low, high)
-    axes.axvspan(*((0, high) if metric.higher_is_better else (low, 0)), color="#0072b2", alpha=0.06, linewidth=0)
+    axes.axvspan(*((0, high) if metric.direction == "higher" else (low, 0)), color="#0072b2", alpha=0.06, linewidth=0)

@@ -23,7 +23,7 @@ IMAGES, CAPTIONS = style.PALETTE[:2]
 class Embeddings(Illustration):
     """One panel per run: image and caption embeddings, with lines between some pairs."""
 
-    section = "shared-space"
+    section = "The shared space"
 
     figure: Literal["embeddings"] = "embeddings"
     points: Count = Field(default=300, description="Pairs that are drawn; the plane is fitted to all")

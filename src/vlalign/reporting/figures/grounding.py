@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from vlalign.reporting import style
 from vlalign.reporting.figure import Caption, Figure, Measured, intervals
-from vlalign.reporting.headline import Metric
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -18,17 +17,15 @@ class Grounding(Figure):
     """The share of phrases whose k best masks are their referents: a panel for each kind of phrase, a bar per arm."""
 
     benchmarks: ClassVar = ("grounding",)
-    section = "grounding"
+    section = "Grounding"
     rank = 0
 
     figure: Literal["grounding"] = "grounding"
 
     def draw(self, name: str, source: Measured, output: Path) -> None:
         """Bars are means over seeds in percent, whiskers 95 % Student-t intervals of the mean, dashed lines chance."""
-        from vlalign.reporting.grounding_table import grounding_kinds
-
         results = source.results
-        kinds = grounding_kinds(results)
+        kinds = results.groups("grounding", "top_k")
         if not kinds:
             return style.placeholder(output, "no run was evaluated on grounding")
         colours = style.arm_colours(results.arms, baseline=results.baseline)
@@ -49,12 +46,13 @@ class Grounding(Figure):
 
 
 def _draw_bars(axes: "Axes", kind: str, *, results: "Results", colours: Mapping[str, str]) -> None:
+    from vlalign.evaluation.benchmark import Metric
     from vlalign.reporting.cells import number
     from vlalign.reporting.stats import half_width
 
-    path = f"grounding.centred.{kind}.top_k"
+    metric = Metric("top_k", kind, group=kind, benchmark="grounding")
     for row, arm in enumerate(results.arms):
-        spread, values = results.spread(arm, path), list(results.values(arm, path).values())
+        spread, values = results.spread(arm, metric), list(results.values(arm, metric).values())
         if spread is None:
             continue
         half = half_width(values) or 0.0
@@ -64,7 +62,7 @@ def _draw_bars(axes: "Axes", kind: str, *, results: "Results", colours: Mapping[
             axes.plot(bounds, [row, row], color=style.INK, linewidth=1.0)
         end = min(100.0, spread.mean + half)
         style.note(axes, number(spread.mean), (end, row), offset=(4, 0), va="center", fontsize=7.5)
-    chance = results.chance(Metric(path, kind, chance=lambda means: means.get(path.replace("top_k", "chance_top_k"))))
+    chance = results.chance(metric)
     if chance is not None:
         axes.axvline(chance, color=style.INK, linewidth=1.0, linestyle=(0, (2, 2)))
         look = {"fontsize": 7, "color": style.MUTED, "va": "bottom"}

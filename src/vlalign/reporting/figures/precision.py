@@ -27,7 +27,7 @@ FLOOR = 1e-7
 class Precision(Figure):
     """The relative error of every aggregator against τ, ζ and the number of regions, a row per kind of features."""
 
-    section = "precision"
+    section = "Precision of the aggregators"
 
     figure: Literal["precision"] = "precision"
 

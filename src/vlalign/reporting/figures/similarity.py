@@ -24,7 +24,7 @@ HIT, MISS = "#0072b2", "#d55e00"
 class Similarity(Illustration):
     """One row per picture and run: the picture, then heat maps of phrases with outlined masks and their scores."""
 
-    section = "grounding"
+    section = "Grounding"
     rank = 1
 
     figure: Literal["similarity"] = "similarity"
@@ -53,11 +53,9 @@ class Similarity(Illustration):
 
     def caption(self, name: str, results: "Results") -> Caption:
         """See Figure."""
-        from vlalign.reporting.grounding_table import grounding_kinds
-
         seen = "Left the picture, then one phrase each: the darker a patch, the more similar to the phrase."
         scale = "One colour scale per row, from its lowest to its highest patch similarity."
-        if not grounding_kinds(results):
+        if not results.groups("grounding", "top_k"):
             return Caption(
                 "What the phrases see",
                 f"{seen} Numbers are similarities of whole regions; the best has a thick outline. Nobody has marked "

@@ -23,7 +23,7 @@ FEW = 12
 class Training(Figure):
     """Logged terms against the step: seeds thin, their smoothed mean thick. Ablations are left out."""
 
-    section = "training"
+    section = "Training"
 
     figure: Literal["training"] = "training"
     terms: tuple[str, ...] | None = Field(

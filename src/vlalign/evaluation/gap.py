@@ -7,12 +7,6 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 from torch import Tensor
 
-from vlalign.evaluation.ranking import Scores, UnmeasurableError
-from vlalign.objectives.divergence import cs_divergence
-
-# Its kernel matrices are held whole: three times 2,000 x 2,000 numbers, and more points say nothing new.
-DIVERGENCE_PAIRS = 2000
-
 
 def linear_classifier() -> Pipeline:
     """Standardised features and logistic regression: what this package means by a linear classifier."""
@@ -44,28 +38,3 @@ def probe_accuracy(images_ND: Tensor, captions_ND: Tensor, *, seed: int = 0) -> 
 def _modalities(images_ND: Tensor, captions_ND: Tensor) -> tuple[np.ndarray, np.ndarray]:
     label = torch.arange(2).repeat_interleave(len(images_ND))
     return torch.cat([images_ND, captions_ND]).numpy(), label.numpy()
-
-
-def modality_scores(images_ND: Tensor, captions_ND: Tensor) -> Scores:
-    """Gap measures of paired unit-norm embeddings, one caption per image.
-
-    Returns:
-        "mean_distance" (of the two means, 0-2), "cs_divergence" (median kernel width, first 2,000 pairs),
-        "uniformity_image" and "uniformity_text" (0 = collapsed), "probe_accuracy" and "probe_chance" in percent.
-
-    Raises UnmeasurableError for fewer than four pairs, which cannot be halved for the probe.
-    """
-    if len(images_ND) < 4:
-        raise UnmeasurableError(
-            f"the modality gap needs at least 4 images with a caption that no other image has, not {len(images_ND)}"
-        )
-    return {
-        "mean_distance": (images_ND.mean(0) - captions_ND.mean(0)).norm().item(),
-        "cs_divergence": cs_divergence(
-            images_ND[:DIVERGENCE_PAIRS], captions_ND[:DIVERGENCE_PAIRS], sigma="median"
-        ).item(),
-        "uniformity_image": uniformity(images_ND),
-        "uniformity_text": uniformity(captions_ND),
-        "probe_accuracy": probe_accuracy(images_ND, captions_ND),
-        "probe_chance": 50.0,
-    }

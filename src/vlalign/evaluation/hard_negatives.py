@@ -1,4 +1,4 @@
-"""Compositional hard negatives: SugarCrepe's accuracy, and Winoground's scores where the negative has an image."""
+"""Items of compositional hard negatives, and which of them are right."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from vlalign.errors import VlalignError
-from vlalign.evaluation.ranking import TIE, Scores, percent
+from vlalign.evaluation.ranking import TIE
 from vlalign.files import read_object
 
 
@@ -54,8 +54,8 @@ def read_category(path: Path) -> list[CompositionItem]:
     return items
 
 
-def category_scores(similarity_N22: Tensor, paired_N: Tensor) -> Scores:
-    """Scores of one category in percent; a model that cannot tell two candidates apart gets nothing.
+def category_hits(similarity_N22: Tensor, paired_N: Tensor) -> dict[str, Tensor]:
+    """Which items of one category are right; a model that cannot tell two candidates apart gets nothing.
 
     Args:
         similarity_N22: [item, image, caption], in either place 0 the positive and 1 the negative; the row of a
@@ -63,38 +63,22 @@ def category_scores(similarity_N22: Tensor, paired_N: Tensor) -> Scores:
         paired_N: bool, whether the item has a negative image.
 
     Returns:
-        "items" and "accuracy" (SugarCrepe: the image prefers its caption); with pairs also "pairs" and Winoground's
-        "text", "image" and "group" (arXiv 2204.03162, equations 1-3).
+        bool [N] of "accuracy" (SugarCrepe: the image prefers its caption); with pairs also, over these alone, of
+        Winoground's "text", "image" and "group" (arXiv 2204.03162, equations 1-3).
     """
     prefers_caption = similarity_N22[:, 0, 0] > similarity_N22[:, 0, 1] + TIE
-    scores: Scores = {"items": len(similarity_N22), "accuracy": percent(prefers_caption)}
-    if paired_N.any():
-        pairs = similarity_N22[paired_N]
-        text = prefers_caption[paired_N] & (pairs[:, 1, 1] > pairs[:, 1, 0] + TIE)
-        image = (pairs[:, 0, 0] > pairs[:, 1, 0] + TIE) & (pairs[:, 1, 1] > pairs[:, 0, 1] + TIE)
-        scores |= {"pairs": len(pairs), "text": percent(text), "image": percent(image), "group": percent(text & image)}
-    return scores
-
-
-def composition_scores(categories: Mapping[str, tuple[Tensor, Tensor]]) -> Scores:
-    """`category_scores` per category, then "micro" (over items), "macro" (over categories) and the mean "group".
-
-    "group" is the mean over the categories that have pairs, and left out when none has. Empty categories are left out.
-    """
-    scores = {name: category_scores(*tensors) for name, tensors in categories.items() if len(tensors[0])}
-    items = sum(category["items"] for category in scores.values())
-    groups = [category["group"] for category in scores.values() if "group" in category]
-    means = {
-        "micro": sum(category["accuracy"] * category["items"] for category in scores.values()) / items,
-        "macro": sum(category["accuracy"] for category in scores.values()) / len(scores),
-    }
-    return scores | means | ({"group": sum(groups) / len(groups)} if groups else {})
+    if not paired_N.any():
+        return {"accuracy": prefers_caption}
+    pairs = similarity_N22[paired_N]
+    text = prefers_caption[paired_N] & (pairs[:, 1, 1] > pairs[:, 1, 0] + TIE)
+    image = (pairs[:, 0, 0] > pairs[:, 1, 0] + TIE) & (pairs[:, 1, 1] > pairs[:, 0, 1] + TIE)
+    return {"accuracy": prefers_caption, "text": text, "image": image, "group": text & image}
 
 
 def item_similarities(
     items: Sequence[CompositionItem], images: Mapping[str, Tensor], captions: Mapping[str, Tensor]
 ) -> tuple[Tensor, Tensor]:
-    """The arguments of `category_scores`, from unit-norm embeddings [D] by image key and by caption.
+    """The arguments of `category_hits`, from unit-norm embeddings [D] by image key and by caption.
 
     Raises VlalignError naming the first image that the shards do not have.
     """

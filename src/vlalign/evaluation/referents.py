@@ -4,7 +4,6 @@ Suffixes: N phrases, R regions of the phrase's image, V patches. Region similari
 that it belongs to, so that every row has its own gallery.
 """
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import comb
 
@@ -12,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vlalign.evaluation.ranking import TIE, Scores, percent, strictly_best
+from vlalign.evaluation.ranking import TIE, percent, strictly_best
 
 COVERED = 0.5
 
@@ -77,87 +76,45 @@ def best_threshold(scores: PhraseScores, *, steps: int = 200) -> float:
     return max(thresholds, key=mean_f1)
 
 
-def set_scores(scores: PhraseScores, *, threshold: float) -> Scores:
+def set_scores(scores: PhraseScores, *, threshold: float) -> dict[str, float]:
     """How well the set of referents is found, in percent.
 
     Returns:
-        "phrases"; "top_k" (the k best objects are exactly the k referents) with "chance_top_k"; "recall_at_k";
-        "f1" (mean over phrases) and "exact" (the very set) of the objects that score above `threshold`.
+        "top_k" (the k best objects are exactly the k referents); "recall_at_k"; "f1" (mean over phrases) and "exact"
+        (the very set) of the objects that score above `threshold`.
     """
     regions, objects, referents = scores.regions_NR, scores.objects_NR, scores.referents_NR
     chosen_NR = (regions > threshold) & objects
     return {
-        "phrases": len(regions),
         "top_k": percent(strictly_best(regions, referents, objects)),
-        "chance_top_k": percent(top_k_chance(referents, objects)),
         "recall_at_k": percent(recall_at_k(regions, referents, objects)),
         "f1": percent(f1_per_phrase(chosen_NR, referents)),
         "exact": percent((chosen_NR == referents).all(1)),
     }
 
 
-def box_scores(scores: PhraseScores) -> Scores:
-    """Top-1 in percent of phrases with one referent when the image's random boxes compete with its objects."""
+def box_scores(scores: PhraseScores) -> tuple[float, float]:
+    """Top-1 in percent of phrases with one referent when the image's random boxes compete with its objects; chance."""
     candidates = torch.cat([scores.objects_NR, scores.box_mask_NB], 1)
     referents = torch.cat([scores.referents_NR, torch.zeros_like(scores.box_mask_NB)], 1)
     hits = strictly_best(torch.cat([scores.regions_NR, scores.boxes_NB], 1), referents, candidates)
-    return {"phrases": len(hits), "top_1": percent(hits), "chance": percent(1.0 / candidates.sum(1))}
+    return percent(hits), percent(1.0 / candidates.sum(1))
 
 
-def pointing_scores(scores: PhraseScores) -> Scores:
-    """How often, in percent, the phrase's best patch is one that its referents cover by more than half.
+def pointable(scores: PhraseScores) -> Tensor:
+    """Which phrases [N] (bool) could hit a patch that their referents cover by more than half."""
+    return (scores.coverage_NV > COVERED).any(1)
 
-    Phrases whose referents cover no patch that far are left out: nothing could hit them. Chance is the share of such
-    patches. A best patch that ties with one outside misses.
+
+def pointing_scores(scores: PhraseScores) -> tuple[float, float]:
+    """How often, in percent, the phrase's best patch is one that its referents cover by more than half; chance.
+
+    Every phrase is `pointable`. Chance is the share of such patches. A best patch that ties with one outside misses.
     """
     inside_NV = scores.coverage_NV > COVERED
-    possible_N = inside_NV.any(1)
-    if not possible_N.any():
-        return {"phrases": 0}
-    inside_NV, patches_NV = inside_NV[possible_N], scores.patches_NV[possible_N]
-    best_inside = patches_NV.masked_fill(~inside_NV, -torch.inf).amax(1)
-    best_outside = patches_NV.masked_fill(inside_NV, -torch.inf).amax(1)
-    return {
-        "phrases": len(patches_NV),
-        "accuracy": percent(best_inside > best_outside + TIE),
-        "chance": percent(inside_NV.double().mean(1)),
-    }
-
-
-def grounding_scores(
-    scores: PhraseScores, kinds: Sequence[str], strata: Sequence[str | None], *, threshold: float
-) -> Scores:
-    """Every grounding figure, over all phrases and within each stratum.
-
-    Args:
-        scores: the similarities of the N phrases.
-        kinds: the kind of each phrase, whatever the dataset calls them.
-        strata: the stratum of each phrase's image, None for none.
-        threshold: for "f1" and "exact"; tuned on other data than these.
-
-    Returns:
-        `kind_scores`, with "threshold" and one nested `kind_scores` per stratum.
-    """
-    result: Scores = kind_scores(scores, kinds, threshold=threshold) | {"threshold": threshold}
-    for stratum in sorted({name for name in strata if name is not None}):
-        inside = torch.tensor([name == stratum for name in strata])
-        inside_kinds = [kind for kind, keep in zip(kinds, inside.tolist(), strict=True) if keep]
-        result[stratum] = kind_scores(scores.select(inside), inside_kinds, threshold=threshold)
-    return result
-
-
-def kind_scores(scores: PhraseScores, kinds: Sequence[str], *, threshold: float) -> Scores:
-    """`set_scores` per kind, for "multiple" (two referents or more) and "all"; "one_with_boxes" and "pointing"."""
-    groups: Mapping[str, Tensor] = {name: torch.tensor([kind == name for kind in kinds]) for name in sorted(set(kinds))}
-    count_N = scores.referents_NR.sum(1)
-    groups = {**groups, "multiple": count_N > 1, "all": count_N > 0}
-    result: Scores = {
-        name: set_scores(scores.select(keep), threshold=threshold) for name, keep in groups.items() if keep.any()
-    }
-    boxed_N = (count_N == 1) & scores.box_mask_NB.any(1)
-    if boxed_N.any():
-        result["one_with_boxes"] = box_scores(scores.select(boxed_N))
-    return result | {"pointing": pointing_scores(scores)}
+    best_inside = scores.patches_NV.masked_fill(~inside_NV, -torch.inf).amax(1)
+    best_outside = scores.patches_NV.masked_fill(inside_NV, -torch.inf).amax(1)
+    return percent(best_inside > best_outside + TIE), percent(inside_NV.double().mean(1))
 
 
 def positive_share(scores: PhraseScores) -> float:

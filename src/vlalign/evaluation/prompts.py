@@ -1,15 +1,13 @@
-"""Zero-shot classification by prompts, as CLIP (arXiv 2103.00020, section 3.1.4) and CLIP_benchmark do it."""
+"""Names of classes and templates of prompts, and the zero-shot classifier that they make."""
 
 import logging
 from collections.abc import Sequence
 from pathlib import Path
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from vlalign.errors import VlalignError
-from vlalign.evaluation.ranking import Scores, UnmeasurableError, percent, strictly_best
 
 # OpenAI's list of ImageNet's 1,000 names has these twice, and every published accuracy was measured with it.
 IMAGENET_CLASSES, IMAGENET_TWINS = 1000, {"missile", "sunglasses"}
@@ -87,30 +85,3 @@ def zeroshot_classifier(prompts_CD: Tensor, classes: int) -> Tensor:
     `prompts_CD` is ordered as `fill_templates` orders it.
     """
     return F.normalize(F.normalize(prompts_CD, dim=-1).unflatten(0, (classes, -1)).mean(1), dim=-1)
-
-
-def zeroshot_scores(images_ID: Tensor, labels_I: Tensor, classifier_KD: Tensor, classnames: Sequence[str]) -> Scores:
-    """Accuracy in percent, over images and per class; an image whose best class is tied counts as wrong.
-
-    Args:
-        images_ID: unit-norm image embeddings.
-        labels_I: long, index into `classnames`.
-        classifier_KD: unit-norm class vectors.
-        classnames: one name per class; a class without images is left out of "per_class".
-
-    Raises UnmeasurableError for fewer than two classes.
-    """
-    if len(classnames) < 2:
-        raise UnmeasurableError(f"zero-shot classification needs at least 2 classes, not {len(classnames)}")
-    correct_IK = F.one_hot(labels_I, len(classnames)).bool()
-    hits_I = strictly_best(images_ID @ classifier_KD.T, correct_IK)
-    chance = 100.0 / len(classnames)
-    accuracy = percent(hits_I)
-    return {
-        "accuracy": accuracy,
-        "chance": chance,
-        "times_chance": accuracy / chance,
-        "images": len(images_ID),
-        "classes": len(classnames),
-        "per_class": {classnames[k]: percent(hits_I[labels_I == k]) for k in torch.unique(labels_I).tolist()},
-    }

@@ -1,0 +1,76 @@
+"""Image-text retrieval: R@1, R@5 and R@10 in both directions, over the whole split and within each stratum."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from vlalign.evaluation.benchmark import ALL, Benchmark, Metric, MetricRow, Needs, ScoreTable, UnmeasurableError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from vlalign.evaluation.workbench import Workbench
+
+IMAGES = Metric("images", "images", unit="count", direction=None)
+CAPTIONS = Metric("captions", "captions", unit="count", direction=None)
+RECALLS = tuple(
+    Metric(f"{way}_r{k}", f"{label} R@{k}", headline=k == 1)
+    for way, label in (("image_to_text", "Image → text"), ("text_to_image", "Text → image"))
+    for k in (1, 5, 10)
+)
+
+
+class Retrieval(Benchmark):
+    """Image-text retrieval in both directions, in the whole gallery and in that of each stratum."""
+
+    rank = 10
+    needs = Needs(("pairs",))
+    metrics = (IMAGES, CAPTIONS, *RECALLS)
+    tables = (
+        ScoreTable(
+            "retrieval",
+            "Retrieval by stratum",
+            "Each stratum is searched within its own gallery, so its numbers are not parts of the whole.",
+            section="Retrieval",
+            columns=RECALLS,
+            counted=IMAGES,
+        ),
+    )
+
+    def measure(self, bench: "Workbench", split: str) -> list[MetricRow]:
+        """See `retrieval_rows`."""
+        features = bench.split(split)
+        return retrieval_rows(features.images_ID, features.captions_CD, features.caption_image_C, features.strata)
+
+
+def retrieval_rows(
+    images_ID: "Tensor", captions_CD: "Tensor", caption_image_C: "Tensor", strata: Sequence[str | None]
+) -> list[MetricRow]:
+    """`recall` over everything and per stratum, the gallery restricted to the stratum.
+
+    Args:
+        images_ID: unit-norm image embeddings.
+        captions_CD: unit-norm caption embeddings.
+        caption_image_C: long, the image of each caption.
+        strata: one name per image; None puts an image into `ALL` only.
+
+    Raises UnmeasurableError for a gallery of one image.
+    """
+    import torch
+
+    from vlalign.evaluation.recall import recall
+
+    if len(images_ID) < 2:
+        raise UnmeasurableError(f"retrieval needs at least 2 images, not {len(images_ID)}")
+    rows = []
+    for stratum in (ALL, *sorted({name for name in strata if name is not None})):
+        inside_I = torch.tensor([stratum in (ALL, name) for name in strata])
+        inside_C, position_I = inside_I[caption_image_C], inside_I.cumsum(0) - 1
+        gallery = (images_ID[inside_I], captions_CD[inside_C], position_I[caption_image_C[inside_C]])
+        images, captions = len(gallery[0]), len(gallery[1])
+        queries = {"image_to_text": len(gallery[2].unique()), "text_to_image": captions}
+        rows += [MetricRow(metric="images", value=images, stratum=stratum)]
+        rows += [MetricRow(metric="captions", value=captions, stratum=stratum)]
+        for (way, k), value in recall(*gallery).items():
+            chance = 100 / images if k == 1 else None
+            rows.append(MetricRow(metric=f"{way}_r{k}", value=value, stratum=stratum, n=queries[way], chance=chance))
+    return rows

@@ -1,0 +1,128 @@
+"""Files of metrics: those of one run, and those that are collected from all."""
+
+import contextlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field, ValidationError
+
+from vlalign.errors import VlalignError
+from vlalign.evaluation.benchmark import MetricRow
+from vlalign.files import read_json, write_json
+from vlalign.params.base import Strict, describe
+from vlalign.previous import EVALUATION, RUN, slots, take_back
+from vlalign.records import REMEDY, check_record, read_record, stamps, write_record
+
+
+class Measurement(Strict, strict=True):
+    """What came of one benchmark: rows, or the reason why it could not be measured. A file of metrics holds one."""
+
+    rows: list[MetricRow] = Field(default=[])
+    not_measured: str | None = None
+
+    def content(self) -> dict[str, Any]:
+        """As plain values."""
+        if self.not_measured is not None:
+            return {"not_measured": self.not_measured}
+        return {"rows": [row.model_dump() for row in self.rows]}
+
+
+def measurement(content: Any, file: Path) -> Measurement:
+    """The content of a file of metrics; raises VlalignError that names the key at fault."""
+    try:
+        return Measurement.model_validate(content)
+    except ValidationError as error:
+        raise VlalignError(f"{file} does not hold metrics; {REMEDY}:\n{describe(error)}") from None
+
+
+def read_collected(path: str | Path) -> list[MetricRow]:
+    """The rows of all runs, as `vlalign collect` writes them; raises VlalignError when the file is none of those."""
+    rows = measurement(read_record(path), Path(path)).rows
+    if any(not row.run or row.seed is None for row in rows):
+        raise VlalignError(f"{path} has rows without `run` or `seed`; {REMEDY}")
+    return rows
+
+
+def write_metrics(folder: Path, scores: Mapping[str, Measurement], *, measured: Mapping[str, Any]) -> None:
+    """Write `<benchmark>.json` for the measurement of each, and last `evaluation.json`, which vouches for them.
+
+    measured: of what the scores are, such as the SHA-256 of the weights.
+    """
+    # What was measured of another model, or on other data, must not stand beside this; files of others stay.
+    for stale in _measured_before(folder) - {f"{name}.json" for name in scores}:
+        (folder / stale).unlink(missing_ok=True)
+    for name, found in scores.items():
+        write_json(folder / f"{name}.json", found.content())
+    files = stamps(folder, (f"{name}.json" for name in scores))
+    write_record(folder / EVALUATION, {"measured": measured, "files": files})
+
+
+def _measured_before(folder: Path) -> set[str]:
+    """Names of the metric files that an earlier evaluation has written into a folder."""
+    with contextlib.suppress(VlalignError, AttributeError):
+        return {name for name in read_record(folder / EVALUATION).get("files", {}) if Path(name).name == name}
+    return set()
+
+
+def take_measured(previous: Path | None, folder: Path, measured: Mapping[str, Any]) -> bool:
+    """Put the metric files that were set aside back into `folder`, if they are scores of the same."""
+    for slot in slots(previous, EVALUATION) if previous is not None else ():
+        with contextlib.suppress(VlalignError):
+            if read_record(slot / EVALUATION).get("measured") == measured:
+                return take_back(slot, folder, record=EVALUATION)
+    return False
+
+
+def read_metrics(directory: Path) -> dict[str, Measurement]:
+    """What was measured of a run, from its folder, by benchmark.
+
+    Raises VlalignError for a file that was changed since it was measured, or is no file of metrics, and when nothing
+    was measured.
+    """
+    return {file.stem: measurement(read_json(file), file) for file in _files(directory)}
+
+
+def check_comparable(run_dirs: Sequence[Path]) -> None:
+    """Raises VlalignError when runs were measured on different splits, or on different states of the data."""
+    seen: dict[str, Path] = {}
+    for directory in run_dirs:
+        path = directory / "metrics" / EVALUATION
+        measured = _measured(read_record(path), path) if path.is_file() else {}
+        data = measured.get("data")
+        if isinstance(data, Mapping):
+            seen.setdefault(json.dumps([measured.get("split"), sorted(map(str, data.values()))]), directory)
+    if len(seen) > 1:
+        one, other = list(seen.values())[:2]
+        raise VlalignError(
+            f"{one} and {other} were not measured on the same data; delete {other}/metrics and run the workflow again"
+        )
+
+
+def _files(directory: Path) -> Iterator[Path]:
+    """The metric files that the run's evaluation vouches for."""
+    folder = directory / "metrics"
+    if not (folder / EVALUATION).exists():
+        raise VlalignError(f"{directory} holds no metrics; evaluate the run first")
+    again = f"delete {folder} and run the workflow again"
+    record = check_record(folder / EVALUATION, remedy=again)
+    weights = _measured(record, folder / EVALUATION).get("weights")
+    if weights is not None and (directory / RUN).is_file():
+        try:
+            trained = read_record(directory / RUN)["files"]["model.safetensors"]["sha256"]
+        except (KeyError, TypeError):
+            trained = weights
+        if trained != weights:
+            raise VlalignError(f"{folder} was measured of other weights; {again}")
+    for name in sorted(record["files"]):
+        if (folder / name).parent == folder:
+            yield folder / name
+
+
+def _measured(record: Mapping[str, Any], file: Path) -> Mapping[str, Any]:
+    """Of what the scores are that an evaluation vouches for."""
+    measured = record.get("measured")
+    if not isinstance(measured, Mapping):
+        raise VlalignError(f"{file}: `measured` is no mapping; delete {file.parent} and run the workflow again")
+    return measured

@@ -1,0 +1,68 @@
+"""Ranks and recall of image-text retrieval, in a gallery of one modality or of both."""
+
+import torch
+from torch import Tensor
+
+from vlalign.evaluation.ranking import TIE, percent
+
+RANKS = (1, 5, 10)
+
+
+def retrieval_ranks(
+    images_ID: Tensor, captions_CD: Tensor, caption_image_C: Tensor, *, chunk: int = 512
+) -> tuple[Tensor, Tensor]:
+    """Count the wrong candidates that score at least as high as a query's best right one.
+
+    Args:
+        images_ID: unit-norm image embeddings.
+        captions_CD: unit-norm caption embeddings; an image may have any number of captions.
+        caption_image_C: long, the image of each caption.
+        chunk: images compared at once; bounds memory at chunk x C similarities.
+
+    Returns:
+        Zero-based ranks, long: of each image's best caption [I] (C for an image without captions), and of each
+        caption's image [C]. Ties, up to rounding, count against the model.
+    """
+    own_C = (images_ID[caption_image_C] * captions_CD).sum(1)
+    best_I = torch.full((len(images_ID),), torch.inf).scatter_reduce(
+        0, caption_image_C, own_C, "amax", include_self=False
+    )
+    caption_ranks_I = torch.full((len(images_ID),), len(captions_CD))
+    image_ranks_C = torch.zeros(len(captions_CD), dtype=torch.long)
+    for start in range(0, len(images_ID), chunk):
+        rows = torch.arange(start, min(start + chunk, len(images_ID)))
+        scores = images_ID[rows] @ captions_CD.T
+        scores.masked_fill_(caption_image_C[None] == rows[:, None], -torch.inf)
+        image_ranks_C += (~(scores < own_C - TIE)).sum(0)
+        caption_ranks_I[rows] = (~(scores < best_I[rows, None] - TIE)).sum(1)
+    caption_ranks_I[best_I.isinf()] = len(captions_CD)
+    return caption_ranks_I, image_ranks_C
+
+
+def recall(images_ID: Tensor, captions_CD: Tensor, caption_image_C: Tensor) -> dict[tuple[str, int], float]:
+    """R@K in percent by direction and K; see `retrieval_ranks` for the shapes.
+
+    Images without captions are no queries, but stay in the gallery of the captions. Without any caption there is no
+    recall.
+    """
+    if len(captions_CD) == 0:
+        return {}
+    caption_ranks_I, image_ranks_C = retrieval_ranks(images_ID, captions_CD, caption_image_C)
+    ranks = {"image_to_text": caption_ranks_I[caption_image_C.unique()], "text_to_image": image_ranks_C}
+    return {(way, k): percent(found < k) for way, found in ranks.items() for k in RANKS}
+
+
+def mixed_recall(queries_ND: Tensor, partners_ND: Tensor, *, chunk: int = 512) -> float:
+    """R@1 in percent when all queries and all partners form one gallery, without the query itself.
+
+    Row i of both is a pair of unit-norm embeddings; ties, up to rounding, count against the model.
+    """
+    hits = []
+    for start in range(0, len(queries_ND), chunk):
+        rows = torch.arange(start, min(start + chunk, len(queries_ND)))
+        across, within = queries_ND[rows] @ partners_ND.T, queries_ND[rows] @ queries_ND.T
+        pair = across.gather(1, rows[:, None]).squeeze(1)
+        across.scatter_(1, rows[:, None], -torch.inf)
+        within.scatter_(1, rows[:, None], -torch.inf)
+        hits.append(pair > torch.maximum(across.amax(1), within.amax(1)) + TIE)
+    return percent(torch.cat(hits))

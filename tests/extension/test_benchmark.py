@@ -1,0 +1,110 @@
+"""A new benchmark is one file: it is measured, and its numbers are wherever those of others are."""
+
+import csv
+import json
+
+import pytest
+from repository import new_repository
+
+from vlalign.files import read_json
+from vlalign.records import read_record
+
+pytestmark = pytest.mark.slow
+
+PLUGIN = '''
+"""The rank of an image's own captions."""
+
+from vlalign.evaluation.benchmark import ALL, EACH, Benchmark, Metric, MetricRow, Needs, ScoreTable
+from vlalign.params.base import Few, Strict
+
+
+class MeanRankParams(Strict):
+    """How ranks are counted."""
+
+    first: Few = 1
+
+
+MEAN = Metric("mean_rank", "Mean rank of captions", unit="count", direction="lower", digits=2, headline=True)
+
+
+class MeanRank(Benchmark):
+    """Mean rank of an image's best caption among all captions, by the number of its captions."""
+
+    Params = MeanRankParams
+    needs = Needs(("pairs",))
+    metrics = (MEAN, Metric("rank_by_captions", "Mean rank", unit="count", direction="lower", digits=2))
+    tables = (
+        ScoreTable(
+            "ranks-of-captions",
+            "Ranks of captions",
+            "By the number of an image's captions.",
+            section="Ranks",
+            columns=(MEAN, Metric("rank_by_captions", "", direction="lower", group=EACH, digits=2)),
+        ),
+    )
+
+    def measure(self, bench, split):
+        from vlalign.evaluation.recall import retrieval_ranks
+
+        features = bench.split(split)
+        ranks_I, _ = retrieval_ranks(features.images_ID, features.captions_CD, features.caption_image_C)
+        ranks = (ranks_I + self.params.first).double()
+        chance = (len(features.captions) - 1) / 2 + self.params.first
+        counts = features.caption_image_C.bincount(minlength=len(ranks))
+        rows = [MetricRow(metric="mean_rank", group=ALL, value=ranks.mean().item(), n=len(ranks), chance=chance)]
+        for count in counts.unique().tolist():
+            value = ranks[counts == count].mean().item()
+            rows.append(MetricRow(metric="rank_by_captions", group=f"{count}_captions", value=value))
+        return rows
+'''
+RUN = "results/runs/powerclip/seed-0"
+
+
+@pytest.fixture(scope="module")
+def repository(tmp_path_factory):
+    """A clone whose runs are finished, and then one file more that its params name."""
+    repository = new_repository(tmp_path_factory.mktemp("benchmark"))
+    repository.set_params({"evaluation": {"benchmarks": ["retrieval"]}})
+    repository.run("snakemake", "--cores", "1", "all")
+    (repository.root / "src/vlalign/evaluation/benchmarks/mean_rank.py").write_text(PLUGIN)
+    assert repository.plan() == set()
+    asked = {"benchmarks": ["retrieval", "mean-rank"], "params": {"mean_rank": {"first": 10}}}
+    repository.set_params({"evaluation": asked})
+    return repository
+
+
+def test_its_params_are_in_the_schema_and_mistakes_are_named(repository, tmp_path):
+    schema = json.loads(repository.run("vlalign", "schema"))["$defs"]
+    assert schema["MeanRankParams"]["properties"]["first"]["default"] == 1
+    assert "mean_rank" in schema["BenchmarkParams"]["properties"]
+    overlay = tmp_path / "overlay.yaml"
+    overlay.write_text(json.dumps({"evaluation": {"params": {"mean_rank": {"first": 0}}}}))
+    result = repository.attempt("vlalign", "validate", "params.yaml", overlay)
+    assert result.returncode == 1
+    assert "evaluation.params.mean_rank.first: " in result.stdout
+
+
+def test_it_trains_nothing_and_its_numbers_are_everywhere(repository):
+    rules = {job.split()[0] for job in repository.plan()}
+    assert rules == {"evaluate", "collect", "focus", "report"}
+    repository.run("snakemake", "--cores", "1", "all")
+
+    rows = read_json(repository.root / RUN / "metrics/mean-rank.json")["rows"]
+    [mean] = [row for row in rows if row["metric"] == "mean_rank"]
+    assert (mean["n"], mean["chance"], mean["direction"]) == (24, 11.5 + 10, "lower")
+    assert mean["value"] >= 10
+    collected = read_record(repository.root / "results/metrics.json")["rows"]
+    assert {**mean, "run": "powerclip", "seed": 0} in collected
+    assert read_json(repository.root / "metrics.json")["mean-rank"] == {"mean_rank": round(mean["value"], 4)}
+
+    with open(repository.root / "results/tables/ranks-of-captions.csv") as stream:
+        table = {(row["run"], row["metric"], row["group"]): float(row["mean"]) for row in csv.DictReader(stream)}
+    assert table["powerclip", "mean_rank", "all"] == mean["value"]
+    assert table["powerclip", "rank_by_captions", "1_captions"] == mean["value"]
+    page = (repository.root / "results/report.html").read_text()
+    assert page.count("Mean rank of captions") >= 2
+    assert '<section id="ranks">' in page
+    assert '<th scope="col">1 captions</th>' in page
+    card = (repository.root / RUN / "README.md").read_text()
+    assert f"| Mean rank of captions | {mean['value']:.2f} | 21.50 |" in card
+    assert repository.plan() == set()
