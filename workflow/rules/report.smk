@@ -66,11 +66,10 @@ rule precision:
         "logs/precision.log",
     params:
         code=code("precision", **plugins_of([SUBJECT])),
-        config=as_json(PARAMS.report.precision),
+        config=relevant("precision"),
         run=lambda wildcards, input: Path(input.model).parent,
     shell:
-        "vlalign precision {params.run} --config {params.config:q} --split {DATA}/validation"
-        " --annotations {ANNOTATIONS} --output {output[0]} 2> {log}"
+        "vlalign precision {params.run} {TOLD[precision]} --output {output[0]} 2> {log}"
 
 
 rule illustrate:
@@ -120,10 +119,10 @@ rule report:
         "logs/report.log",
     params:
         code=code("report", figures=DRAWN, benchmarks=BENCHMARKS, **plugins_of(RUNS)),
-        config=as_json(PARAMS.report),
+        config=relevant("report"),
         runs=run_options(SELECTED),
         held_out=lambda wildcards, input: " ".join(f"--held-out {path}" for path in input.held_out),
     shell:
-        "vlalign report --config {params.config:q} --metrics {input.metrics} {params.runs} --precision {input.precision}"
+        "vlalign report {TOLD[report]} --metrics {input.metrics} {params.runs} --precision {input.precision}"
         " --figures results/figures --tables {output.tables} --output {output.page} --manifest {input.manifest}"
         " {params.held_out} 2> {log}"

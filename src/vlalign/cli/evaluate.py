@@ -5,18 +5,19 @@ from typing import Annotated, Any
 
 import typer
 
-from vlalign import params as parameters
-from vlalign.cli.options import Annotations, Config, Data, Output, Previous, values
+from vlalign.cli.options import Changes, Digest, OwnAnnotations, OwnData, OwnOutput, ParamsFiles, Previous, given
 
 
 def evaluate(
     run: Annotated[Path, typer.Option(help="Folder of the run.")],
-    data: Data,
-    annotations: Annotations,
-    output: Output,
-    config: Config = "{}",
+    changes: Changes = None,
+    params: ParamsFiles = None,
+    data: OwnData = None,
+    annotations: OwnAnnotations = None,
+    output: OwnOutput = None,
     threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 1,
     previous: Previous = None,
+    digest: Digest = None,
 ) -> None:
     """Measure one run, or another model that open_clip reads: one JSON file for each benchmark.
 
@@ -30,14 +31,16 @@ def evaluate(
     from vlalign.reporting.metrics import take_measured
 
     torch.set_num_threads(threads)
+    told = given(params, changes, data=data, annotations=annotations, anywhere=True).agree(digest, "evaluate")
+    output = told.output(output, run / "metrics")
     # Before the long measuring: what is wrong with the run's record would be found after it.
     carded = output.resolve() == (run / "metrics").resolve() and has_card(run)
-    settings = parameters.EvaluationParams.model_validate(values(config))
+    settings = told.params.evaluation
     asked: dict[str, Any] = {
-        "data": data,
-        "annotations": annotations,
+        "data": told.folders.data,
+        "annotations": told.folders.annotations,
         "split": settings.split,
-        "benchmarks": settings.benchmarks,
+        "benchmarks": settings.benchmarks if data else told.params.benchmarks,
     }
     if not take_measured(previous, output, subject(run, **asked)):
         evaluate(run, **asked, output_dir=output, batch_size=settings.batch_size)

@@ -5,25 +5,27 @@ from typing import Annotated
 
 import typer
 
-from vlalign import params as parameters
-from vlalign.cli.options import Annotations, Config, Split, values
+from vlalign.cli.options import Changes, Digest, OwnAnnotations, OwnData, ParamsFiles, given
 
 
 def precision(
     run: Annotated[Path, typer.Argument(help="Folder of a run, such as results/runs/powerclip/seed-0.")],
-    config: Config = "{}",
-    split: Split = Path("data/scenes/validation"),
-    annotations: Annotations = Path("data/annotations/scenes"),
+    changes: Changes = None,
+    params: ParamsFiles = None,
+    data: OwnData = None,
+    annotations: OwnAnnotations = None,
     output: Annotated[Path | None, typer.Option(help="CSV file to write in place of a table on the terminal.")] = None,
+    digest: Digest = None,
 ) -> None:
     """Measure the aggregators against the exact powerset on random, clustered and the run's own features."""
     from rich.console import Console
 
     from vlalign.evaluation.precision import precision_rows, precision_table, write_precision
 
-    settings = parameters.PrecisionParams.model_validate(values(config))
-    phrases, regions = (annotations / kind / split.name for kind in ("phrases", "regions"))
-    rows = precision_rows(run, split, phrases, regions, settings)
+    told = given(params, changes, data=data, annotations=annotations, anywhere=True).agree(digest, "precision")
+    split = told.folders.data / "validation"
+    phrases, regions = (told.folders.annotations / kind / "validation" for kind in ("phrases", "regions"))
+    rows = precision_rows(run, split, phrases, regions, told.params.report.precision)
     if output is not None:
         write_precision(rows, output, run=run)
     else:

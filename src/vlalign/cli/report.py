@@ -5,12 +5,10 @@ from typing import Annotated
 
 import typer
 
-from vlalign import params as parameters
-from vlalign.cli.options import Config, Output, Runs, values
+from vlalign.cli.options import Changes, Digest, Output, ParamsFiles, Runs, given
 
 
 def report(
-    config: Config,
     metrics: Annotated[Path, typer.Option(help="JSON file of `vlalign collect`.")],
     run: Runs,
     precision: Annotated[Path, typer.Option(help="CSV file of `vlalign precision`.")],
@@ -21,11 +19,14 @@ def report(
     held_out: Annotated[
         list[Path] | None, typer.Option(help="Manifest of a split to look for images of the training split in; repeat.")
     ] = None,
+    changes: Changes = None,
+    params: ParamsFiles = None,
+    digest: Digest = None,
 ) -> None:
     """Write the tables, the figures and the report."""
     from vlalign.reporting.everything import write_everything
 
-    settings = parameters.ReportParams.model_validate(values(config))
+    settings = given(params, changes, anywhere=True).agree(digest, "report").params.report
     write_everything(
         metrics,
         run,

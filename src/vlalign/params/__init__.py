@@ -15,7 +15,8 @@ from vlalign.params.annotate import (
 from vlalign.params.base import describe, digest, merged, nested
 from vlalign.params.choices import Needs, PhraseChoice, RegionChoice, TermParams
 from vlalign.params.data import ScenesParams, SplitsParams, VerifyParams
-from vlalign.params.reading import read
+from vlalign.params.folders import Folders
+from vlalign.params.reading import read, read_change, written_changes
 from vlalign.params.run import (
     AugmentParams,
     ModelParams,
@@ -25,6 +26,7 @@ from vlalign.params.run import (
     TrainParams,
 )
 from vlalign.params.sources import AnySource, Source
+from vlalign.params.steps import relevant
 from vlalign.params.workflow import (
     Ablation,
     EvaluationParams,
@@ -33,6 +35,7 @@ from vlalign.params.workflow import (
     ReportParams,
     Run,
     check_root,
+    is_change,
     load,
     parse,
     run_plugins,
@@ -46,6 +49,7 @@ __all__ = [
     "AnySource",
     "AugmentParams",
     "EvaluationParams",
+    "Folders",
     "ModelParams",
     "Needs",
     "ObjectiveParams",
@@ -71,11 +75,15 @@ __all__ = [
     "check_root",
     "describe",
     "digest",
+    "is_change",
     "load",
     "merged",
     "nested",
     "parse",
     "read",
+    "read_change",
+    "relevant",
     "run_plugins",
     "schema",
+    "written_changes",
 ]

@@ -54,10 +54,10 @@ def nested(path: str, value: Any) -> dict[str, Any]:
     return value
 
 
-def merged(base: Mapping[str, Any], change: Mapping[str, Any]) -> dict[str, Any]:
-    """`base` with `change` laid over it, key by key."""
+def merged(base: Mapping[str, Any], *changes: Mapping[str, Any]) -> dict[str, Any]:
+    """`base` with the changes laid over it, one after the other and key by key."""
     result = dict(base)
-    for key, value in change.items():
+    for key, value in (item for change in changes for item in change.items()):
         both = isinstance(value, Mapping) and isinstance(result.get(key), Mapping)
         result[key] = merged(result[key], value) if both else value
     return result

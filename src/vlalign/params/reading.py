@@ -1,11 +1,15 @@
-"""A params file as plain values: one YAML mapping of a sane size, in which no key stands twice."""
+"""Params files as plain values: each one YAML mapping of a sane size, in which no key stands twice."""
 
+import json
+import os
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from vlalign.errors import VlalignError
+from vlalign.params.base import nested
 
 MAX_BYTES = 2**20
 MAX_DEPTH = 50
@@ -20,6 +24,7 @@ PLAIN = {f"{TAG}{kind}" for kind in ("str", "int", "float", "bool", "null")}
 NUMBERS = {f"{TAG}int", f"{TAG}float"}
 MERGE = f"{TAG}merge"
 TEMPLATE = "__use_yte__"
+EXTENDS = "extends"
 
 
 class _MistakeError(Exception):
@@ -38,12 +43,57 @@ def read(path: str | Path) -> dict[str, Any]:
     """
     text = _text(path)
     try:
-        _check_extent(text)
-        return _values(text)
+        return _mapping(text)
     except _MistakeError as error:
         raise VlalignError(f"{path}, {error}") from None
     except yaml.YAMLError as error:
         raise VlalignError(f"{path} is not a YAML mapping: {_problem(error)}") from None
+
+
+def read_layers(*paths: str | Path) -> Iterator[dict[str, Any]]:
+    """The values of params files in the order in which they are laid over each other: what a file `extends` comes
+    before it, and each file once. Raises VlalignError as `read` does, and for files that extend each other in a circle.
+    """
+    done: set[str] = set()
+    for path in paths:
+        yield from _layers(Path(path), (), done)
+
+
+def _layers(path: Path, below: tuple[Path, ...], done: set[str]) -> Iterator[dict[str, Any]]:
+    """below: the files that led here, each of which extends the next."""
+    real = os.path.realpath(path)
+    if real in map(os.path.realpath, below):
+        circle = " extends ".join(map(str, (*below, path)))
+        raise VlalignError(f"{circle}: a circle; remove one `{EXTENDS}`")
+    if real in done:
+        return
+    done.add(real)
+    values = _read_named(path, below)
+    bases = values.pop(EXTENDS, [])
+    for base in [bases] if isinstance(bases, str) else bases if isinstance(bases, list) else [bases]:
+        if not isinstance(base, str) or not base:
+            raise VlalignError(f"{path}: {EXTENDS}: {base!r:.100} is no file; give the path of one, or a list of paths")
+        yield from _layers(path.parent / base, (*below, path), done)
+    yield values
+
+
+def _read_named(path: Path, below: tuple[Path, ...]) -> dict[str, Any]:
+    try:
+        return read(path)
+    except VlalignError as error:
+        raise VlalignError(f"{error} ({below[-1]} extends it)" if below else str(error)) from None
+
+
+def read_change(text: str) -> dict[str, Any]:
+    """`a.b=1` -> {"a": {"b": 1}}; the value is YAML. Raises VlalignError that quotes what is no such text."""
+    key, equals, value = text.partition("=")
+    if not equals or not all(key.split(".")):
+        raise VlalignError(f"{text!r:.200} changes no param; write KEY=VALUE, such as train.steps=50")
+    try:
+        return nested(key, _value(value, key))
+    except (_MistakeError, yaml.YAMLError) as error:
+        problem = _problem(error) if isinstance(error, yaml.YAMLError) else error
+        raise VlalignError(f"{key}=...: {problem}") from None
 
 
 def _text(path: str | Path) -> str:
@@ -129,18 +179,44 @@ class _Extent:
         around.depth = max(around.depth, depth + 1)
 
 
-def _values(text: str) -> dict[str, Any]:
+def _value(text: str, *keys: str) -> Any:
+    """What stands in a text, below these keys; None where nothing does."""
+    _check_extent(text)
     loader = LOADER(text)
     node = loader.get_single_node()
-    if node is None or node.tag == f"{TAG}null":
-        return {}
-    if not isinstance(node, yaml.MappingNode):
-        raise yaml.YAMLError("it holds a list or a single value; begin with a key such as `train:`")
-    _check(node)
+    if node is None:
+        return None
+    _check(node, *keys)
     try:
-        values = loader.construct_document(node)
+        return loader.construct_document(node)
     except ValueError as error:
         raise _MistakeError(f"a number that cannot be read ({error}); correct it, or put it in quotes") from None
+
+
+def written_changes(values: Mapping[str, Any], *above: str) -> list[str]:
+    """The texts `a.b=1` that `read_change` makes these values of, one for each value that is no mapping."""
+    found: list[str] = []
+    for name, value in values.items():
+        if isinstance(value, Mapping) and value:
+            found += written_changes(value, *above, name)
+        else:
+            found.append(f"{'.'.join((*above, name))}={_written(value)}")
+    return found
+
+
+def _written(value: Any) -> str:
+    """A value as YAML, text without quotes where it needs none."""
+    if isinstance(value, str) and value.isprintable() and yaml.load(value, Loader=LOADER) == value:
+        return value
+    return json.dumps(value)
+
+
+def _mapping(text: str) -> dict[str, Any]:
+    values = _value(text)
+    if values is None:
+        return {}
+    if not isinstance(values, dict):
+        raise yaml.YAMLError("it holds a list or a single value; begin with a key such as `train:`")
     if TEMPLATE in values:
         raise _MistakeError(
             f"{TEMPLATE} lets Snakemake run expressions of this file, which it does before anything can look at it; "
