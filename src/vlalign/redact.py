@@ -3,8 +3,6 @@
 import logging
 import os
 import re
-from collections.abc import Mapping
-from typing import Any
 from urllib.parse import quote, urlsplit, urlunsplit
 
 HIDDEN = "***"
@@ -34,15 +32,6 @@ def redacted(text: str) -> str:
             text = text.replace(value.strip(), HIDDEN).replace(quote(value.strip(), safe=""), HIDDEN)
     text = SIGNED.sub(rf"\1{HIDDEN}", BEARER.sub(rf"\1 {HIDDEN}", text))
     return QUERY.sub(f"?{HIDDEN}", re.sub(r"\S+", lambda word: _shown(word[0]), text))
-
-
-def without_secrets(value: Any) -> Any:
-    """Plain values whose texts are redacted one by one, so that what is around them stays whole."""
-    if isinstance(value, Mapping):
-        return {key: without_secrets(part) for key, part in value.items()}
-    if isinstance(value, list):
-        return list(map(without_secrets, value))
-    return redacted(value) if isinstance(value, str) else value
 
 
 def _shown(word: str) -> str:

@@ -14,14 +14,19 @@ from vlalign.errors import VlalignError
 from vlalign.params.data import CLASS_FILES, SCENE_CATEGORIES
 from vlalign.params.sources import FetchedSource, InPlaceSource, PackedSource
 from vlalign.previous import forget, set_aside
-from vlalign.redact import without_secrets
+from vlalign.redact import redacted
 from vlalign.versions import check_versioned
 
 # Read as the commands read them. Snakemake has read the overlays already: its reader lets the last of two keys win, knows
 # no `extends`, expands every alias, and runs files that ask for it. Only `vlalign validate` looks before.
 FILES = ["params.yaml", *map(os.path.relpath, workflow.configfiles)]
+CHANGES = parameters.written_changes(workflow.config_settings.config)
 try:
-    PARAMS = parameters.load(*FILES, *parameters.written_changes(workflow.config_settings.config))
+    if any(redacted(change) != change for change in CHANGES):
+        raise VlalignError(
+            "--config has a login, a signature or a token, which everyone sees; write it into an overlay"
+        )
+    PARAMS = parameters.load(*FILES, *CHANGES)
     parameters.check_root(PARAMS)
 except VlalignError as error:
     raise WorkflowError(str(error)) from None
@@ -48,13 +53,8 @@ def told(step, **which):
     return f"{GIVEN} --digest {parameters.digest(parameters.relevant(PARAMS, step, **which))}"
 
 
-# What `--config` says comes without logins and signatures, since shell commands are shown; see sources.smk.
-SHOWN_CHANGES = parameters.written_changes(without_secrets(workflow.config_settings.config))
-GIVEN = shlex.join(
-    part
-    for given in (*(os.path.relpath(REPOSITORY / file) for file in FILES), *SHOWN_CHANGES)
-    for part in ("--params", given)
-)
+GIVEN = [*(os.path.relpath(REPOSITORY / file) for file in FILES), *CHANGES]
+GIVEN = shlex.join(part for given in GIVEN for part in ("--params", given))
 STEPS = ("dataset", "parser", "phrases", "regions", "verify", "evaluate", "precision", "report")
 TOLD = {step: told(step) for step in STEPS}
 SPLITS = ["train", "validation", "test"]

@@ -13,11 +13,6 @@ def class_lists(wildcards):
     return [path for path in CLASS_LISTS if Path(path).parent == Path(DATA, wildcards.split)]
 
 
-# Logins and signatures that `--config` gives reach the commands through the environment: shell commands are shown.
-for source in SOURCES.values():
-    os.environ.update(source.secrets())
-
-
 def source_config(wildcards):
     """Where a split comes from, without secrets and what does not change what comes."""
     return relevant("shards", split=wildcards.split)

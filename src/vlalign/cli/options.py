@@ -84,9 +84,6 @@ def given(
     anywhere: whether defaults do where no file is named and there is no params.yaml.
     """
     changes, base = changes or [], Path()
-    for change in changes:
-        if not parameters.is_change(change):
-            raise VlalignError(f"{change!r:.200} is no KEY=VALUE; params files are named with --params")
     plain = parameters.merged({}, *map(parameters.read_change, changes))
     if not files and anywhere and not Path(PARAMS).exists():
         params = parameters.parse(parameters.merged(DEFAULTS, plain), source="what was given")

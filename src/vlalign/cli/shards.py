@@ -1,5 +1,6 @@
 """`vlalign shards`."""
 
+import os
 from typing import Annotated
 
 import typer
@@ -23,7 +24,8 @@ def shards(
     key, sources = f"datasets.{told.params.dataset}", told.params.sources
     if split not in sources:
         raise VlalignError(f"{key} has no source of {split!r}, but of {', '.join(sources) or 'none'}; correct --split")
-    source = sources[split].with_secrets()
+    source = sources[split]
+    os.environ.update(source.secrets())
     if connections is not None:
         source = source.model_copy(update={"connections": connections})
     bring(

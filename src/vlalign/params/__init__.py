@@ -12,7 +12,7 @@ from vlalign.params.annotate import (
     Segmenter,
     SegmentFilters,
 )
-from vlalign.params.base import describe, digest, merged, nested
+from vlalign.params.base import describe, digest, flat_params, merged, nested
 from vlalign.params.choices import Needs, PhraseChoice, RegionChoice, TermParams
 from vlalign.params.data import ScenesParams, SplitsParams, VerifyParams
 from vlalign.params.folders import Folders
@@ -41,49 +41,3 @@ from vlalign.params.workflow import (
     run_plugins,
     schema,
 )
-
-__all__ = [
-    "Ablation",
-    "AnnotateParams",
-    "AnySegmenter",
-    "AnySource",
-    "AugmentParams",
-    "EvaluationParams",
-    "Folders",
-    "ModelParams",
-    "Needs",
-    "ObjectiveParams",
-    "Params",
-    "ParserParams",
-    "PhraseChoice",
-    "PrecisionParams",
-    "RegionChoice",
-    "RegionsParams",
-    "ReportParams",
-    "Run",
-    "RunParams",
-    "RuntimeParams",
-    "ScenesParams",
-    "SegmentFilters",
-    "SegmentParams",
-    "Segmenter",
-    "Source",
-    "SplitsParams",
-    "TermParams",
-    "TrainParams",
-    "VerifyParams",
-    "check_root",
-    "describe",
-    "digest",
-    "is_change",
-    "load",
-    "merged",
-    "nested",
-    "parse",
-    "read",
-    "read_change",
-    "relevant",
-    "run_plugins",
-    "schema",
-    "written_changes",
-]

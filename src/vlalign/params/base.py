@@ -54,6 +54,14 @@ def nested(path: str, value: Any) -> dict[str, Any]:
     return value
 
 
+def flat_params(params: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Return {dotted name: value}; lists are values."""
+    flat: dict[str, Any] = {}
+    for key, value in params.items():
+        flat |= flat_params(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
+    return flat
+
+
 def merged(base: Mapping[str, Any], *changes: Mapping[str, Any]) -> dict[str, Any]:
     """`base` with the changes laid over it, one after the other and key by key."""
     result = dict(base)

@@ -1,5 +1,6 @@
 """Params files as plain values: each one YAML mapping of a sane size, in which no key stands twice."""
 
+import contextlib
 import json
 import os
 from collections.abc import Iterator, Mapping
@@ -9,7 +10,7 @@ from typing import Any
 import yaml
 
 from vlalign.errors import VlalignError
-from vlalign.params.base import nested
+from vlalign.params.base import flat_params, nested
 
 MAX_BYTES = 2**20
 MAX_DEPTH = 50
@@ -193,21 +194,16 @@ def _value(text: str, *keys: str) -> Any:
         raise _MistakeError(f"a number that cannot be read ({error}); correct it, or put it in quotes") from None
 
 
-def written_changes(values: Mapping[str, Any], *above: str) -> list[str]:
-    """The texts `a.b=1` that `read_change` makes these values of, one for each value that is no mapping."""
-    found: list[str] = []
-    for name, value in values.items():
-        if isinstance(value, Mapping) and value:
-            found += written_changes(value, *above, name)
-        else:
-            found.append(f"{'.'.join((*above, name))}={_written(value)}")
-    return found
+def written_changes(values: Mapping[str, Any]) -> list[str]:
+    """The texts `a.b=1` that `read_change` makes these values of."""
+    return [f"{key}={_written(value)}" for key, value in flat_params(values).items()]
 
 
 def _written(value: Any) -> str:
     """A value as YAML, text without quotes where it needs none."""
-    if isinstance(value, str) and value.isprintable() and yaml.load(value, Loader=LOADER) == value:
-        return value
+    with contextlib.suppress(_MistakeError, yaml.YAMLError):
+        if isinstance(value, str) and _value(value) == value:
+            return value
     return json.dumps(value)
 
 

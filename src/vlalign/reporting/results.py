@@ -11,7 +11,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from vlalign.errors import VlalignError
-from vlalign.params import RunParams, describe
+from vlalign.params import RunParams, describe, flat_params
 from vlalign.records import check_file, check_record, read_record
 from vlalign.reporting.cells import shown
 from vlalign.reporting.headline import Metric
@@ -264,14 +264,6 @@ def lookup(params: Mapping[str, Any], dotted: str) -> Any:
     for part in dotted.split("."):
         value = value.get(part) if isinstance(value, Mapping) else None
     return value
-
-
-def flat_params(params: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Return {dotted name: value}; lists are values."""
-    flat: dict[str, Any] = {}
-    for key, value in params.items():
-        flat |= flat_params(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
-    return flat
 
 
 def differing(*params: Mapping[str, Any]) -> set[str]:

@@ -25,14 +25,7 @@ class Inputs:
 
     def hashes(self, model: ModelParams) -> dict[str, str]:
         """SHA-256 of the files that the weights depend on: manifests, and pretrained weights where they are a file."""
-        folders = {
-            "split": self.split,
-            "phrases": self.phrases,
-            "regions": self.regions,
-            "unpaired_images": self.unpaired_images,
-            "unpaired_captions": self.unpaired_captions,
-        }
-        files = {name: path / "manifest.json" for name, path in folders.items() if path}
+        files = {name: path / "manifest.json" for name, path in vars(self).items() if path and name != "validation"}
         if model.pretrained and Path(model.pretrained).is_file():
             files["pretrained"] = Path(model.pretrained)
         missing = [str(path) for path in files.values() if not path.is_file()]
