@@ -71,9 +71,10 @@ def _layers(path: Path, below: tuple[Path, ...], done: set[str]) -> Iterator[dic
     done.add(real)
     values = _read_named(path, below)
     bases = values.pop(EXTENDS, [])
-    for base in [bases] if isinstance(bases, str) else bases if isinstance(bases, list) else [bases]:
-        if not isinstance(base, str) or not base:
-            raise VlalignError(f"{path}: {EXTENDS}: {base!r:.100} is no file; give the path of one, or a list of paths")
+    bases = [bases] if isinstance(bases, str) else bases
+    if not isinstance(bases, list) or not all(isinstance(base, str) and base for base in bases):
+        raise VlalignError(f"{path}: {EXTENDS}: {bases!r:.100} names no file; give the path of one, or a list of paths")
+    for base in bases:
         yield from _layers(path.parent / base, (*below, path), done)
     yield values
 

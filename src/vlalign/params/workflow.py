@@ -250,7 +250,7 @@ class Params(Strict):
         try:
             return RunParams.model_validate(base)
         except ValidationError as error:
-            raise ValueError(describe(error, prefix=where or f"arms.{arm}")) from None
+            raise ValueError(describe(error, of=RunParams, prefix=where or f"arms.{arm}")) from None
 
 
 @dataclass(frozen=True)
@@ -283,7 +283,9 @@ class Run:
         try:
             params = RunParams.model_validate(merged(self.params.model_dump(), own))
         except ValidationError as error:
-            raise VlalignError(f"the run {self.name} cannot be so:\n{describe(error, given=own)}") from None
+            raise VlalignError(
+                f"the run {self.name} cannot be so:\n{describe(error, of=RunParams, given=own)}"
+            ) from None
         name = f"{self.name}-{digest([self.config(), changes])[:8]}"
         return replace(self, name=name, params=params)
 
@@ -303,7 +305,7 @@ def parse(config: Mapping[str, Any], *, source: str = "params.yaml") -> Params:
     try:
         return Params.model_validate(dict(config))
     except ValidationError as error:
-        raise VlalignError(f"{source} is not valid:\n{describe(error, given=config)}") from None
+        raise VlalignError(f"{source} is not valid:\n{describe(error, of=Params, given=config)}") from None
 
 
 def load(*given: str | Path) -> Params:

@@ -197,7 +197,7 @@ def run_params(run: Run) -> RunParams:
     except ValidationError as error:
         file = run.directory / "run.json"
         raise VlalignError(
-            f"{file}: its params are not valid; delete the run and train it again:\n{describe(error)}"
+            f"{file}: its params are not valid; delete the run and train it again:\n{describe(error, of=RunParams)}"
         ) from None
 
 
