@@ -1,4 +1,4 @@
-"""Params laid over each other: what files extend, what is given by hand, and that commands and workflow see the same."""
+"""Params laid over each other: what files extend, what is given by hand, and that all who read them see the same."""
 
 import json
 import re
@@ -59,9 +59,9 @@ def test_of_several_the_later_ones_win_and_each_counts_once(tmp_path):
         ("middle.yaml", r"top\.yaml extends \S*middle\.yaml extends \S*top\.yaml: a circle"),
         ("absent.yaml", r"absent\.yaml does not exist; .*\(\S*top\.yaml extends it\)"),
         ("odd.yaml", r"odd\.yaml, line 1: .* more than 10,000 characters.*\(\S*top\.yaml extends it\)"),
-        (3, r"top\.yaml: extends: 3 is no file"),
+        (3, r"top\.yaml: extends: 3 names no file"),
         (["middle.yaml", {}], r"top\.yaml: extends: "),
-        ("", r"top\.yaml: extends: '' is no file"),
+        ("", r"top\.yaml: extends: \[''\] names no file"),
     ],
 )
 def test_what_cannot_be_extended_is_named(tmp_path, extends, message):
@@ -92,7 +92,7 @@ def test_a_value_by_hand_is_yaml(text, values):
         ("train.steps", "'train.steps' changes no param; write KEY=VALUE, such as train.steps=50"),
         ("=5", "'=5' changes no param"),
         ("train..steps=5", "'train..steps=5' changes no param"),
-        ("train.steps=[", "train.steps=...: line 1, column 2"),
+        ("train.steps=[", "did not find expected node content"),
         ("train.steps=!!python/name:os.system x", "train.steps=...: line 1: the tag"),
         ("train={steps: 1, steps: 2}", "train=...: line 1: train.steps stands there twice"),
         ("train.steps=" + "9" * 101, "train.steps=...: line 1: train.steps is a number of more than 100 digits"),
@@ -162,7 +162,7 @@ def repository(tmp_path_factory):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("overlay", OVERLAYS, ids=str)
-@pytest.mark.parametrize("config", [[], ["--config", "runs={seeds: [7]}", "focus=powerclip", "train={warmup: 1.0e-3}"]])
+@pytest.mark.parametrize("config", [[], ["--config", "runs={seeds: [7]}", "train={warmup: 1.0e-3}"]])
 def test_commands_see_what_the_workflow_sees(repository, monkeypatch, overlay, config):
     overlays = ["--configfile", str(overlay)]
     repository.run("snakemake", "--snakefile", "workflow/seen.smk", "--dry-run", *overlays, *config)
@@ -182,15 +182,8 @@ def test_commands_see_what_the_workflow_sees(repository, monkeypatch, overlay, c
 
 @pytest.mark.slow
 def test_a_login_on_snakemakes_command_line_is_refused(repository):
-    url = "https://me:secret@host/a.tar"
-    result = repository.attempt(
-        "snakemake",
-        "--snakefile",
-        "workflow/seen.smk",
-        "--dry-run",
-        "--config",
-        f"datasets={{mine: {{train: '{url}'}}}}",
-    )
+    config = "datasets={mine: {train: 'https://me:secret@host/a.tar'}}"
+    result = repository.attempt("snakemake", "--snakefile", "workflow/seen.smk", "--dry-run", "--config", config)
     assert result.returncode != 0
     assert "--config has a login, a signature or a token" in result.stdout
     assert "secret" not in result.stdout.partition("--config has")[2]
