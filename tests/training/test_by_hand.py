@@ -70,7 +70,8 @@ def test_a_changed_run_has_a_place_of_its_own(root, caplog):
     assert record["params"]["objective"]["powerset"]["tau"] == 0.1
     assert (root / "results/runs/powerclip/seed-0/run.json").read_bytes() == before
     assert pretrain("--run", "short-1", "train.steps=2", "--output", "out").exit_code == 0
-    assert read_record(root.parent / "out" / "run.json")["params"]["train"]["steps"] == 2
+    record = read_record(root.parent / "out" / "run.json")
+    assert (record["params"]["train"]["steps"], record["arm"], record["ablation"]) == (2, "clip", None)
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ import sys
 import time
 
 import pytest
+from torch.distributed.run import parse_args
 from training_runs import history, run_config
 
 STEPS = 120
@@ -33,6 +34,14 @@ def command(inputs, folder, processes, workers=0):
 def link(path, target):
     if not path.exists():
         path.symlink_to(target)
+
+
+def test_torchrun_leaves_our_options_alone():
+    """As the documentation starts it on several machines: `--run` is no abbreviation of `--run-path` there."""
+    ours = ["vlalign", "pretrain", "--run", "powerclip", "--seed", "0", "train.steps=5"]
+    found = parse_args(["--nproc-per-node", "2", "-m", "--", *ours])
+    assert [found.training_script, *found.training_script_args] == ours
+    assert found.module
 
 
 def stop(running, folder, send):

@@ -67,7 +67,7 @@ class Given:
     def output(self, own: Path | None, default: Path) -> Path:
         """Where to write; raises VlalignError where that would be in place of what the workflow makes."""
         if own is None and self.changes:
-            raise VlalignError(f"{default} is what the workflow makes of its own params and data; give --output")
+            raise VlalignError(f"{default} is the workflow's; with params or data of your own, give another --output")
         return own or default
 
 

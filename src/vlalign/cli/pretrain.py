@@ -10,16 +10,7 @@ from typing import Annotated
 import typer
 
 from vlalign import params as parameters
-from vlalign.cli.options import (
-    Changes,
-    Digest,
-    Given,
-    OwnAnnotations,
-    OwnData,
-    OwnOutput,
-    ParamsFiles,
-    given,
-)
+from vlalign.cli.options import Changes, Digest, Given, OwnAnnotations, OwnData, OwnOutput, ParamsFiles, given
 from vlalign.errors import VlalignError
 
 logger = logging.getLogger(__name__)
@@ -53,8 +44,8 @@ def pretrain(
     from vlalign.training.pretrain import Places, pretrain
     from vlalign.training.processes import is_one_of_several, neighbours, start
 
-    told = given(params, changes, data=data, annotations=annotations).agree(digest, "pretrain", run=run)
-    chosen, folders = _run(told, run), told.folders
+    told = given(params, changes, data=data, annotations=annotations)
+    chosen, folders = _run(told, run), told.agree(digest, "pretrain", run=run).folders
     if processes > 1 and not is_one_of_several():
         start(processes, sys.argv[1:])
     torch.set_num_threads(max(1, threads // neighbours()))

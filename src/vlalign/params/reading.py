@@ -69,7 +69,10 @@ def _layers(path: Path, below: tuple[Path, ...], done: set[str]) -> Iterator[dic
     if real in done:
         return
     done.add(real)
-    values = _read_named(path, below)
+    try:
+        values = read(path)
+    except VlalignError as error:
+        raise VlalignError(f"{error} ({below[-1]} extends it)" if below else str(error)) from None
     bases = values.pop(EXTENDS, [])
     bases = [bases] if isinstance(bases, str) else bases
     if not isinstance(bases, list) or not all(isinstance(base, str) and base for base in bases):
@@ -77,13 +80,6 @@ def _layers(path: Path, below: tuple[Path, ...], done: set[str]) -> Iterator[dic
     for base in bases:
         yield from _layers(path.parent / base, (*below, path), done)
     yield values
-
-
-def _read_named(path: Path, below: tuple[Path, ...]) -> dict[str, Any]:
-    try:
-        return read(path)
-    except VlalignError as error:
-        raise VlalignError(f"{error} ({below[-1]} extends it)" if below else str(error)) from None
 
 
 def read_change(text: str) -> dict[str, Any]:

@@ -287,7 +287,7 @@ class Run:
                 f"the run {self.name} cannot be so:\n{describe(error, of=RunParams, given=own)}"
             ) from None
         name = f"{self.name}-{digest([self.config(), changes])[:8]}"
-        return replace(self, name=name, params=params)
+        return replace(self, name=name, params=params, grid=None, value=None)
 
 
 def run_plugins(params: RunParams) -> dict[str, tuple[str, ...]]:
