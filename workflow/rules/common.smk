@@ -48,15 +48,17 @@ def relevant(step, **which):
     return json.dumps(parameters.relevant(PARAMS, step, **which), sort_keys=True)
 
 
-def told(step, **which):
-    """How the command of a step is told its params: by the files, with a digest by which it sees an edit since."""
-    return f"{GIVEN} --digest {parameters.digest(parameters.relevant(PARAMS, step, **which))}"
+def digest(step, **which):
+    """By which a command sees that a params file was edited since."""
+    return parameters.digest(parameters.relevant(PARAMS, step, **which))
 
 
-GIVEN = [*(os.path.relpath(REPOSITORY / file) for file in FILES), *CHANGES]
+# An edit of the files must not send to another folder what a queued job makes.
+PLACE = parameters.written_changes({"root": PARAMS.root, "dataset": PARAMS.dataset})
+GIVEN = [*(os.path.relpath(REPOSITORY / file) for file in FILES), *CHANGES, *PLACE]
 GIVEN = shlex.join(part for given in GIVEN for part in ("--params", given))
 STEPS = ("dataset", "parser", "phrases", "regions", "verify", "evaluate", "precision", "report")
-TOLD = {step: told(step) for step in STEPS}
+TOLD = {step: f"{GIVEN} --digest {digest(step)}" for step in STEPS}
 SPLITS = ["train", "validation", "test"]
 HELD_OUT = ["validation", "test"]
 SCENES = isinstance(PARAMS.data, parameters.ScenesParams)

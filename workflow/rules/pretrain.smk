@@ -13,7 +13,7 @@ rule pretrain:
     params:
         code=lambda wildcards: code("pretrain", **plugins_of([wildcards.run])),
         config=lambda wildcards: relevant("pretrain", run=wildcards.run),
-        digest=lambda wildcards: parameters.digest(parameters.relevant(PARAMS, "pretrain", run=wildcards.run)),
+        digest=lambda wildcards: digest("pretrain", run=wildcards.run),
     shell:
         # Checkpoints lie outside every output, since Snakemake deletes the outputs of failed jobs.
         "vlalign pretrain {GIVEN} --run {wildcards.run} --seed {wildcards.seed} --digest {params.digest}"

@@ -19,7 +19,7 @@ def source_config(wildcards):
 
 
 def source_digest(wildcards):
-    return parameters.digest(parameters.relevant(PARAMS, "shards", split=wildcards.split))
+    return digest("shards", split=wildcards.split)
 
 
 def code_of_source(wildcards):
