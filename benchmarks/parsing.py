@@ -5,7 +5,7 @@ pictures. Stanza's pace is taken on a sample before, between and after, the capt
 vlalign's is that of the whole step, which also loads the models, reads the shards, cleans and cuts the captions and
 writes the files. Seconds are the processor's, so that other programs do not matter.
 
-    vlalign parser --config '{"trees": 800, "epochs": 3}' --classes 20 --output data/parser
+    vlalign parser annotate.parser.trees=800 annotate.parser.epochs=3 --output data/parser
     python benchmarks/parsing.py --model data/parser                     # 100,000 captions: about four minutes
     python benchmarks/parsing.py --model data/parser --captions 20000
 """

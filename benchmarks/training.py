@@ -96,17 +96,22 @@ def train_open_clip(data: Path, tower: Path, options: argparse.Namespace) -> dic
 
 def train_vlalign(data: Path, tower: Path, options: argparse.Namespace) -> dict[str, float]:
     """The same."""
-    folder = data / f"run-{time.time_ns()}"
+    folder = data.parent / f"run-{time.time_ns()}"
     params = {
+        "root": str(folder),
+        "focus": "clip",
+        "runs": {"arms": ["clip"]},
+        "arms": {"clip": {}},
+        "report": {"control": "clip"},
         "model": {"tower": str(tower), "pooling": "default"},
         "train": {"steps": options.steps, "batch_size": options.batch_size, "learning_rate": 1e-3},
+        "runtime": {"log_every": 1, "workers": options.workers, "checkpoint_every": 10**6},
     }
-    config = {"run": "benchmark", "arm": "benchmark", "ablation": None, "params": params}
-    runtime = {"log_every": 1, "workers": options.workers, "checkpoint_every": 10**6}
+    file = folder.with_suffix(".yaml")
+    file.write_text(json.dumps(params))
     command = [
-        *(sys.executable, "-m", "vlalign", "pretrain", "--config", json.dumps(config), "--seed", "0"),
-        *("--split", str(data), "--output", str(folder), "--checkpoints", str(folder / "checkpoints")),
-        *("--runtime", json.dumps(runtime), "--threads", str(options.threads)),
+        *(sys.executable, "-m", "vlalign", "pretrain", "--params", str(file), "--run", "clip"),
+        *("--data", str(data.parent), "--output", str(folder), "--threads", str(options.threads)),
     ]
     started = time.monotonic()
     subprocess.run(command, env=environment(options.threads), check=True, stderr=subprocess.DEVNULL)
@@ -217,10 +222,11 @@ def main() -> None:
     options = parser.parse_args()
     size = json.loads(options.tower.read_text())["vision_cfg"]["image_size"]
     with tempfile.TemporaryDirectory() as folder:
-        write_data(Path(folder), options.images, size)
+        data = Path(folder) / "train"
+        write_data(data, options.images, size)
         for case in options.cases or ["step", "loader"]:
             compare = {"step": compare_steps, "loader": compare_loaders}[case]
-            Console().print(compare(Path(folder), options.tower.resolve(), options))
+            Console().print(compare(data, options.tower.resolve(), options))
 
 
 if __name__ == "__main__":

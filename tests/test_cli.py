@@ -54,31 +54,30 @@ def test_schema_is_json_on_standard_output():
     assert result.output == (ROOT / "workflow" / "schemas" / "params.schema.json").read_text()
 
 
-def test_a_config_that_is_not_json_is_named(tmp_path):
-    result = RUNNER.invoke(cli.app, ["dataset", "--config", "{", "--output", str(tmp_path)])
-    assert isinstance(result.exception, VlalignError)
-    assert "--config is not JSON" in str(result.exception)
-
-
-PHRASES = ["phrases", "--split", "split", "--model", "parser", "--output", "out"]
+PHRASES = ["phrases", "--params", str(ROOT / "params.yaml"), "--split", "train", "--output", "out"]
 
 
 @pytest.mark.parametrize(("options", "part"), [([], None), (["--part", "1-of-4"], "1-of-4")])
 def test_phrases_pass_on_what_they_are_told(monkeypatch, options, part):
     called = {}
     monkeypatch.setattr("vlalign.annotate.phrases.parse_split", lambda *folders, **given: called.update(given))
-    config = '{"max_words": 7, "batch_size": 3, "long_captions": "cut", "device": "cpu", "max_skipped": 1}'
-    result = RUNNER.invoke(cli.app, [*PHRASES, "--config", config, *options])
-    assert result.exit_code == 0, result.output
     expected = {"max_words": 7, "batch_size": 3, "long_captions": "cut", "device": "cpu", "max_skipped": 1.0}
+    changes = [f"annotate.parser.{key}={value}" for key, value in expected.items()]
+    result = RUNNER.invoke(cli.app, [*PHRASES, *changes, *options])
+    assert result.exit_code == 0, result.output
     assert called == {**expected, "part": part}
 
 
 def test_mistakes_are_one_message_without_a_traceback(tmp_path):
     for arguments, message in (
         (["validate", "absent.yaml"], "error: absent.yaml does not exist"),
-        (["dataset", "--config", "{", "--output", "x"], "error: --config is not JSON"),
-        (["dataset", "--config", '{"classes": 1}', "--output", "x"], "error: --config is not valid:\nclasses: "),
+        (["dataset"], "error: params.yaml does not exist"),
+        (
+            ["dataset", "--params", ROOT / "params.yaml", "params.yaml"],
+            "error: 'params.yaml' changes no param; write",
+        ),
+        (["dataset", "--params", ROOT / "params.yaml", "datasets.scenes.classes=1"], "datasets.scenes.classes: "),
+        (["pretrain", "--params", ROOT / "params.yaml", "--run", "tau-1.0"], "nearest: tau-1, "),
     ):
         result = run(*arguments, folder=tmp_path)
         assert result.returncode == 1

@@ -56,8 +56,8 @@ def test_bugs_show_where_they_are_on_request(monkeypatch, error):
 
 def test_an_output_below_a_file_is_told_by_the_command(tmp_path):
     (tmp_path / "file").write_text("")
-    config = '{"images": {"train": 1, "validation": 1, "test": 1}, "classes": 6, "zeroshot_images": 1}'
-    command = [sys.executable, "-m", "vlalign", "dataset", "--config", config, "--output", "file/below"]
+    files = ("--params", str(ROOT / "params.yaml"), "--params", str(ROOT / "config/test.yaml"))
+    command = [sys.executable, "-m", "vlalign", "dataset", *files, "--output", "file/below"]
     environment = {key: value for key, value in os.environ.items() if key != "VLALIGN_TRACEBACK"}
     result = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
     assert result.returncode == 1

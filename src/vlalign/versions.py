@@ -8,15 +8,14 @@ from typing import Any
 import yaml
 
 from vlalign.errors import VlalignError
-from vlalign.params import Params, SplitsParams
+from vlalign.params import Params
 
 STAGE = "workflow"
 
 
 def own_files(params: Params) -> list[str]:
     """The tables and annotations of the dataset in use, whose content the workflow depends on, each once."""
-    sources = params.data.sources().values() if isinstance(params.data, SplitsParams) else ()
-    found = (path for source in sources for path in source.inputs())
+    found = (path for source in params.sources.values() for path in source.inputs())
     return list(dict.fromkeys(map(os.path.normpath, found)))
 
 

@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from annotated_scenes import write_annotated
 from torch import Tensor
+from training_runs import run_of
 from typer.testing import CliRunner
 
 from vlalign.analysis.precision import COLUMNS, measure, synthetic
@@ -83,10 +84,12 @@ def test_more_samples_err_less() -> None:
 
 def test_the_command_prints_a_table_or_writes_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_annotated(tmp_path, images=16)
-    for kind in ("phrases", "regions"):
-        (tmp_path / "annotations" / kind).mkdir(parents=True)
-        (tmp_path / kind).rename(tmp_path / "annotations" / kind / "split")
-    inputs = Inputs(tmp_path / "split", *(tmp_path / "annotations" / kind / "split" for kind in ("phrases", "regions")))
+    (tmp_path / "split").rename(tmp_path / "validation")
+    annotations = [tmp_path / "annotations" / kind / "validation" for kind in ("phrases", "regions")]
+    for folder in annotations:
+        folder.parent.mkdir(parents=True)
+        (tmp_path / folder.parent.name).rename(folder)
+    inputs = Inputs(tmp_path / "validation", *annotations)
     tower = {
         "embed_dim": 16,
         "vision_cfg": {"image_size": 96, "patch_size": 16, "width": 32, "layers": 1, "head_width": 16},
@@ -98,10 +101,10 @@ def test_the_command_prints_a_table_or_writes_a_file(tmp_path: Path, monkeypatch
         "objective": {"powerset": {"weight": 1.0, "cost": "batch", "centre": True}},
     }
     config = {"run": "test", "arm": "test", "ablation": None, "params": params}
-    pretrain(config, seed=0, inputs=inputs, places=Places(tmp_path / "run", tmp_path / "checkpoints"))
+    pretrain(run_of(config), seed=0, inputs=inputs, places=Places(tmp_path / "run", tmp_path / "checkpoints"))
     command = [
-        *("precision", str(tmp_path / "run"), "--split", str(tmp_path / "split")),
-        *("--annotations", str(tmp_path / "annotations"), "--config", '{"regions": [2, 10], "pairs": 8}'),
+        *("precision", str(tmp_path / "run"), "report.precision.regions=[2, 10]", "report.precision.pairs=8"),
+        *("--data", str(tmp_path), "--annotations", str(tmp_path / "annotations")),
     ]
     monkeypatch.setenv("COLUMNS", "160")
     printed = CliRunner().invoke(app, command)

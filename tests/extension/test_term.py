@@ -104,14 +104,15 @@ print(*(freshness.digest("pretrain", **run.plugins) for run in runs), runs[0].co
 TRAIN = """
 import json, sys
 from pathlib import Path
-from vlalign.params import RuntimeParams
+from vlalign.params import Run, RunParams, RuntimeParams
 from vlalign.training.inputs import Inputs
 from vlalign.training.pretrain import Places, pretrain
 
-config, data, output = json.loads(sys.argv[1]), sys.argv[2], Path(sys.argv[3])
+params, data, output = json.loads(sys.argv[1]), sys.argv[2], Path(sys.argv[3])
 folders = [Path(folder) for folder in json.loads(data)]
 runtime = RuntimeParams(validate_every=None, checkpoint_every=4, log_every=2)
-pretrain(config, seed=0, inputs=Inputs(*folders), places=Places(output, output.parent / "ckpt"), runtime=runtime)
+run = Run("mine", RunParams.model_validate(params), "mine")
+pretrain(run, seed=0, inputs=Inputs(*folders), places=Places(output, output.parent / "ckpt"), runtime=runtime)
 from vlalign.reporting.card import described_objective
 from vlalign.reporting.figures.training import labels
 from vlalign.reporting.results import read_run, run_params
@@ -122,8 +123,7 @@ print(json.dumps([described_objective(run_params(read_run(output)).objective), l
 def train(package, inputs, config, objective, folder):
     params = {**config()["params"], "objective": objective}
     folders = json.dumps([str(path) for path in (inputs.split, inputs.phrases, inputs.regions)])
-    run = json.dumps({"run": "mine", "arm": "mine", "ablation": None, "params": params})
-    said, labels = json.loads(call(package, TRAIN, run, folders, folder / "run").splitlines()[-1])
+    said, labels = json.loads(call(package, TRAIN, json.dumps(params), folders, folder / "run").splitlines()[-1])
     with open(folder / "run" / "history.csv") as stream:
         return said, labels, list(csv.DictReader(stream))
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file
 
-from vlalign.params import RuntimeParams
+from vlalign.params import Run, RunParams, RuntimeParams
 from vlalign.training.history import MEASURED
 from vlalign.training.pretrain import Places, pretrain
 
@@ -36,13 +36,18 @@ EVERY_TERM = {
 
 
 def run_config(**train):
-    """A run with every term of the objective, as the workflow hands it over."""
+    """A run with every term of the objective, as run.json has it."""
     params = {
         "model": {"tower": TOWER},
         "train": {"steps": 8, "batch_size": 8, **train},
         "objective": {"powerset": {"weight": 1.0, "aggregator": "sampled"}, "cs": {"weight": 0.1}},
     }
     return {"run": "test", "arm": "test", "ablation": None, "params": params}
+
+
+def run_of(config):
+    """The same, typed."""
+    return Run(config["run"], RunParams.model_validate(config["params"]), config["arm"])
 
 
 def train_below(folder, config, inputs, *, seed=0, output="run", **runtime):
@@ -53,7 +58,7 @@ def train_below(folder, config, inputs, *, seed=0, output="run", **runtime):
 
 def run_below(folder, config, inputs, *, seed=0, output="run", **runtime):
     places = Places(folder / output, folder / "checkpoints", folder / "tracking")
-    pretrain(config, seed=seed, inputs=inputs, places=places, runtime=RuntimeParams(**(RUNTIME | runtime)))
+    pretrain(run_of(config), seed=seed, inputs=inputs, places=places, runtime=RuntimeParams(**(RUNTIME | runtime)))
 
 
 def nan_at_call(number):

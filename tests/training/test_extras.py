@@ -122,7 +122,7 @@ def test_the_divergence_is_that_of_all_and_infonce_that_of_the_pairs(config, inp
 
 def test_a_run_with_unpaired_data_says_what_is_missing(config, inputs, tmp_path):
     run = {**config(), "params": params_of(config).model_dump(mode="json")}
-    with pytest.raises(VlalignError, match="needs more than pairs: give --unpaired-images and --unpaired-captions"):
+    with pytest.raises(VlalignError, match="needs more than pairs: give unpaired_images and unpaired_captions"):
         train_below(tmp_path, run, Inputs(inputs.split))
 
 

@@ -8,18 +8,40 @@ import sys
 import time
 
 import pytest
+from torch.distributed.run import parse_args
 from training_runs import history, run_config
 
 STEPS = 120
 
 
 def command(inputs, folder, processes, workers=0):
+    params = {"runtime": {"checkpoint_every": 20, "workers": workers}, **run_config(steps=STEPS)["params"]}
+    runs = {"focus": "test", "runs": {"arms": ["test"]}, "arms": {"test": {}}}
+    report = {"report": {"baseline": "test", "control": "test"}}
+    (folder / "params.yaml").write_text(json.dumps({**params, **runs, **report}))
+    for kind in ("phrases", "regions"):
+        (folder / "data/annotations/scenes" / kind).mkdir(parents=True, exist_ok=True)
+        link(folder / "data/annotations/scenes" / kind / "train", getattr(inputs, kind))
+    (folder / "data/scenes").mkdir(exist_ok=True)
+    for split in ("train", "validation"):
+        link(folder / "data/scenes" / split, inputs.split)
     return [
-        *(sys.executable, "-m", "vlalign", "pretrain", "--config", json.dumps(run_config(steps=STEPS)), "--seed", "0"),
-        *("--split", inputs.split, "--phrases", inputs.phrases, "--regions", inputs.regions),
-        *("--validation", inputs.validation, "--output", folder / "run", "--checkpoints", folder / "checkpoints"),
-        *("--runtime", json.dumps({"checkpoint_every": 20, "workers": workers}), "--processes", str(processes)),
+        *(sys.executable, "-m", "vlalign", "pretrain", "--params", folder / "params.yaml", "--run", "test"),
+        *("--output", folder / "run", "--checkpoints", folder / "checkpoints", "--processes", str(processes)),
     ]
+
+
+def link(path, target):
+    if not path.exists():
+        path.symlink_to(target)
+
+
+def test_torchrun_leaves_our_options_alone():
+    """As the documentation starts it on several machines: `--run` is no abbreviation of `--run-path` there."""
+    ours = ["vlalign", "pretrain", "--run", "powerclip", "--seed", "0", "train.steps=5"]
+    found = parse_args(["--nproc-per-node", "2", "-m", "--", *ours])
+    assert [found.training_script, *found.training_script_args] == ours
+    assert found.module
 
 
 def stop(running, folder, send):

@@ -9,31 +9,23 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner
-from workspace import ANNOTATIONS, DATA, PARAMS, RUN
+from workspace import ANNOTATIONS, DATA, RUN
 
 from vlalign.cli import app
 from vlalign.errors import VlalignError
 from vlalign.records import write_record
 
-TRAINING = json.dumps({"run": "powerclip", "arm": "powerclip", "ablation": None, "params": PARAMS})
-PRETRAIN = [
-    "pretrain", "--config", TRAINING, "--seed", "0", "--split", f"{DATA}/train",
-    "--phrases", f"{ANNOTATIONS}/phrases/train", "--regions", f"{ANNOTATIONS}/regions/train",
-    "--checkpoints", "elsewhere", "--output", "out",
-]  # fmt: skip
+PRETRAIN = ["pretrain", "--run", "powerclip", "--checkpoints", "elsewhere", "--output", "out"]
 COLLECT = ["collect", "--run", str(RUN), "--output", "out"]
 FOCUS = ["focus", "--metrics", "results/metrics.json", "--run", str(RUN), "--output", "out"]
-EVALUATE = [
-    "evaluate", "--config", "{}", "--run", str(RUN), "--data", str(DATA), "--annotations", str(ANNOTATIONS),
-    "--output", "out",
-]  # fmt: skip
+EVALUATE = ["evaluate", "--run", str(RUN), "--output", "out"]
 REPORT = [
-    "report", "--config", "{}", "--metrics", "results/metrics.json", "--run", str(RUN),
+    "report", "--metrics", "results/metrics.json", "--run", str(RUN),
     "--precision", "results/precision.csv", "--figures", "results/figures", "--tables", "out",
     "--output", "out/report.html", "--manifest", f"{DATA}/train/manifest.json",
 ]  # fmt: skip
-VERIFY = ["verify", "--split", "own", "--needs", "image"]
-PHRASES = ["phrases", "--config", "{}", "--split", f"{DATA}/train", "--model", "data/parser", "--output", "out"]
+VERIFY = ["verify", "--data", ".", "--split", "own", "--needs", "image"]
+PHRASES = ["phrases", "--split", "train", "--output", "out"]
 READ_BY = {
     f"{DATA}/train/manifest.json": PRETRAIN,
     f"{DATA}/train/index/000000.arrow": PRETRAIN,

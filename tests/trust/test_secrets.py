@@ -2,7 +2,6 @@
 
 import json
 import logging
-import os
 import subprocess
 import sys
 
@@ -11,6 +10,7 @@ import yaml
 from annotated_scenes import PARAMS, write_pairs
 from fetching import hub_source, url_source
 from hub_server import HubServer, sha256
+from repository import PROJECT as ROOT
 from repository import new_repository
 
 from vlalign.data.fetch import fetch
@@ -130,16 +130,19 @@ def test_mistakes_in_params_are_told_without_secrets(url):
     assert_silent(str(error.value).encode())
 
 
-def test_the_command_takes_secrets_from_the_environment(hub, tmp_path):
+def test_the_command_reads_secrets_and_does_not_tell_them(hub, tmp_path):
     source = planted(hub, {"a.tar": b"first"})
-    config = json.dumps(source.shown())
-    assert_silent(config.encode())
-    command = [sys.executable, "-m", "vlalign", "shards", "--config", config, "--output", str(tmp_path / "out")]
+    mine = {"mine": dict.fromkeys(("train", "validation", "test"), source.model_dump(mode="json"))}
+    overlay = tmp_path / "overlay.yaml"
+    overlay.write_text(json.dumps({"dataset": "mine", "datasets": mine}))
+    files = ("--params", str(ROOT / "params.yaml"), "--params", str(overlay))
+    options = (*files, "--split", "train", "--output", str(tmp_path / "out"))
+    command = [sys.executable, "-m", "vlalign", "shards", *options]
     hub.faults["a.tar"] = iter([503])
-    result = subprocess.run(command, env={**os.environ, **source.secrets()}, capture_output=True, check=False)
+    result = subprocess.run(command, capture_output=True, check=False)
     assert result.returncode == 0, result.stderr
     assert (tmp_path / "out/a.tar").read_bytes() == b"first"
-    assert_silent(result.stdout + result.stderr + told(tmp_path))
+    assert_silent(result.stdout + result.stderr + told(tmp_path / "out"))
 
 
 @pytest.mark.slow

@@ -1,5 +1,6 @@
 """A whole workspace in seconds: every kind of file that the workflow writes, by the functions that its rules call."""
 
+import json
 from pathlib import Path
 
 from annotated_scenes import parsed, write_phrases
@@ -13,7 +14,7 @@ from vlalign.data.scenes import build
 from vlalign.data.splits import read_split
 from vlalign.evaluation.run import evaluate
 from vlalign.models import load
-from vlalign.params import PrecisionParams, RegionsParams, ReportParams, RuntimeParams, ScenesParams
+from vlalign.params import PrecisionParams, RegionsParams, ReportParams, Run, RunParams, RuntimeParams, ScenesParams
 from vlalign.reporting.card import write_card
 from vlalign.reporting.collect import collect_metrics, focus_files
 from vlalign.reporting.illustrate import illustrate
@@ -32,12 +33,22 @@ PARAMS = {
     "objective": {"powerset": {"weight": 1.0}},
 }
 REPORT = ReportParams(figures=("differences", "embeddings", "grounding", "precision", "similarity", "training"))
+# params.yaml of it.
+WHOLE = {
+    **PARAMS,
+    "focus": "powerclip",
+    "runs": {"arms": ["powerclip"], "seeds": [0]},
+    "datasets": {"scenes": SCENES.model_dump(mode="json")},
+    "arms": {"powerclip": {}},
+    "report": {"baseline": "powerclip", "control": "powerclip"},
+}
 RUN, DATA, ANNOTATIONS = Path("results/runs/powerclip/seed-0"), Path("data/scenes"), Path("data/annotations/scenes")
 
 
 def write_workspace(root: Path) -> None:
     """Write it; the checkpoint of the last step stays, as in a workspace whose run was stopped."""
     build(root / DATA, SCENES)
+    (root / "params.yaml").write_text(json.dumps(WHOLE))
     for split in ("train", "validation", "test"):
         samples = {sample.key: list(parsed(sample)) for sample in read_split(root / DATA / split)}
         write_phrases(root / ANNOTATIONS / "phrases" / split, samples, per_shard=len(samples))
@@ -74,6 +85,6 @@ def write_workspace(root: Path) -> None:
 def _train(root: Path) -> None:
     annotated = (root / ANNOTATIONS / kind / "train" for kind in ("phrases", "regions"))
     inputs = Inputs(root / DATA / "train", *annotated, root / DATA / "validation")
-    config = {"run": "powerclip", "arm": "powerclip", "ablation": None, "params": PARAMS}
+    run = Run("powerclip", RunParams.model_validate(PARAMS), "powerclip")
     places = Places(root / RUN, root / "checkpoints/powerclip/seed-0")
-    pretrain(config, seed=0, inputs=inputs, places=places, runtime=RuntimeParams(keep_every=3))
+    pretrain(run, seed=0, inputs=inputs, places=places, runtime=RuntimeParams(keep_every=3))

@@ -1,9 +1,3 @@
-# What changes how captions are parsed, but not the parser; and what does not even change the phrases, which therefore is
-# no param of a rule.
-TO_PARSE, PARSE_HOW = {"max_words", "long_captions"}, {"max_skipped", "batch_size", "device"}
-PARSING, PARSING_HOW = (as_json(PARAMS.annotate.parser.model_dump(include=keys)) for keys in (TO_PARSE, PARSE_HOW))
-REGIONS = as_json(PARAMS.annotate.regions.model_dump(mode="json", exclude={"batch_size"}))
-REGIONS_HOW = as_json(PARAMS.annotate.regions.model_dump(include={"batch_size"}))
 PARSING_CODE = code("phrases")
 REGIONS_CODE = code("regions", segmenters=[PARAMS.annotate.regions.segments.segmenter])
 
@@ -18,10 +12,9 @@ rule parser:
         "logs/parser.log",
     params:
         code=code("parser"),
-        config=as_json(PARAMS.annotate.parser.model_dump(exclude=TO_PARSE | PARSE_HOW)),
-        classes=(PARAMS.data if SCENES else parameters.ScenesParams()).classes,
+        config=relevant("parser"),
     shell:
-        "vlalign parser --config {params.config:q} --classes {params.classes} --output data/parser 2> {log}"
+        "vlalign parser {TOLD[parser]} 2> {log}"
 
 
 rule phrases_part:
@@ -34,10 +27,9 @@ rule phrases_part:
         "logs/phrases/{split}/{part}.log",
     params:
         code=PARSING_CODE,
-        config=PARSING,
+        config=relevant("phrases"),
     shell:
-        "vlalign phrases --config {params.config:q} --how {PARSING_HOW:q} --split {DATA}/{wildcards.split} --model data/parser"
-        " --output {ANNOTATIONS}/phrases/{wildcards.split} --part {wildcards.part} 2> {log}"
+        "vlalign phrases {TOLD[phrases]} --split {wildcards.split} --part {wildcards.part} 2> {log}"
 
 
 rule phrases:
@@ -51,10 +43,9 @@ rule phrases:
         "logs/phrases/{split}.log",
     params:
         code=PARSING_CODE,
-        config=PARSING,
+        config=relevant("phrases"),
     shell:
-        "vlalign phrases --config {params.config:q} --how {PARSING_HOW:q} --split {DATA}/{wildcards.split} --model data/parser"
-        " --output {ANNOTATIONS}/phrases/{wildcards.split} 2> {log}"
+        "vlalign phrases {TOLD[phrases]} --split {wildcards.split} 2> {log}"
 
 
 rule regions_part:
@@ -68,10 +59,9 @@ rule regions_part:
     threads: 1
     params:
         code=REGIONS_CODE,
-        config=REGIONS,
+        config=relevant("regions"),
     shell:
-        "vlalign regions --config {params.config:q} --how {REGIONS_HOW:q} --split {DATA}/{wildcards.split}"
-        " --output {ANNOTATIONS}/regions/{wildcards.split} --part {wildcards.part} 2> {log}"
+        "vlalign regions {TOLD[regions]} --split {wildcards.split} --part {wildcards.part} 2> {log}"
 
 
 rule regions:
@@ -85,7 +75,6 @@ rule regions:
         "logs/regions/{split}.log",
     params:
         code=REGIONS_CODE,
-        config=REGIONS,
+        config=relevant("regions"),
     shell:
-        "vlalign regions --config {params.config:q} --how {REGIONS_HOW:q} --split {DATA}/{wildcards.split}"
-        " --output {ANNOTATIONS}/regions/{wildcards.split} 2> {log}"
+        "vlalign regions {TOLD[regions]} --split {wildcards.split} 2> {log}"

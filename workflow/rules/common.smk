@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 from dataclasses import asdict
 from pathlib import Path
 
@@ -15,22 +16,19 @@ from vlalign.evaluation.benchmark import known_benchmarks, manifest_of
 from vlalign.params.data import CLASS_FILES, SCENE_CATEGORIES
 from vlalign.params.sources import FetchedSource, InPlaceSource, PackedSource
 from vlalign.previous import forget, set_aside
+from vlalign.redact import redacted
 from vlalign.versions import check_versioned
 
-# Snakemake has read them already: its reader lets the last of two keys win, expands every alias, and runs files that ask
-# for it. Only `vlalign validate` looks before.
+# Read as the commands read them. Snakemake has read the overlays already: its reader lets the last of two keys win, knows
+# no `extends`, expands every alias, and runs files that ask for it. Only `vlalign validate` looks before.
+FILES = ["params.yaml", *map(os.path.relpath, workflow.configfiles)]
+CHANGES = parameters.written_changes(workflow.config_settings.config)
 try:
-    for file in ("params.yaml", *workflow.configfiles):
-        parameters.read(file)
-except VlalignError as error:
-    raise WorkflowError(str(error)) from None
-
-
-configfile: "params.yaml"
-
-
-try:
-    PARAMS = parameters.parse(config, source="params.yaml with its overlays")
+    if any(redacted(change) != change for change in CHANGES):
+        raise VlalignError(
+            "--config has a login, a signature or a token, which everyone sees; write it into an overlay"
+        )
+    PARAMS = parameters.load(*FILES, *CHANGES)
     parameters.check_root(PARAMS)
 except VlalignError as error:
     raise WorkflowError(str(error)) from None
@@ -47,22 +45,28 @@ if "DVC_STAGE" in os.environ:
 workdir: PARAMS.root
 
 
-def as_json(value):
-    """Params in the form in which a rule records them: equal params give equal text."""
-    return json.dumps(value.model_dump(mode="json") if hasattr(value, "model_dump") else value, sort_keys=True)
+def relevant(step, **which):
+    """What a step's result depends on, in the form in which its rule records it: equal params give equal text."""
+    return json.dumps(parameters.relevant(PARAMS, step, **which), sort_keys=True)
 
 
+def digest(step, **which):
+    """By which a command sees that a params file was edited since."""
+    return parameters.digest(parameters.relevant(PARAMS, step, **which))
+
+
+# An edit of the files must not send to another folder what a queued job makes.
+PLACE = parameters.written_changes({"root": PARAMS.root, "dataset": PARAMS.dataset})
+GIVEN = [*(os.path.relpath(REPOSITORY / file) for file in FILES), *CHANGES, *PLACE]
+GIVEN = shlex.join(part for given in GIVEN for part in ("--params", given))
+STEPS = ("dataset", "parser", "phrases", "regions", "verify", "evaluate", "precision", "illustrate", "report")
+TOLD = {step: f"{GIVEN} --digest {digest(step)}" for step in STEPS}
 SPLITS = ["train", "validation", "test"]
 HELD_OUT = ["validation", "test"]
 SCENES = isinstance(PARAMS.data, parameters.ScenesParams)
-DATA = f"data/{PARAMS.dataset}"
-ANNOTATIONS = f"data/annotations/{PARAMS.dataset}"
-# From where paths in params count.
-BASE = os.path.relpath(REPOSITORY)
-# Where every split of a dataset of one's own comes from, by its folder.
-SOURCES = {} if SCENES else PARAMS.data.sources()
-VERIFY = None if SCENES else as_json(PARAMS.data.verify.model_dump(exclude={"max_bad_share"}))
-VERIFY_HOW = None if SCENES else as_json(PARAMS.data.verify.model_dump(include={"max_bad_share"}))
+FOLDERS = parameters.Folders.of(Path(), PARAMS.dataset)
+DATA, ANNOTATIONS = str(FOLDERS.data), str(FOLDERS.annotations)
+SOURCES = PARAMS.sources
 CLASSES = [f"zeroshot/{split}" for split in HELD_OUT if SCENES or f"zeroshot/{split}" in SOURCES]
 UNPAIRED = [split for split in SOURCES if split.startswith("unpaired/")]
 COMPOSITION = [f"composition/{split}" for split in HELD_OUT if SCENES]
@@ -75,7 +79,8 @@ KINDS = {name: known_benchmarks()[name] for name in BENCHMARKS}
 # (kind of data, split) of all that the benchmarks read.
 MEASURED_ON = sorted({item for kind in KINDS.values() for item in kind.needs.data(PARAMS.evaluation.split)})
 # What the report and the focus show of them: what they compute, the rule `evaluate` depends on.
-DECLARED = as_json({name: [asdict(one) for one in (*kind.metrics, *kind.tables)] for name, kind in KINDS.items()})
+DECLARED = {name: [asdict(one) for one in (*kind.metrics, *kind.tables)] for name, kind in KINDS.items()}
+DECLARED = json.dumps(DECLARED, sort_keys=True)
 # What the figures are about: the first arm with phrases, whatever is in focus, so that a change of focus redoes nothing.
 NEEDS = {name: run.params.objective.needs for name, run in RUNS.items()}
 SUBJECT = next((name for name in PARAMS.runs.arms if NEEDS[name].phrases), PARAMS.runs.arms[0])
@@ -137,10 +142,6 @@ def clear_dangling_links():
 clear_dangling_links()
 
 
-# How runs are carried out; see `RuntimeParams`.
-RUNTIME = as_json(PARAMS.runtime)
-
-
 def code(command, **plugins):
     """The digest of the code that a command depends on, as a param: an edit there reruns the rules that call it."""
     try:
@@ -159,12 +160,7 @@ def plugins_of(runs):
 
 
 def run_folder(run, seed):
-    return f"results/runs/{run}/seed-{seed}"
-
-
-def previous(folder):
-    """Where a folder below `results` is set aside while the workflow runs."""
-    return PREVIOUS / Path(folder).relative_to("results")
+    return str(FOLDERS.run(run, seed))
 
 
 def run_files(run, seed):
@@ -175,34 +171,16 @@ def metric_files(run, seed):
     return [f"{run_folder(run, seed)}/metrics/{name}.json" for name in (*BENCHMARKS, "evaluation")]
 
 
-def run_config(wildcards):
-    return as_json(RUNS[wildcards.run].config())
-
-
 def pretrained_weights(wildcards):
     """The file of weights that a run starts from, if it is one."""
     weights = RUNS[wildcards.run].params.model.pretrained
     return [weights] if weights and Path(weights).is_file() else []
 
 
-# Where the manifests of what a run needs beside its pairs lie; see `Needs.folders`.
-NEEDED = {
-    "phrases": f"{ANNOTATIONS}/phrases/train/manifest.json",
-    "regions": f"{ANNOTATIONS}/regions/train/manifest.json",
-    "unpaired_images": f"{DATA}/unpaired/images/manifest.json",
-    "unpaired_captions": f"{DATA}/unpaired/captions/manifest.json",
-}
-
-
 def inputs_of_run(wildcards):
-    """What a run reads beside its pairs."""
-    return {kind: NEEDED[kind] for kind in NEEDS[wildcards.run].folders}
-
-
-def input_options(wildcards, input):
-    """--phrases FOLDER and so on, where the run needs them."""
-    given = ((kind.replace("_", "-"), input[kind]) for kind in NEEDED if kind in input.keys())
-    return " ".join(f"--{kind} {Path(path).parent}" for kind, path in given)
+    """The manifests of what a run reads."""
+    folders = FOLDERS.inputs(NEEDS[wildcards.run])
+    return {name: f"{folder}/manifest.json" for name, folder in folders.items()}
 
 
 def parts_of_split(folder):

@@ -13,10 +13,8 @@ rule evaluate:
     threads: 1
     params:
         code=lambda wildcards: code("evaluate", benchmarks=BENCHMARKS, **plugins_of([wildcards.run])),
-        config=as_json(PARAMS.measured()),
+        config=relevant("evaluate"),
         run=lambda wildcards: run_folder(wildcards.run, wildcards.seed),
-        previous=lambda wildcards: previous(run_folder(wildcards.run, wildcards.seed)),
+        previous=lambda wildcards: FOLDERS.run(wildcards.run, wildcards.seed, below="checkpoints/previous/runs"),
     shell:
-        "vlalign evaluate --config {params.config:q} --run {params.run} --data {DATA}"
-        " --annotations {ANNOTATIONS} --output {params.run}/metrics --threads {threads}"
-        " --previous {params.previous}/metrics 2> {log}"
+        "vlalign evaluate {TOLD[evaluate]} --run {params.run} --threads {threads} --previous {params.previous}/metrics 2> {log}"

@@ -67,11 +67,10 @@ rule precision:
         "logs/precision.log",
     params:
         code=code("precision", **plugins_of([SUBJECT])),
-        config=as_json(PARAMS.report.precision),
+        config=relevant("precision"),
         run=lambda wildcards, input: Path(input.model).parent,
     shell:
-        "vlalign precision {params.run} --config {params.config:q} --split {DATA}/validation"
-        " --annotations {ANNOTATIONS} --output {output[0]} 2> {log}"
+        "vlalign precision {params.run} {TOLD[precision]} --output {output[0]} 2> {log}"
 
 
 rule illustrate:
@@ -88,13 +87,11 @@ rule illustrate:
         "logs/illustrate.log",
     params:
         code=code("illustrate", figures=[figure.name for figure in FIGURES["illustrate"]], **plugins_of(SHOWN)),
-        config=as_json({"figures": [figure.model_dump(mode="json") for figure in FIGURES["illustrate"]]}),
+        config=relevant("illustrate"),
         runs=run_options(SHOWN.items()),
         compared=" ".join(f"--compared {run}" for run in COMPARED),
-        split=PARAMS.evaluation.split,
     shell:
-        "vlalign illustrate --config {params.config:q} {params.runs} {params.compared} --split {params.split}"
-        " --data {DATA} --annotations {ANNOTATIONS} --output results/figures 2> {log}"
+        "vlalign illustrate {TOLD[illustrate]} {params.runs} {params.compared} --output results/figures 2> {log}"
 
 
 rule report:
@@ -122,10 +119,10 @@ rule report:
         # illustrations.
         code=code("report", figures=[figure.name for figure in FIGURES["report"]]),
         declared=DECLARED,
-        config=as_json(PARAMS.report.model_copy(update={"figures": PARAMS.figures})),
+        config=relevant("report"),
         runs=run_options(SELECTED),
         held_out=lambda wildcards, input: " ".join(f"--held-out {path}" for path in input.held_out),
     shell:
-        "vlalign report --config {params.config:q} --metrics {input.metrics} {params.runs} --precision {input.precision}"
+        "vlalign report {TOLD[report]} --metrics {input.metrics} {params.runs} --precision {input.precision}"
         " --figures results/figures --tables {output.tables} --output {output.page} --manifest {input.manifest}"
         " {params.held_out} 2> {log}"

@@ -8,6 +8,6 @@ rule dataset:
         "logs/dataset.log",
     params:
         code=code("dataset"),
-        config=as_json(PARAMS.data),
+        config=relevant("dataset"),
     shell:
-        "vlalign dataset --config {params.config:q} --output {DATA} 2> {log}"
+        "vlalign dataset {TOLD[dataset]} 2> {log}"

@@ -13,36 +13,22 @@ def class_lists(wildcards):
     return [path for path in CLASS_LISTS if Path(path).parent == Path(DATA, wildcards.split)]
 
 
-# Logins and signatures reach the commands through the environment: params of rules are recorded and versioned.
-for source in SOURCES.values():
-    os.environ.update(source.secrets())
-
-
 def source_config(wildcards):
     """Where a split comes from, without secrets and what does not change what comes."""
-    return as_json(SOURCES[wildcards.split].shown())
+    return relevant("shards", split=wildcards.split)
+
+
+def source_digest(wildcards):
+    return digest("shards", split=wildcards.split)
 
 
 def code_of_source(wildcards):
     return code("shards", sources=[SOURCES[wildcards.split].source])
 
 
-def source_key(wildcards):
-    """Where the source stands in params.yaml."""
-    return f"datasets.{PARAMS.dataset}.{wildcards.split.replace('/', '.')}"
-
-
 def listed_files(wildcards):
     """The table or the annotations of a source, but not its many pictures."""
     return [os.path.relpath(REPOSITORY / path) for path in SOURCES[wildcards.split].inputs()]
-
-
-def needs_of_split(wildcards):
-    """What samples of a split must have."""
-    group, _, kind = wildcards.split.partition("/")
-    unpaired = {"images": ["image"], "captions": ["captions"]}
-    needs = {"zeroshot": ["image", "label"], "unpaired": unpaired.get(kind)}.get(group, ["image", "captions"])
-    return " ".join(f"--needs {need}" for need in needs)
 
 
 # Every split begins as a list of shards, shards.json, however they come about.
@@ -59,11 +45,10 @@ rule download:
     params:
         code=code_of_source,
         config=source_config,
-        key=source_key,
-        classes=lambda wildcards: "--classes" if wildcards.split in CLASSES else "",
+        digest=source_digest,
     shell:
-        "vlalign shards --config {params.config:q} --how '{{\"connections\": {resources.connections}}}'"
-        " --base {BASE:q} --key {params.key} {params.classes} --output {DATA}/{wildcards.split} 2> {log}"
+        "vlalign shards {GIVEN} --digest {params.digest} --split {wildcards.split}"
+        " --connections {resources.connections} 2> {log}"
 
 
 use rule download as download_classes with:
@@ -85,11 +70,9 @@ rule pack:
     params:
         code=code_of_source,
         config=source_config,
-        key=source_key,
-        classes=lambda wildcards: "--classes" if wildcards.split in CLASSES else "",
+        digest=source_digest,
     shell:
-        "vlalign shards --config {params.config:q} --base {BASE:q} --key {params.key} {params.classes}"
-        " --output {DATA}/{wildcards.split} 2> {log}"
+        "vlalign shards {GIVEN} --digest {params.digest} --split {wildcards.split} 2> {log}"
 
 
 use rule pack as pack_classes with:
@@ -109,11 +92,9 @@ rule find_shards:
     params:
         code=code_of_source,
         config=source_config,
-        key=source_key,
-        classes=lambda wildcards: "--classes" if wildcards.split in CLASSES else "",
+        digest=source_digest,
     shell:
-        "vlalign shards --config {params.config:q} --base {BASE:q} --key {params.key} {params.classes}"
-        " --output {DATA}/{wildcards.split} 2> {log}"
+        "vlalign shards {GIVEN} --digest {params.digest} --split {wildcards.split} 2> {log}"
 
 
 use rule find_shards as find_shards_of_classes with:
@@ -132,11 +113,9 @@ rule verify_part:
         "logs/verify/{split}/{part}.log",
     params:
         code=code("verify"),
-        config=VERIFY,
-        needs=needs_of_split,
+        config=relevant("verify"),
     shell:
-        "vlalign verify --config {params.config:q} --how {VERIFY_HOW:q} --split {DATA}/{wildcards.split} {params.needs}"
-        " --part {wildcards.part} 2> {log}"
+        "vlalign verify {TOLD[verify]} --split {wildcards.split} --part {wildcards.part} 2> {log}"
 
 
 rule verify:
@@ -150,7 +129,6 @@ rule verify:
         "logs/verify/{split}.log",
     params:
         code=code("verify"),
-        config=VERIFY,
-        needs=needs_of_split,
+        config=relevant("verify"),
     shell:
-        "vlalign verify --config {params.config:q} --how {VERIFY_HOW:q} --split {DATA}/{wildcards.split} {params.needs} 2> {log}"
+        "vlalign verify {TOLD[verify]} --split {wildcards.split} 2> {log}"

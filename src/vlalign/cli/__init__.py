@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import typer
-from pydantic import ValidationError
 from rich.logging import RichHandler
 from rich.text import Text
 from typer.core import TyperGroup
@@ -90,10 +89,6 @@ def main() -> None:
         if error.exit_code == 1 or first:
             _fail(str(error), code=error.exit_code)
         sys.exit(error.exit_code)
-    except ValidationError as error:
-        from vlalign.params import describe
-
-        _fail(f"--config is not valid:\n{describe(error)}")
     except Exception as error:
         if os.environ.get(TRACEBACK) == "1":
             raise

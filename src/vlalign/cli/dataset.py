@@ -1,11 +1,19 @@
 """`vlalign dataset`."""
 
-from vlalign import params as parameters
-from vlalign.cli.options import Config, Output, values
+from vlalign.cli.options import Changes, Digest, OwnOutput, ParamsFiles, given
+from vlalign.errors import VlalignError
 
 
-def dataset(config: Config, output: Output) -> None:
+def dataset(
+    changes: Changes = None, params: ParamsFiles = None, output: OwnOutput = None, digest: Digest = None
+) -> None:
     """Make the embedded dataset: shards, zero-shot set, hard negatives, contact sheet."""
     from vlalign.data import scenes
+    from vlalign.params import ScenesParams
 
-    scenes.build(output, parameters.ScenesParams.model_validate(values(config)))
+    told = given(params, changes).agree(digest, "dataset")
+    if not isinstance(told.params.data, ScenesParams):
+        raise VlalignError(
+            f"the dataset {told.params.dataset} is not the embedded one; `vlalign shards` brings its splits"
+        )
+    scenes.build(told.output(output, told.folders.data), told.params.data)

@@ -5,18 +5,19 @@ from typing import Annotated, Any
 
 import typer
 
-from vlalign import params as parameters
-from vlalign.cli.options import Annotations, Config, Data, Output, Previous, values
+from vlalign.cli.options import Changes, Digest, OwnAnnotations, OwnData, OwnOutput, ParamsFiles, Previous, given
 
 
 def evaluate(
     run: Annotated[Path, typer.Option(help="Folder of the run.")],
-    data: Data,
-    annotations: Annotations,
-    output: Output,
-    config: Config = "{}",
+    changes: Changes = None,
+    params: ParamsFiles = None,
+    data: OwnData = None,
+    annotations: OwnAnnotations = None,
+    output: OwnOutput = None,
     threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 1,
     previous: Previous = None,
+    digest: Digest = None,
 ) -> None:
     """Measure one run, or another model that open_clip reads: one JSON file for each benchmark.
 
@@ -30,10 +31,14 @@ def evaluate(
     from vlalign.reporting.card import has_card, write_card
 
     torch.set_num_threads(threads)
+    told = given(params, changes, data=data, annotations=annotations, anywhere=True).agree(digest, "evaluate")
+    output = told.output(output, run / "metrics")
     # Before the long measuring: what is wrong with the run's record would be found after it.
     carded = output.resolve() == (run / "metrics").resolve() and has_card(run)
-    settings = parameters.EvaluationParams.model_validate(values(config))
-    asked: dict[str, Any] = {"data": data, "annotations": annotations, "settings": settings}
+    settings = told.params.evaluation
+    if data is None:
+        settings = settings.model_copy(update={"benchmarks": told.params.benchmarks})
+    asked: dict[str, Any] = {"data": told.folders.data, "annotations": told.folders.annotations, "settings": settings}
     if not take_measured(previous, output, subject(run, **asked)):
         evaluate(run, **asked, output_dir=output)
     if carded:

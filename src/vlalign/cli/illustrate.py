@@ -4,24 +4,25 @@ from typing import Annotated
 
 import typer
 
-from vlalign import params as parameters
-from vlalign.cli.options import Annotations, Config, Data, Output, Runs, values
+from vlalign.cli.options import Changes, Digest, Output, OwnAnnotations, OwnData, ParamsFiles, Runs, given
 
 
 def illustrate(
-    config: Config,
     run: Runs,
-    data: Data,
-    annotations: Annotations,
-    output: Output,
-    split: Annotated[str, typer.Option(help="Split that is shown.")],
     compared: Annotated[list[str], typer.Option(help="Run whose view of pictures is drawn; repeat.")],
+    output: Output,
+    changes: Changes = None,
+    params: ParamsFiles = None,
+    data: OwnData = None,
+    annotations: OwnAnnotations = None,
+    digest: Digest = None,
 ) -> None:
     """Draw the figures that need trained models."""
     from vlalign.analysis.illustrations import shown_runs
     from vlalign.reporting.illustrate import illustrate
 
-    figures = parameters.ReportParams.model_validate(values(config)).figures or ()
+    told = given(params, changes, data=data, annotations=annotations, anywhere=True).agree(digest, "illustrate")
     named = {folder.parent.name: folder for folder in run}
-    runs = shown_runs(named, data=data, annotations=annotations, split=split, compared=compared)
-    illustrate(figures, runs, output)
+    where = {"data": told.folders.data, "annotations": told.folders.annotations}
+    runs = shown_runs(named, **where, split=told.params.evaluation.split, compared=compared)
+    illustrate(told.params.figures, runs, output)

@@ -1,44 +1,98 @@
-"""Options that several commands have, and how their values are read."""
+"""Options that several commands have, and what the params that they name say."""
 
-import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from pydantic import ValidationError
 
 from vlalign import params as parameters
 from vlalign.errors import VlalignError
 
-Config = Annotated[str, typer.Option(help="The step's own part of params.yaml, as JSON.")]
-How = Annotated[str, typer.Option(help="Further keys of --config, which change how the step works, not its result.")]
+PARAMS = "params.yaml"
+# What a command takes that is called where there is no params.yaml and needs none: defaults of all that it reads.
+DEFAULTS = {"focus": "clip", "runs": {"arms": ["clip"]}, "arms": {"clip": {}, "linear": {}}, "model": {"tower": "none"}}
+
+ParamsFiles = Annotated[
+    list[str] | None,
+    typer.Option("--params", help="params.yaml, then overlays, or KEY=VALUE as in an overlay; repeat. [params.yaml]"),
+]
+Changes = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="[KEY=VALUE]...", help="Params that win over all files, such as train.steps=50."),
+]
+Digest = Annotated[
+    str | None,
+    typer.Option(help="Of the params that the result depends on, as the workflow has them; others are refused."),
+]
 Output = Annotated[Path, typer.Option(help="Where to write.")]
+OwnOutput = Annotated[Path | None, typer.Option(help="Where to write, if not where the workflow does.")]
 Previous = Annotated[
     Path | None, typer.Option(help="Where the output was set aside: taken back if nothing has changed since.")
 ]
-Split = Annotated[Path, typer.Option(help="Folder of shards with its manifest.json.")]
+Split = Annotated[str, typer.Option(help="Folder of the split below that of the dataset, such as train.")]
 Part = Annotated[
     str | None, typer.Option(help="K-of-N: only the K-th of N parts of the shards, from 0, to be gathered.")
 ]
 Runs = Annotated[list[Path], typer.Option(help="Folder of one run and seed; repeat for more.")]
 Data = Annotated[Path, typer.Option(help="Folder of the dataset.")]
 Annotations = Annotated[Path, typer.Option(help="Folder of the annotations.")]
+OwnData = Annotated[Path | None, typer.Option(help="Folder of the dataset, if not that of the params.")]
+OwnAnnotations = Annotated[Path | None, typer.Option(help="Folder of the annotations, if not those of the params.")]
 
 
-def values(text: str) -> dict[str, Any]:
-    """What --config holds; raises VlalignError when it is not JSON."""
-    try:
-        found = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise VlalignError(f"--config is not JSON: {error}") from None
-    if not isinstance(found, dict):
-        raise VlalignError(f"--config is no JSON object but a {type(found).__name__}; give one, such as {{}}")
-    return found
+@dataclass(frozen=True)
+class Given:
+    """What a command was told: the params, the folder that their paths count from, and where the workflow keeps things.
+
+    changes: params that were changed by hand, and folders that are not the workflow's.
+    """
+
+    params: parameters.Params
+    base: Path
+    folders: parameters.Folders
+    changes: Mapping[str, Any]
+
+    def agree(self, digest: str | None, step: str, **which: str) -> "Given":
+        """The same; raises VlalignError when what the step's result depends on is not what the workflow has."""
+        if digest is not None and digest != parameters.digest(parameters.relevant(self.params, step, **which)):
+            raise VlalignError(
+                f"the params of `{step}` are no longer those that the workflow was started with: a params file was "
+                "edited since; run the workflow again, which sees what has changed"
+            )
+        return self
+
+    def output(self, own: Path | None, default: Path) -> Path:
+        """Where to write; raises VlalignError where that would be in place of what the workflow makes."""
+        if own is None and self.changes:
+            raise VlalignError(f"{default} is the workflow's; with params or data of your own, give another --output")
+        return own or default
 
 
-def runtime_params(text: str) -> parameters.RuntimeParams:
-    """What --runtime holds; raises VlalignError that names the keys at fault."""
-    try:
-        return parameters.RuntimeParams.model_validate(values(text))
-    except ValidationError as error:
-        raise VlalignError(f"--runtime is not valid:\n{parameters.describe(error)}") from None
+def given(
+    files: list[str] | None,
+    changes: list[str] | None = None,
+    *,
+    data: Path | None = None,
+    annotations: Path | None = None,
+    anywhere: bool = False,
+) -> Given:
+    """Read the params, once; see the options of the same names.
+
+    anywhere: whether defaults do where no file is named and there is no params.yaml.
+    """
+    changes, base = changes or [], Path()
+    plain = parameters.merged({}, *map(parameters.read_change, changes))
+    if not files and anywhere and not Path(PARAMS).exists():
+        params = parameters.parse(parameters.merged(DEFAULTS, plain), source="what was given")
+    else:
+        files = files or [PARAMS]
+        params = parameters.load(*files, *changes)
+        base = next((Path(file).parent for file in files if not parameters.is_change(file)), base)
+    root = Path(os.path.normpath(base / params.root))
+    folders = parameters.Folders.of(Path() if root.resolve() == Path.cwd() else root, params.dataset)
+    own = {name: path for name, path in (("data", data), ("annotations", annotations)) if path}
+    paths = {name: str(path.absolute()) for name, path in own.items()}
+    return Given(params, base, replace(folders, **own), {**plain, **paths})

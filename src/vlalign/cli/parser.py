@@ -1,23 +1,20 @@
 """`vlalign parser`."""
 
-from typing import Annotated
-
-import typer
-
-from vlalign import params as parameters
-from vlalign.cli.options import Config, Output, values
+from vlalign.cli.options import Changes, Digest, OwnOutput, ParamsFiles, given
 
 
 def parser(
-    config: Config, output: Output, classes: Annotated[int, typer.Option(help="Classes of the grammar.")]
+    changes: Changes = None, params: ParamsFiles = None, output: OwnOutput = None, digest: Digest = None
 ) -> None:
     """Train the tiny constituency parser, or download Stanza's."""
-    settings = parameters.ParserParams.model_validate(values(config))
+    told = given(params, changes).agree(digest, "parser")
+    settings, folder = told.params.annotate.parser, told.output(output, told.folders.parser)
     if settings.source == "download":
         from vlalign.annotate.download import download_parser
 
-        download_parser(output, language=settings.language, package=settings.package)
+        download_parser(folder, language=settings.language, package=settings.package)
     else:
         from vlalign.annotate.tiny_parser import train_parser
 
-        train_parser(output, seed=settings.seed, trees=settings.trees, epochs=settings.epochs, classes=classes)
+        classes = told.params.scenes.classes
+        train_parser(folder, seed=settings.seed, trees=settings.trees, epochs=settings.epochs, classes=classes)

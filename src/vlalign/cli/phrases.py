@@ -5,26 +5,28 @@ from typing import Annotated
 
 import typer
 
-from vlalign import params as parameters
-from vlalign.cli.options import Config, How, Output, Part, Split, values
+from vlalign.cli.options import Changes, Digest, OwnData, OwnOutput, ParamsFiles, Part, Split, given
 
 
 def phrases(
-    config: Config,
     split: Split,
-    model: Annotated[Path, typer.Option(help="Stanza model folder.")],
-    output: Output,
+    changes: Changes = None,
+    params: ParamsFiles = None,
+    data: OwnData = None,
+    model: Annotated[Path | None, typer.Option(help="Stanza model folder, if not that of the workflow.")] = None,
+    output: OwnOutput = None,
     part: Part = None,
-    how: How = "{}",
+    digest: Digest = None,
 ) -> None:
     """Parse the captions of a split into phrases."""
     from vlalign.annotate.phrases import parse_split
 
-    settings = parameters.ParserParams.model_validate(values(config) | values(how))
+    told = given(params, changes, data=data).agree(digest, "phrases")
+    folders, settings = told.folders, told.params.annotate.parser
     parse_split(
-        split,
-        model,
-        output,
+        folders.data / split,
+        model or folders.parser,
+        told.output(output, folders.annotations / "phrases" / split),
         max_words=settings.max_words,
         batch_size=settings.batch_size,
         max_skipped=settings.max_skipped,

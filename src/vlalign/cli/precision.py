@@ -5,16 +5,17 @@ from typing import Annotated
 
 import typer
 
-from vlalign import params as parameters
-from vlalign.cli.options import Annotations, Config, Split, values
+from vlalign.cli.options import Changes, Digest, OwnAnnotations, OwnData, ParamsFiles, given
 
 
 def precision(
     run: Annotated[Path, typer.Argument(help="Folder of a run, such as results/runs/powerclip/seed-0.")],
-    config: Config = "{}",
-    split: Split = Path("data/scenes/validation"),
-    annotations: Annotations = Path("data/annotations/scenes"),
+    changes: Changes = None,
+    params: ParamsFiles = None,
+    data: OwnData = None,
+    annotations: OwnAnnotations = None,
     output: Annotated[Path | None, typer.Option(help="CSV file to write in place of a table on the terminal.")] = None,
+    digest: Digest = None,
 ) -> None:
     """Measure the aggregators against the exact powerset on random, clustered and the run's own features."""
     from rich.console import Console
@@ -23,9 +24,10 @@ def precision(
     from vlalign.models import load
     from vlalign.reporting.results import read_run, run_params, weights_by_place
 
-    settings = parameters.PrecisionParams.model_validate(values(config))
+    told = given(params, changes, data=data, annotations=annotations, anywhere=True).agree(digest, "precision")
     powerset = run_params(read_run(run)).objective.powerset
-    rows = precision_rows(load(run), powerset, split, annotations, settings)
+    split = told.folders.data / "validation"
+    rows = precision_rows(load(run), powerset, split, told.folders.annotations, told.params.report.precision)
     if output is not None:
         write_precision(rows, output, weights=weights_by_place([run]))
     else:

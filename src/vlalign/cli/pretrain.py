@@ -1,41 +1,42 @@
 """`vlalign pretrain`."""
 
+import contextlib
+import logging
 import sys
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from vlalign.cli.options import Config, Output, Previous, Split, runtime_params, values
+from vlalign import params as parameters
+from vlalign.cli.options import Changes, Digest, Given, OwnAnnotations, OwnData, OwnOutput, ParamsFiles, given
 from vlalign.errors import VlalignError
+
+logger = logging.getLogger(__name__)
 
 
 def pretrain(
-    config: Config,
-    seed: Annotated[int, typer.Option(help="Seed of weights, order and captions.")],
-    split: Split,
-    output: Output,
-    checkpoints: Annotated[Path, typer.Option(help="Folder of the checkpoints to resume from.")],
-    phrases: Annotated[Path | None, typer.Option(help="Annotation folder of the split's phrases.")] = None,
-    regions: Annotated[Path | None, typer.Option(help="Annotation folder of the split's regions.")] = None,
-    validation: Annotated[Path | None, typer.Option(help="Folder of the validation split's shards.")] = None,
-    unpaired_images: Annotated[Path | None, typer.Option(help="Folder of images without captions.")] = None,
-    unpaired_captions: Annotated[Path | None, typer.Option(help="Folder of captions without images.")] = None,
-    runtime: Annotated[str, typer.Option(help="The `runtime` part of params.yaml, as JSON.")] = "{}",
-    tracking: Annotated[
-        Path | None, typer.Option(help="Folder of this run's trackers, whose files there are replaced.")
-    ] = None,
+    run: Annotated[str, typer.Option(help="An arm, or a value of an ablation; `vlalign validate` lists them.")],
+    seed: Annotated[int, typer.Option(help="Seed of weights, order and captions.")] = 0,
+    changes: Changes = None,
+    params: ParamsFiles = None,
+    data: OwnData = None,
+    annotations: OwnAnnotations = None,
+    output: OwnOutput = None,
+    checkpoints: Annotated[Path | None, typer.Option(help="Folder of the checkpoints to resume from.")] = None,
     processes: Annotated[
         int, typer.Option(min=1, help="Processes on this machine that share every batch, one for each GPU.")
     ] = 1,
     threads: Annotated[int, typer.Option(min=1, help="CPU threads, which the processes share.")] = 1,
-    previous: Previous = None,
+    digest: Digest = None,
 ) -> None:
     """Train one run with one seed; a run that was killed continues from its last checkpoint.
 
-    --config holds `run`, its name, and `params` with model, train and objective, as the workflow gives them.
+    The data, the output and the checkpoints are those of the workflow. With KEY=VALUE, which also wins over what the
+    run itself changes, or with --data, the run gets a folder of its own below `runs`.
 
-    On several machines, start it with `torchrun ... -m vlalign pretrain` on each.
+    On several machines, start it with `torchrun ... -m -- vlalign pretrain` on each.
     """
     import torch
 
@@ -43,16 +44,34 @@ def pretrain(
     from vlalign.training.pretrain import Places, pretrain
     from vlalign.training.processes import is_one_of_several, neighbours, start
 
-    watched = runtime_params(runtime)
-    if watched.trackers and tracking is None:
-        raise VlalignError("--runtime names trackers: give the folder that they shall write to (--tracking)")
+    told = given(params, changes, data=data, annotations=annotations)
+    chosen, folders = _run(told, run), told.agree(digest, "pretrain", run=run).folders
     if processes > 1 and not is_one_of_several():
         start(processes, sys.argv[1:])
     torch.set_num_threads(max(1, threads // neighbours()))
+    reads = folders.inputs(chosen.params.objective.needs)
+    validation = reads.pop("validation")
+    results = folders.run(chosen.name, seed, below="runs" if told.changes else "results/runs")
+    logger.info("%s seed %d goes to %s", chosen.name, seed, output or results)
     pretrain(
-        values(config),
+        chosen,
         seed=seed,
-        inputs=Inputs(split, phrases, regions, validation, unpaired_images, unpaired_captions),
-        places=Places(output, checkpoints, tracking, previous),
-        runtime=watched,
+        inputs=Inputs(**reads, validation=validation if validation.exists() else None),
+        places=Places(
+            output or results,
+            checkpoints or folders.run(chosen.name, seed, below="checkpoints"),
+            folders.run(chosen.name, seed, below="logs/pretrain"),
+            None if output else folders.run(chosen.name, seed, below="checkpoints/previous/runs"),
+        ),
+        runtime=told.params.runtime,
     )
+
+
+def _run(told: Given, name: str) -> parameters.Run:
+    """The run of this name, with what was changed by hand."""
+    known = told.params.all_runs
+    if name not in known:
+        nearest = ", ".join(get_close_matches(name, known, n=5, cutoff=0))
+        raise VlalignError(f"--run {name!r:.100} is no run of these params; nearest: {nearest}")
+    with contextlib.chdir(told.base):
+        return known[name].changed(told.changes) if told.changes else known[name]

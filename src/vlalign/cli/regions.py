@@ -4,20 +4,22 @@ from typing import Annotated
 
 import typer
 
-from vlalign import params as parameters
-from vlalign.cli.options import Config, How, Output, Part, Split, values
+from vlalign.cli.options import Changes, Digest, OwnData, OwnOutput, ParamsFiles, Part, Split, given
 
 
 def regions(
-    config: Config,
     split: Split,
-    output: Output,
+    changes: Changes = None,
+    params: ParamsFiles = None,
+    data: OwnData = None,
+    output: OwnOutput = None,
     part: Part = None,
     device: Annotated[str, typer.Option(help="Where a model segments; auto: a GPU if there is one.")] = "auto",
-    how: How = "{}",
+    digest: Digest = None,
 ) -> None:
     """Find the regions of every image of a split."""
     from vlalign.annotate.regions import annotate_split
 
-    settings = parameters.RegionsParams.model_validate(values(config) | values(how))
-    annotate_split(split, output, settings, part=part, device=device)
+    told = given(params, changes, data=data).agree(digest, "regions")
+    folder = told.output(output, told.folders.annotations / "regions" / split)
+    annotate_split(told.folders.data / split, folder, told.params.annotate.regions, part=part, device=device)

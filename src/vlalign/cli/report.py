@@ -5,12 +5,10 @@ from typing import Annotated
 
 import typer
 
-from vlalign import params as parameters
-from vlalign.cli.options import Config, Output, Runs, values
+from vlalign.cli.options import Changes, Digest, Output, ParamsFiles, Runs, given
 
 
 def report(
-    config: Config,
     metrics: Annotated[Path, typer.Option(help="JSON file of `vlalign collect`.")],
     run: Runs,
     precision: Annotated[Path, typer.Option(help="CSV file of `vlalign precision`.")],
@@ -21,14 +19,18 @@ def report(
     held_out: Annotated[
         list[Path] | None, typer.Option(help="Manifest of a split to look for images of the training split in; repeat.")
     ] = None,
+    changes: Changes = None,
+    params: ParamsFiles = None,
+    digest: Digest = None,
 ) -> None:
     """Write the tables, the figures and the report."""
     from vlalign.reporting.report import write_report
 
+    told = given(params, changes, anywhere=True).agree(digest, "report").params
     write_report(
         metrics,
         run,
-        params=parameters.ReportParams.model_validate(values(config)),
+        params=told.report.model_copy(update={"figures": told.figures}),
         precision=precision,
         figures=figures,
         tables=tables,

@@ -1,26 +1,37 @@
 """`vlalign shards`."""
 
-from pathlib import Path
+import os
 from typing import Annotated
 
 import typer
 
-from vlalign import params as parameters
-from vlalign.cli.options import Config, How, Output, values
+from vlalign.cli.options import Changes, Digest, OwnOutput, ParamsFiles, Split, given
+from vlalign.errors import VlalignError
 
 
 def shards(
-    config: Config,
-    output: Output,
-    base: Annotated[Path, typer.Option(help="Folder that relative paths of --config start from.")] = Path(),
-    key: Annotated[str, typer.Option(help="The source's key in params.yaml, for messages.")] = "source",
-    classes: Annotated[bool, typer.Option(help="The split needs names of classes and templates of prompts.")] = False,
-    how: How = "{}",
+    split: Split,
+    changes: Changes = None,
+    params: ParamsFiles = None,
+    output: OwnOutput = None,
+    connections: Annotated[int | None, typer.Option(min=1, help="Files that are fetched at once.")] = None,
+    digest: Digest = None,
 ) -> None:
     """Bring the shards of a split: download them, pack single files, or list those that are there."""
-    from pydantic import TypeAdapter
-
     from vlalign.data.bring import bring
 
-    source: parameters.Source = TypeAdapter(parameters.AnySource).validate_python(values(config) | values(how))
-    bring(source.with_secrets(), output, base=base, key=key, classes=classes)
+    told = given(params, changes)
+    key, sources = f"datasets.{told.params.dataset}", told.params.sources
+    if split not in sources:
+        raise VlalignError(f"{key} has no source of {split!r}, but of {', '.join(sources) or 'none'}; correct --split")
+    source = sources[split]
+    os.environ.update(source.secrets())
+    if connections is not None:
+        source = source.model_copy(update={"connections": connections})
+    bring(
+        source,
+        told.agree(digest, "shards", split=split).output(output, told.folders.data / split),
+        base=told.base,
+        key=f"{key}.{split.replace('/', '.')}",
+        classes=split.startswith("zeroshot/"),
+    )

@@ -1,22 +1,26 @@
 """`vlalign verify`."""
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from vlalign import params as parameters
-from vlalign.cli.options import Config, How, Part, values
+from vlalign.cli.options import Digest, OwnData, ParamsFiles, Part, Split, given
 
 
 def verify(
-    split: Annotated[Path, typer.Option(help="Folder of the split with its shards.json.")],
-    needs: Annotated[list[str], typer.Option(help="What samples must have: image, captions, label; repeat.")],
-    config: Config = "{}",
+    split: Split,
+    params: ParamsFiles = None,
+    data: OwnData = None,
+    needs: Annotated[
+        list[str] | None,
+        typer.Option(help="What samples must have: image, captions, label; repeat. What a split of this name needs."),
+    ] = None,
     part: Part = None,
-    how: How = "{}",
+    digest: Digest = None,
 ) -> None:
-    """Check every sample of a split, count what is bad by its cause, and write indices and manifest."""
+    """Check every sample that shards.json lists, count what is bad by its cause, and write indices and manifest."""
     from vlalign.data.manifest import verify_split
+    from vlalign.params.data import needs_of_split
 
-    verify_split(split, parameters.VerifyParams.model_validate(values(config) | values(how)), needs=needs, part=part)
+    told = given(params, data=data, anywhere=data is not None).agree(digest, "verify")
+    verify_split(told.folders.data / split, told.params.verify, needs=needs or needs_of_split(split), part=part)

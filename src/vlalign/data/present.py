@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from vlalign.errors import VlalignError
-from vlalign.params import Params, SplitsParams
+from vlalign.params import Params
 from vlalign.params.sources import Source
 
 
@@ -12,20 +12,12 @@ def check_sources(params: Params) -> None:
 
     Raises VlalignError that names the key of everything missing: files, folders, shards, columns of tables.
     """
-    if not isinstance(params.data, SplitsParams):
-        return
-    mistakes = [mistake for key, source in _given(params.data) for mistake in _missing(key, source)]
+    held_out = getattr(params.data, "hold_out", {})
+    given = {split.replace("/", "."): source for split, source in params.sources.items() if split not in held_out}
+    mistakes = [mistake for key, source in given.items() for mistake in _missing(key, source)]
     if mistakes:
         lines = (f"datasets.{params.dataset}.{mistake}" for mistake in mistakes)
         raise VlalignError("the data are not all there:\n" + "\n".join(lines))
-
-
-def _given(data: SplitsParams) -> Iterator[tuple[str, Source]]:
-    """Every source that is given, with its key."""
-    for group, part in (("", data), ("zeroshot.", data.zeroshot), ("unpaired.", data.unpaired)):
-        for name in ("train", "validation", "test", "images", "captions"):
-            if source := getattr(part, name, None):
-                yield f"{group}{name}", source
 
 
 def _missing(key: str, source: Source) -> Iterator[str]:

@@ -174,7 +174,7 @@ class Benchmark(Registered):
         try:
             rows = self.measure(bench, split)
         except ValidationError as error:
-            raise VlalignError(f"benchmark {self.name}: a row is not valid:\n{describe(error)}") from None
+            raise VlalignError(f"benchmark {self.name}: a row is not valid:\n{describe(error, of=MetricRow)}") from None
         for row in rows:
             if row.metric not in known or row.place in found:
                 problem = "stands there twice" if row.place in found else "is not among its metrics"

@@ -34,7 +34,7 @@ def measurement(content: Any, file: Path) -> Measurement:
     try:
         return Measurement.model_validate(content)
     except ValidationError as error:
-        raise VlalignError(f"{file} does not hold metrics; {REMEDY}:\n{describe(error)}") from None
+        raise VlalignError(f"{file} does not hold metrics; {REMEDY}:\n{describe(error, of=Measurement)}") from None
 
 
 def read_collected(path: str | Path) -> list[MetricRow]:

@@ -12,10 +12,11 @@ from vlalign.params.annotate import (
     Segmenter,
     SegmentFilters,
 )
-from vlalign.params.base import describe, digest, merged, nested
+from vlalign.params.base import describe, digest, flat_params, merged, nested
 from vlalign.params.choices import Needs, PhraseChoice, RegionChoice, TermParams
 from vlalign.params.data import ScenesParams, SplitsParams, VerifyParams
-from vlalign.params.reading import read
+from vlalign.params.folders import Folders
+from vlalign.params.reading import read, read_change, written_changes
 from vlalign.params.run import (
     AugmentParams,
     ModelParams,
@@ -25,6 +26,7 @@ from vlalign.params.run import (
     TrainParams,
 )
 from vlalign.params.sources import AnySource, Source
+from vlalign.params.steps import relevant
 from vlalign.params.workflow import (
     Ablation,
     EvaluationParams,
@@ -33,49 +35,9 @@ from vlalign.params.workflow import (
     ReportParams,
     Run,
     check_root,
+    is_change,
     load,
     parse,
     run_plugins,
     schema,
 )
-
-__all__ = [
-    "Ablation",
-    "AnnotateParams",
-    "AnySegmenter",
-    "AnySource",
-    "AugmentParams",
-    "EvaluationParams",
-    "ModelParams",
-    "Needs",
-    "ObjectiveParams",
-    "Params",
-    "ParserParams",
-    "PhraseChoice",
-    "PrecisionParams",
-    "RegionChoice",
-    "RegionsParams",
-    "ReportParams",
-    "Run",
-    "RunParams",
-    "RuntimeParams",
-    "ScenesParams",
-    "SegmentFilters",
-    "SegmentParams",
-    "Segmenter",
-    "Source",
-    "SplitsParams",
-    "TermParams",
-    "TrainParams",
-    "VerifyParams",
-    "check_root",
-    "describe",
-    "digest",
-    "load",
-    "merged",
-    "nested",
-    "parse",
-    "read",
-    "run_plugins",
-    "schema",
-]

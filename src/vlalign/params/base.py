@@ -6,6 +6,7 @@ import json
 import operator
 from collections.abc import Mapping
 from dataclasses import dataclass
+from difflib import get_close_matches
 from typing import Annotated, Any, get_args
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, GetCoreSchemaHandler, ValidationError
@@ -54,18 +55,27 @@ def nested(path: str, value: Any) -> dict[str, Any]:
     return value
 
 
-def merged(base: Mapping[str, Any], change: Mapping[str, Any]) -> dict[str, Any]:
-    """`base` with `change` laid over it, key by key."""
+def flat_params(params: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Return {dotted name: value}; lists are values."""
+    flat: dict[str, Any] = {}
+    for key, value in params.items():
+        flat |= flat_params(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
+    return flat
+
+
+def merged(base: Mapping[str, Any], *changes: Mapping[str, Any]) -> dict[str, Any]:
+    """`base` with the changes laid over it, one after the other and key by key."""
     result = dict(base)
-    for key, value in change.items():
+    for key, value in (item for change in changes for item in change.items()):
         both = isinstance(value, Mapping) and isinstance(result.get(key), Mapping)
         result[key] = merged(result[key], value) if both else value
     return result
 
 
-def describe(error: ValidationError, *, prefix: str = "", given: Any = None) -> str:
+def describe(error: ValidationError, *, of: type[BaseModel], prefix: str = "", given: Any = None) -> str:
     """One line per mistake: the key's path, what is wrong, and the value that was given.
 
+    of: what was validated, for the known key that is nearest to an unknown one.
     given: the values that were validated, without which paths also name the kind of what stands there.
     """
     lines: dict[str, None] = {}
@@ -74,11 +84,27 @@ def describe(error: ValidationError, *, prefix: str = "", given: Any = None) -> 
         path = ".".join([prefix, *keys] if prefix else keys)
         message = item["msg"].removeprefix("Value error, ")
         if item["type"] == "extra_forbidden":
-            message = "unknown key"
+            message = f"unknown key{_nearest(of, item['loc'])}"
         shown = "" if isinstance(item["input"], dict) else f" (given: {_shown(item['input'])})"
         lines[f"{path}: {message}{shown}" if path else message] = None
     more = [f"and {len(lines) - MISTAKES} more"] if len(lines) > MISTAKES else []
     return "\n".join([*list(lines)[:MISTAKES], *more])
+
+
+def _nearest(kind: type[BaseModel], location: tuple[int | str, ...]) -> str:
+    kinds = [kind]
+    for key in location[:-1]:
+        fields = [kind.model_fields[str(key)] for kind in kinds if key in kind.model_fields]
+        kinds = [found for field in fields for found in _models(field.annotation)] or kinds
+    known = {name for kind in kinds for name in kind.model_fields}
+    return "".join(f"; nearest: {name}" for name in get_close_matches(str(location[-1]), known, n=1))
+
+
+def _models(annotation: Any) -> list[type[BaseModel]]:
+    """The kinds of params that may stand where a field is annotated so."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [kind for part in get_args(annotation) for kind in _models(part)]
 
 
 def _shown(value: Any) -> str:

@@ -21,6 +21,13 @@ SCENE_CATEGORIES = (
 )
 
 
+def needs_of_split(split: str) -> tuple[str, ...]:
+    """What every sample of a split must have, by the split's folder."""
+    if split.startswith("zeroshot/"):
+        return ("image", "label")
+    return {"unpaired/images": ("image",), "unpaired/captions": ("captions",)}.get(split, ("image", "captions"))
+
+
 class ScenesParams(Strict):
     """The embedded dataset: sizes, and how hard it is."""
 

@@ -1,11 +1,16 @@
-"""A params file as plain values: one YAML mapping of a sane size, in which no key stands twice."""
+"""Params files as plain values: each one YAML mapping of a sane size, in which no key stands twice."""
 
+import contextlib
+import json
+import os
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from vlalign.errors import VlalignError
+from vlalign.params.base import flat_params, nested
 
 MAX_BYTES = 2**20
 MAX_DEPTH = 50
@@ -20,6 +25,7 @@ PLAIN = {f"{TAG}{kind}" for kind in ("str", "int", "float", "bool", "null")}
 NUMBERS = {f"{TAG}int", f"{TAG}float"}
 MERGE = f"{TAG}merge"
 TEMPLATE = "__use_yte__"
+EXTENDS = "extends"
 
 
 class _MistakeError(Exception):
@@ -38,12 +44,54 @@ def read(path: str | Path) -> dict[str, Any]:
     """
     text = _text(path)
     try:
-        _check_extent(text)
-        return _values(text)
+        return _mapping(text)
     except _MistakeError as error:
         raise VlalignError(f"{path}, {error}") from None
     except yaml.YAMLError as error:
         raise VlalignError(f"{path} is not a YAML mapping: {_problem(error)}") from None
+
+
+def read_layers(*paths: str | Path) -> Iterator[dict[str, Any]]:
+    """The values of params files in the order in which they are laid over each other: what a file `extends` comes
+    before it, and each file once. Raises VlalignError as `read` does, and for files that extend each other in a circle.
+    """
+    done: set[str] = set()
+    for path in paths:
+        yield from _layers(Path(path), (), done)
+
+
+def _layers(path: Path, below: tuple[Path, ...], done: set[str]) -> Iterator[dict[str, Any]]:
+    """below: the files that led here, each of which extends the next."""
+    real = os.path.realpath(path)
+    if real in map(os.path.realpath, below):
+        circle = " extends ".join(map(str, (*below, path)))
+        raise VlalignError(f"{circle}: a circle; remove one `{EXTENDS}`")
+    if real in done:
+        return
+    done.add(real)
+    try:
+        values = read(path)
+    except VlalignError as error:
+        raise VlalignError(f"{error} ({below[-1]} extends it)" if below else str(error)) from None
+    bases = values.pop(EXTENDS, [])
+    bases = [bases] if isinstance(bases, str) else bases
+    if not isinstance(bases, list) or not all(isinstance(base, str) and base for base in bases):
+        raise VlalignError(f"{path}: {EXTENDS}: {bases!r:.100} names no file; give the path of one, or a list of paths")
+    for base in bases:
+        yield from _layers(path.parent / base, (*below, path), done)
+    yield values
+
+
+def read_change(text: str) -> dict[str, Any]:
+    """`a.b=1` -> {"a": {"b": 1}}; the value is YAML. Raises VlalignError that quotes what is no such text."""
+    key, equals, value = text.partition("=")
+    if not equals or not all(key.split(".")):
+        raise VlalignError(f"{text!r:.200} changes no param; write KEY=VALUE, such as train.steps=50")
+    try:
+        return nested(key, _value(value, key))
+    except (_MistakeError, yaml.YAMLError) as error:
+        problem = _problem(error) if isinstance(error, yaml.YAMLError) else error
+        raise VlalignError(f"{key}=...: {problem}") from None
 
 
 def _text(path: str | Path) -> str:
@@ -129,18 +177,39 @@ class _Extent:
         around.depth = max(around.depth, depth + 1)
 
 
-def _values(text: str) -> dict[str, Any]:
+def _value(text: str, *keys: str) -> Any:
+    """What stands in a text, below these keys; None where nothing does."""
+    _check_extent(text)
     loader = LOADER(text)
     node = loader.get_single_node()
-    if node is None or node.tag == f"{TAG}null":
-        return {}
-    if not isinstance(node, yaml.MappingNode):
-        raise yaml.YAMLError("it holds a list or a single value; begin with a key such as `train:`")
-    _check(node)
+    if node is None:
+        return None
+    _check(node, *keys)
     try:
-        values = loader.construct_document(node)
+        return loader.construct_document(node)
     except ValueError as error:
         raise _MistakeError(f"a number that cannot be read ({error}); correct it, or put it in quotes") from None
+
+
+def written_changes(values: Mapping[str, Any]) -> list[str]:
+    """The texts `a.b=1` that `read_change` makes these values of."""
+    return [f"{key}={_written(value)}" for key, value in flat_params(values).items()]
+
+
+def _written(value: Any) -> str:
+    """A value as YAML, text without quotes where it needs none."""
+    with contextlib.suppress(_MistakeError, yaml.YAMLError):
+        if isinstance(value, str) and _value(value) == value:
+            return value
+    return json.dumps(value)
+
+
+def _mapping(text: str) -> dict[str, Any]:
+    values = _value(text)
+    if values is None:
+        return {}
+    if not isinstance(values, dict):
+        raise yaml.YAMLError("it holds a list or a single value; begin with a key such as `train:`")
     if TEMPLATE in values:
         raise _MistakeError(
             f"{TEMPLATE} lets Snakemake run expressions of this file, which it does before anything can look at it; "

@@ -39,12 +39,8 @@ class Source(Strict, Registered):
         return self.model_dump(mode="json", exclude=set(self.how_keys))
 
     def secrets(self) -> dict[str, str]:
-        """Variables of the environment that carry what `shown` leaves out."""
+        """Variables of the environment that are hidden in messages, with what `shown` leaves out."""
         return {}
-
-    def with_secrets(self) -> Self:
-        """The same, completed by those variables."""
-        return self
 
     def inputs(self) -> tuple[str, ...]:
         """Paths of the files whose content the shards depend on."""

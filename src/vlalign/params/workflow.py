@@ -1,9 +1,12 @@
 """The whole of params.yaml: which runs there are, and what is measured and reported of them."""
 
+import contextlib
 import json
+import os
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from functools import cached_property
 from importlib import import_module
 from pathlib import Path
@@ -27,12 +30,14 @@ from vlalign.params.base import (
     Share,
     Strict,
     describe,
+    digest,
     merged,
     nested,
 )
-from vlalign.params.data import Dataset, ScenesParams, SplitsParams
-from vlalign.params.reading import read
+from vlalign.params.data import Dataset, ScenesParams, SplitsParams, VerifyParams
+from vlalign.params.reading import read_change, read_layers
 from vlalign.params.run import ModelParams, ObjectiveParams, RunParams, RuntimeParams, TrainParams
+from vlalign.params.sources import Source
 from vlalign.registry import plugins, summary
 
 if TYPE_CHECKING:
@@ -239,20 +244,35 @@ class Params(Strict):
 
     @model_validator(mode="after")
     def _unpaired_data_exist(self) -> "Params":
-        sources = self.data.sources() if isinstance(self.data, SplitsParams) else {}
+        there = {split.replace("/", "_") for split in self.sources} | {"phrases", "regions"}
         for name, run in self.all_runs.items():
-            for kind in ("images", "captions"):
-                if f"unpaired_{kind}" in run.params.objective.needs.folders and f"unpaired/{kind}" not in sources:
-                    raise ValueError(
-                        f"run {name}: its objective takes {kind} without a partner (unpaired.{kind}), but the dataset "
-                        f"{self.dataset} has no source unpaired.{kind}"
-                    )
+            for needed in sorted(set(run.params.objective.needs.folders) - there):
+                key = needed.replace("_", ".")
+                raise ValueError(
+                    f"run {name}: its objective takes {needed.partition('_')[2]} without a partner ({key}), but the "
+                    f"dataset {self.dataset} has no source {key}"
+                )
         return self
 
     @property
     def data(self) -> ScenesParams | SplitsParams:
         """The dataset that is used."""
         return self.datasets[self.dataset]
+
+    @property
+    def sources(self) -> dict[str, Source]:
+        """Where every split of a dataset of one's own comes from, by the split's folder."""
+        return self.data.sources() if isinstance(self.data, SplitsParams) else {}
+
+    @property
+    def scenes(self) -> ScenesParams:
+        """The embedded dataset, with its defaults where another one is used."""
+        return self.data if isinstance(self.data, ScenesParams) else ScenesParams()
+
+    @property
+    def verify(self) -> VerifyParams:
+        """Which samples can be used; the defaults for the embedded dataset, whose samples all can."""
+        return self.data.verify if isinstance(self.data, SplitsParams) else VerifyParams()
 
     @property
     def benchmarks(self) -> tuple[str, ...]:
@@ -282,7 +302,7 @@ class Params(Strict):
     def all_runs(self) -> dict[str, "Run"]:
         """Every selected run by name: the arms, then the grids' values."""
         found = {
-            name: Run(name, name, None, None, self.runs.seeds[: self.arms[name].most_seeds], self._run_params(name))
+            name: Run(name, self._run_params(name), name, seeds=self.runs.seeds[: self.arms[name].most_seeds])
             for name in self.runs.arms
         }
         for grid in (grid for grid in self.ablations if grid.name in self.runs.ablations):
@@ -292,7 +312,7 @@ class Params(Strict):
                     raise ValueError(f"ablations.{grid.name}: the run '{name}' exists twice")
                 changes = (grid.set, nested(grid.param, value))
                 params = self._run_params(grid.arm, *changes, where=f"ablations.{grid.name}")
-                found[name] = Run(name, grid.arm, grid, value, grid.seeds or self.runs.seeds, params)
+                found[name] = Run(name, params, grid.arm, grid, value, grid.seeds or self.runs.seeds)
         return found
 
     def _run_params(self, arm: str, *changes: Mapping[str, Any], where: str = "") -> RunParams:
@@ -302,16 +322,19 @@ class Params(Strict):
         try:
             return RunParams.model_validate(base)
         except ValidationError as error:
-            raise ValueError(describe(error, prefix=where or f"arms.{arm}")) from None
+            raise ValueError(describe(error, of=RunParams, prefix=where or f"arms.{arm}")) from None
 
 
+@dataclass(frozen=True)
 class Run:
     """A name with its effective params: an arm, or one value of a grid."""
 
-    def __init__(
-        self, name: str, arm: str, grid: Ablation | None, value: Any, seeds: tuple[int, ...], params: RunParams
-    ) -> None:
-        self.name, self.arm, self.grid, self.value, self.seeds, self.params = name, arm, grid, value, seeds, params
+    name: str
+    params: RunParams
+    arm: str
+    grid: Ablation | None = None
+    value: Any = None
+    seeds: tuple[int, ...] = ()
 
     @property
     def plugins(self) -> dict[str, tuple[str, ...]]:
@@ -319,9 +342,24 @@ class Run:
         return run_plugins(self.params)
 
     def config(self) -> dict[str, Any]:
-        """What `vlalign pretrain` is told, as plain JSON values."""
+        """What run.json holds of it, and what its weights depend on beside data and seed, as plain JSON values."""
         ablation = {"name": self.grid.name, "param": self.grid.param, "value": self.value} if self.grid else None
         return {"run": self.name, "arm": self.arm, "ablation": ablation, "params": self.params.relevant()}
+
+    def changed(self, changes: Mapping[str, Any]) -> "Run":
+        """The run with other params under a name of its own; keys that are not of a run count for the name alone.
+
+        Raises VlalignError that names the keys at fault.
+        """
+        own = {key: value for key, value in changes.items() if key in RunParams.model_fields}
+        try:
+            params = RunParams.model_validate(merged(self.params.model_dump(), own))
+        except ValidationError as error:
+            raise VlalignError(
+                f"the run {self.name} cannot be so:\n{describe(error, of=RunParams, given=own)}"
+            ) from None
+        name = f"{self.name}-{digest([self.config(), changes])[:8]}"
+        return replace(self, name=name, params=params, grid=None, value=None)
 
 
 def run_plugins(params: RunParams) -> dict[str, tuple[str, ...]]:
@@ -339,15 +377,25 @@ def parse(config: Mapping[str, Any], *, source: str = "params.yaml") -> Params:
     try:
         return Params.model_validate(dict(config))
     except ValidationError as error:
-        raise VlalignError(f"{source} is not valid:\n{describe(error, given=config)}") from None
+        raise VlalignError(f"{source} is not valid:\n{describe(error, of=Params, given=config)}") from None
 
 
-def load(*paths: str | Path) -> Params:
-    """Read params.yaml and the overlays after it; later files win key by key."""
-    config: dict[str, Any] = {}
-    for path in paths:
-        config = merged(config, read(path))
-    return parse(config, source=" + ".join(map(str, paths)))
+def load(*given: str | Path) -> Params:
+    """Read params.yaml and what is laid over it key by key: overlays, and texts such as `train.steps=50`.
+
+    Paths in them count from the folder of the first file.
+    Raises VlalignError that names the file and every key at fault.
+    """
+    changes = list(filter(is_change, given))
+    files = [Path(path) for path in given if not is_change(path)]
+    config = merged({}, *read_layers(*files), *map(read_change, map(str, changes)))
+    with contextlib.chdir(files[0].parent if files else Path()):
+        return parse(config, source=" + ".join(map(str, given)))
+
+
+def is_change(given: str | Path) -> bool:
+    """Whether this is no params file but KEY=VALUE."""
+    return isinstance(given, str) and "=" in given and not os.path.exists(given)
 
 
 def check_root(params: Params) -> None:

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ValidationError
 from vlalign.errors import VlalignError
 from vlalign.evaluation.benchmark import ALL, Metric, MetricRow, headline
 from vlalign.evaluation.metrics import read_collected, read_metrics
-from vlalign.params import RunParams, describe
+from vlalign.params import RunParams, describe, flat_params
 from vlalign.records import check_file, check_record, read_record
 from vlalign.reporting.cells import shown
 from vlalign.reporting.stats import Difference, Spread, paired_difference, spread
@@ -168,7 +168,7 @@ def read_run(directory: str | Path) -> Run:
     try:
         typed = RunRecord.model_validate(record)
     except ValidationError as error:
-        raise VlalignError(f"{file} is not the record of a run; {again}:\n{describe(error)}") from None
+        raise VlalignError(f"{file} is not the record of a run; {again}:\n{describe(error, of=RunRecord)}") from None
     place, folder = ("runs", typed.run, f"seed-{typed.seed}"), Path(os.path.abspath(directory)).parts[-3:]
     if folder[:1] == ("runs",) and folder != place:
         raise VlalignError(
@@ -217,7 +217,7 @@ def run_params(run: Run) -> RunParams:
     except ValidationError as error:
         file = run.directory / "run.json"
         raise VlalignError(
-            f"{file}: its params are not valid; delete the run and train it again:\n{describe(error)}"
+            f"{file}: its params are not valid; delete the run and train it again:\n{describe(error, of=RunParams)}"
         ) from None
 
 
@@ -267,14 +267,6 @@ def lookup(params: Mapping[str, Any], dotted: str) -> Any:
     for part in dotted.split("."):
         value = value.get(part) if isinstance(value, Mapping) else None
     return value
-
-
-def flat_params(params: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Return {dotted name: value}; lists are values."""
-    flat: dict[str, Any] = {}
-    for key, value in params.items():
-        flat |= flat_params(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
-    return flat
 
 
 def differing(*params: Mapping[str, Any]) -> set[str]:

@@ -26,7 +26,7 @@ import torch
 
 from vlalign.errors import VlalignError
 from vlalign.files import atomic_write, is_whole_archive, remove_temporary
-from vlalign.params import RuntimeParams, digest
+from vlalign.params import RuntimeParams, digest, flat_params
 from vlalign.training.processes import Processes
 
 logger = logging.getLogger(__name__)
@@ -210,20 +210,10 @@ def _cause(error: BaseException) -> str:
 
 def differences(theirs: Identity, ours: Identity) -> list[str]:
     """`objective.powerset.tau was 0.1, is 0.01` for every value that differs."""
-    before, after = _flat(theirs), _flat(ours)
+    before, after = flat_params(theirs), flat_params(ours)
     absent = "absent"
     return [
         f"  {key} was {before.get(key, absent)}, is {after.get(key, absent)}"
         for key in sorted(before.keys() | after.keys())
         if before.get(key, absent) != after.get(key, absent)
     ]
-
-
-def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for key, value in values.items():
-        if isinstance(value, Mapping):
-            found |= _flat(value, f"{prefix}{key}.")
-        else:
-            found[f"{prefix}{key}"] = list(value) if isinstance(value, tuple) else value
-    return found

@@ -180,7 +180,7 @@ def start_trackers(names: Sequence[str], folder: Path | None, history: Sequence[
     Raises VlalignError when a package is missing or there is no folder for them.
     """
     if names and folder is None:
-        raise VlalignError("runtime.trackers: give the folder that they shall write to (--tracking)")
+        raise VlalignError("runtime.trackers: give the folder that they shall write to (`tracking`)")
     found = []
     for name in names:
         assert folder is not None

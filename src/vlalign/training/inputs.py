@@ -25,14 +25,7 @@ class Inputs:
 
     def hashes(self, model: ModelParams) -> dict[str, str]:
         """SHA-256 of the files that the weights depend on: manifests, and pretrained weights where they are a file."""
-        folders = {
-            "split": self.split,
-            "phrases": self.phrases,
-            "regions": self.regions,
-            "unpaired_images": self.unpaired_images,
-            "unpaired_captions": self.unpaired_captions,
-        }
-        files = {name: path / "manifest.json" for name, path in folders.items() if path}
+        files = {name: path / "manifest.json" for name, path in vars(self).items() if path and name != "validation"}
         if model.pretrained and Path(model.pretrained).is_file():
             files["pretrained"] = Path(model.pretrained)
         missing = [str(path) for path in files.values() if not path.is_file()]
@@ -49,25 +42,21 @@ class Inputs:
         than in a batch.
         """
         needs, augment = params.objective.needs, params.train.augment
-        missing = [name.replace("_", "-") for name in needs.folders if getattr(self, name) is None]
-        if missing:
-            raise VlalignError(f"the objective of this run needs more than pairs: give --{' and --'.join(missing)}")
-        images, captions = self.unpaired_images, self.unpaired_captions
+        needed = {name: folder for name in needs.folders if (folder := getattr(self, name)) is not None}
+        if missing := [name for name in needs.folders if name not in needed]:
+            raise VlalignError(f"the objective of this run needs more than pairs: give {' and '.join(missing)}")
+        images, captions = needed.get("unpaired_images"), needed.get("unpaired_captions")
         data = PairedSet(
             self.split,
             encoder,
-            phrases=self.phrases if needs.phrases else None,
-            regions=self.regions if needs.masks else None,
+            phrases=needed.get("phrases"),
+            regions=needed.get("regions"),
             phrase_choice=needs.phrases,
             region_choice=needs.regions,
             augment=augment,
             all_captions=needs.other_captions,
-            more_images=UnpairedImages(images, needs.unpaired_images, encoder, augment=augment)
-            if images and needs.unpaired_images
-            else None,
-            more_captions=UnpairedCaptions(captions, needs.unpaired_captions, encoder)
-            if captions and needs.unpaired_captions
-            else None,
+            more_images=UnpairedImages(images, needs.unpaired_images, encoder, augment=augment) if images else None,
+            more_captions=UnpairedCaptions(captions, needs.unpaired_captions, encoder) if captions else None,
             room=room,
         )
         data.steps_per_epoch(params.train.batch_size)

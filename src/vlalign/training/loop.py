@@ -129,7 +129,7 @@ class Trainer:
                 "the tower, or choose one without it"
             )
         if self.runtime.keep_best and self.validation is None:
-            raise VlalignError("runtime.keep_best: the best checkpoint is found by validation; give --validation")
+            raise VlalignError("runtime.keep_best: the best checkpoint is found by validation; make that split")
         if self.validation and len(self.validation) < self.team.count:
             raise VlalignError(f"the validation split has fewer images than there are processes ({self.team.count})")
 

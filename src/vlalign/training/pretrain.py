@@ -16,7 +16,7 @@ from vlalign import freshness
 from vlalign.errors import VlalignError
 from vlalign.files import check_writable, remove_temporary, write_text
 from vlalign.models import save, tower_config
-from vlalign.params import RunParams, RuntimeParams, digest, run_plugins
+from vlalign.params import Run, RunParams, RuntimeParams, digest, run_plugins
 from vlalign.previous import RUN, slots, take_back
 from vlalign.records import check_record, stamp, stamps, write_record
 from vlalign.training.checkpoint import Checkpoints
@@ -43,10 +43,8 @@ class Places:
     previous: Path | None = None
 
 
-def pretrain(
-    config: Mapping[str, Any], *, seed: int, inputs: Inputs, places: Places, runtime: RuntimeParams | None = None
-) -> None:
-    """Train the run of `config` (see `params.Run.config`) and write its folder; as one of several under torchrun.
+def pretrain(run: Run, *, seed: int, inputs: Inputs, places: Places, runtime: RuntimeParams | None = None) -> None:
+    """Train a run with one seed and write its folder; as one of several under torchrun.
 
     Continues from the newest checkpoint that can be read, with the same weights as an uninterrupted run.
 
@@ -55,14 +53,9 @@ def pretrain(
             missing, or the disk is full.
         StoppedError: after SIGTERM or SIGINT, when the state is saved.
     """
-    runtime = runtime or RuntimeParams()
-    unknown = set(config) - {"run", "arm", "ablation", "params"}
-    if unknown or not {"run", "params"} <= set(config):
-        wrong = f"`{sorted(unknown)[0]}` is no key of it" if unknown else "one is missing"
-        raise VlalignError(f"--config needs `run`, its name, and `params` with model, train and objective; {wrong}")
+    runtime, config, params = runtime or RuntimeParams(), run.config(), run.params
     for path in (places.output, places.checkpoints):
         check_writable(path)
-    params = RunParams.model_validate(config["params"])
     tower = tower_config(params.model.tower)
     identity = {"params": config["params"], "tower": tower, "seed": seed, "inputs": inputs.hashes(params.model)}
     summary = {
@@ -83,7 +76,7 @@ def pretrain(
         torch.use_deterministic_algorithms(True, warn_only=team.device.type != "cpu")
         state = checkpoints.load()
         trainer = Trainer(params, seed=seed, inputs=inputs, team=team, runtime=runtime)
-        title = f"{config['run']} seed {seed}"
+        title = f"{run.name} seed {seed}"
         trainer.train(checkpoints, state=state, title=title, tracking=places.tracking)
         if team.is_first:
             _write(trainer, places.output, {**summary, "code": "+".join(sorted(checkpoints.codes))})

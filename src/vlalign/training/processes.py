@@ -76,9 +76,10 @@ def neighbours() -> int:
 
 def start(count: int, arguments: Sequence[str]) -> NoReturn:
     """Become torchrun with so many processes on this machine, each of which runs `vlalign` with these arguments."""
+    # After `--`, torchrun takes no option of ours for an abbreviation of its own.
     # OMP_NUM_THREADS says to torchrun that the number of threads is chosen; every process sets its own.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
-    launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={count}", "-m", "vlalign"]
+    launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={count}", "-m", "--", "vlalign"]
     os.execv(sys.executable, [sys.executable, *launcher, *arguments])
 
 

@@ -1,8 +1,7 @@
 """Shards at plain addresses."""
 
-import os
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 from urllib.parse import unquote, urlsplit
 
 from pydantic import Field, field_validator
@@ -14,7 +13,7 @@ from vlalign.redact import address
 if TYPE_CHECKING:
     from vlalign.data.fetch import RemoteFiles
 
-# How variables of the environment are called that carry addresses with secrets past all records.
+# How variables of the environment are called that hold addresses with secrets, so that no message shows them.
 ADDRESS = "VLALIGN_ADDRESS_"
 
 
@@ -48,11 +47,6 @@ class UrlSource(FetchedSource):
     def secrets(self) -> dict[str, str]:
         """See Source; for the addresses that hold any."""
         return {f"{ADDRESS}{file.sha256}": file.url for file in self.files if address(file.url) != file.url}
-
-    def with_secrets(self) -> Self:
-        """See Source."""
-        files = [UrlFile(url=os.environ.get(f"{ADDRESS}{f.sha256}", f.url), sha256=f.sha256) for f in self.files]
-        return self.model_copy(update={"files": tuple(files)})
 
     def at(self, key: str) -> str:
         """See FetchedSource."""

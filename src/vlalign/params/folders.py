@@ -1,0 +1,40 @@
+"""Where the workflow keeps what it makes."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from vlalign.params.choices import Needs
+
+
+@dataclass(frozen=True)
+class Folders:
+    """The folders below `root` that belong to one dataset."""
+
+    root: Path
+    data: Path
+    annotations: Path
+
+    @classmethod
+    def of(cls, root: Path, dataset: str) -> "Folders":
+        """Those of a dataset in the workflow."""
+        return cls(root, root / "data" / dataset, root / "data" / "annotations" / dataset)
+
+    @property
+    def parser(self) -> Path:
+        """The model that finds phrases."""
+        return self.root / "data" / "parser"
+
+    def run(self, name: str, seed: int, *, below: str = "results/runs") -> Path:
+        """What belongs to a run with one seed: its results, or what else of it lies below another folder."""
+        return self.root / below / name / f"seed-{seed}"
+
+    def inputs(self, needs: Needs) -> dict[str, Path]:
+        """What a run reads: the folders of its splits and of what its objective needs, by their names in `Inputs`."""
+        places = {
+            "phrases": self.annotations / "phrases" / "train",
+            "regions": self.annotations / "regions" / "train",
+            "unpaired_images": self.data / "unpaired" / "images",
+            "unpaired_captions": self.data / "unpaired" / "captions",
+        }
+        needed = {name: places[name] for name in needs.folders}
+        return {"split": self.data / "train", "validation": self.data / "validation"} | needed
