@@ -82,7 +82,8 @@ def cs_divergence(
             all_x, all_y = x_ND.detach(), y_MD.detach()
         else:
             all_x, all_y = all_x - middle_D, all_y - middle_D
-        return _Divergence.apply(x_ND, y_MD, all_x, all_y, _Kernel(widths, tile, unbiased, group))
+        found: Tensor = _Divergence.apply(x_ND, y_MD, all_x, all_y, _Kernel(widths, tile, unbiased, group))
+        return found
 
 
 def token_cs_divergence(
@@ -124,7 +125,7 @@ def token_cs_divergence(
             gather_plainly(x_BVD[enough][x_mask[enough]], group),
             gather_plainly(y_BLD[enough][y_mask[enough]], group),
         )
-        parts = zip(*(item[enough].split(tile) for item in (x_BVD, y_BLD, x_mask, y_mask)), strict=True)
+        parts = zip(*(torch.split(item[enough], tile) for item in (x_BVD, y_BLD, x_mask, y_mask)), strict=True)
         # Where there is no pair at all the loss is 0, and has a gradient.
         nothing = (x_BVD[x_mask].sum() + y_BLD[y_mask].sum()) * 0
         sums = [_recomputed(_pairwise, *part, widths, unbiased).sum() for part in parts if len(part[0])]
@@ -277,7 +278,8 @@ def _masked_log_mean(
 
 def _recomputed(function: Any, *arguments: Any) -> Tensor:
     """`function` without its intermediate results, which the backward pass makes again."""
-    return checkpoint(function, *arguments, use_reentrant=False, preserve_rng_state=False)
+    found: Tensor = checkpoint(function, *arguments, use_reentrant=False, preserve_rng_state=False)
+    return found
 
 
 def _evenly(points: Tensor, count: int) -> Tensor:

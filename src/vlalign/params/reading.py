@@ -138,7 +138,7 @@ def _values(text: str) -> dict[str, Any]:
         raise yaml.YAMLError("it holds a list or a single value; begin with a key such as `train:`")
     _check(node)
     try:
-        values = loader.construct_document(node)
+        values: dict[str, Any] = loader.construct_document(node)
     except ValueError as error:
         raise _MistakeError(f"a number that cannot be read ({error}); correct it, or put it in quotes") from None
     if TEMPLATE in values:
