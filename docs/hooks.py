@@ -13,6 +13,10 @@ from vlalign import params
 # As pymdownx.arithmatex marks formulas: within a line, and standing by themselves.
 FORMULA = re.compile(r'<(span|div) class="arithmatex">\\[(\[](.*?)\\[)\]]</\1>', re.DOTALL)
 
+# Functions, which stand apart from what is around them: latex2mathml sets them like variables.
+FUNCTION = re.compile(r"<mi>(log|cosh|tanh)</mi>(?!<mo)")
+SPACE = '<mspace width="0.17em"/>'
+
 
 def on_files(files: Files, config: Any) -> Files:
     """Add the reference of params and of commands."""
@@ -28,4 +32,5 @@ def on_page_content(content: str, **_: Any) -> str:
 
 
 def _formula(latex: str, *, is_block: bool) -> str:
-    return str(convert(html.unescape(latex).strip(), display="block" if is_block else "inline"))
+    formula = str(convert(html.unescape(latex).strip(), display="block" if is_block else "inline"))
+    return FUNCTION.sub(rf"{SPACE}<mi>\1</mi>{SPACE}", formula)

@@ -39,11 +39,13 @@ prints what stands here. Usually `snakemake --cores all all` is all that is need
 def params_page(schema: Schema) -> str:
     """Markdown: a table of the top level, then one for every group of keys, under the path where it stands."""
     parts = schema["$defs"]
-    places = dict.fromkeys(parts, "") | dict(reversed(list(_places(schema, parts))))
-    order = dict.fromkeys(name for name, _ in _places(schema, parts))
+    places: dict[str, str] = {}
+    for name, place in _places(schema, parts):
+        # What has no kind of its own to tell it from its neighbour goes by the name of its class.
+        places.setdefault(name, f"{place} ({name})" if place in places.values() else place)
     sections = [
         f"## `{places[name]}` {{ #{name.lower()} }}\n\n{_text(parts[name])}\n\n{_table(parts[name], parts, places)}"
-        for name in order
+        for name in places
     ]
     return "\n".join([PARAMS, "## Top level\n", _table(schema, parts, places), *sections])
 
@@ -113,7 +115,7 @@ def _entries(field: Schema) -> Schema | None:
 
 def _bounds(field: Schema) -> str:
     """The limits of a field, and of each of its types and entries."""
-    found = [f"{words} {field[key]}" for key, words in LIMITS.items() if key in field]
+    found = [f"{words} {_number(field[key])}" for key, words in LIMITS.items() if key in field]
     found += [f"{field[key]} characters at most" for key in ("maxLength",) if key in field and "pattern" not in field]
     least, most = field.get("minItems"), field.get("maxItems")
     if least == most is not None:
@@ -122,6 +124,10 @@ def _bounds(field: Schema) -> str:
         found += [f"entries: {words} {number}" for words, number in (("at least", least), ("at most", most)) if number]
     inner = (*field.get("anyOf", ()), *field.get("oneOf", ()), *filter(None, (_entries(field), _values(field))))
     return ", ".join(dict.fromkeys([*found, *filter(None, map(_bounds, inner))]))
+
+
+def _number(value: float) -> str:
+    return "2⁶³ − 1" if value == 2**63 - 1 else f"{value:,}"
 
 
 def _default(field: Schema) -> str:

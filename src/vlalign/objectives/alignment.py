@@ -57,7 +57,8 @@ def centre(
     regions. Vectors that all but equal the mean keep their small difference: normalised, it would be rounding noise.
 
     Args:
-        x_NKD: regions or phrases. mask_NK: True for real ones.
+        x_NKD: regions or phrases.
+        mask_NK: True for real ones.
         mean_D: for one pair at a time, or to apply the mean of other data.
         group: processes over whose vectors the mean is taken.
 

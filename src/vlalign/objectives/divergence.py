@@ -50,7 +50,8 @@ def cs_divergence(
     twice.
 
     Args:
-        x_ND, y_MD: the clouds.
+        x_ND: the points of one sample.
+        y_MD: the points of the other.
         sigma: kernel width, several of them (the kernels are averaged), or `median`: σ² is the median squared distance
             of all pairs of points, detached.
         unbiased: leave i = j out of the within-terms (U-statistic). For independent samples this takes away most of
@@ -100,10 +101,12 @@ def token_cs_divergence(
     """Mean over pairs of D_CS between an image's patch tokens and its caption's word tokens (CS-Aligner, section 3.3).
 
     Args:
-        x_BVD, y_BLD: tokens of B pairs.
-        x_mask, y_mask: B V and B L, True for real tokens. A pair without enough of them on a side is left out of the
-            mean.
-        sigma, unbiased: as in `cs_divergence`; the median is that of all pairs' tokens together.
+        x_BVD: patch tokens of B pairs.
+        y_BLD: word tokens of the same pairs.
+        x_mask: B V, True for real tokens. A pair without enough of them on a side is left out of the mean.
+        y_mask: B L, likewise.
+        sigma: as in `cs_divergence`; the median is that of all pairs' tokens together.
+        unbiased: as in `cs_divergence`.
         tile: pairs whose kernels are held at once; they are formed again in the backward pass.
         group: processes that hold a part of the pairs each; see `vlalign.objectives.distributed`.
 
