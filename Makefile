@@ -5,7 +5,7 @@ READY := $(VENV)/.ready
 SNAKEMAKE := snakemake --cores all --quiet rules host
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
-.PHONY: all demo test record experiments lint clean
+.PHONY: all demo test test-fast docs record experiments lint clean
 
 all: $(READY)
 	$(SNAKEMAKE) -- all
@@ -17,6 +17,14 @@ demo: $(READY)
 
 test: $(READY)
 	python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+
+# A first answer within a minute and a half: what is marked slow stays out.
+test-fast: $(READY)
+	python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not slow"
+
+# The documentation site, in site/.
+docs: $(READY)
+	mkdocs build --strict
 
 # Put the finished results under DVC and commit the record.
 record: $(READY)
@@ -35,7 +43,7 @@ lint: $(READY)
 	lint-imports --no-cache
 
 clean:
-	rm -rf $(VENV) demo studies test-run photographs-run logs checkpoints
+	rm -rf $(VENV) demo studies test-run photographs-run logs checkpoints site
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
