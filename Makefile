@@ -24,7 +24,7 @@ test-fast: $(READY)
 
 # The documentation site, in site/.
 docs: $(READY)
-	mkdocs build --strict
+	NO_MKDOCS_2_WARNING=1 mkdocs build --strict
 
 # Put the finished results under DVC and commit the record.
 record: $(READY)

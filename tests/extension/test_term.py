@@ -31,6 +31,7 @@ def call(package, script, *arguments):
 
 
 SCHEMA = "from vlalign.params import schema; import json; print(json.dumps(schema()))"
+RUNS = "import sys; from vlalign import params; print(*params.load('params.yaml', sys.argv[1]).all_runs)"
 PLUGINS = """
 import sys
 from vlalign import freshness, params
@@ -74,6 +75,13 @@ def test_a_term_is_one_file(package, inputs, config, tmp_path):
     assert rows[0]["sigmoid_bias"] != rows[-1]["sigmoid_bias"]
     assert labels["sigmoid"] == "Sigmoid loss"
     assert said == "1 × sigmoid"
+
+
+def test_an_overlay_names_it(package, tmp_path):
+    (package / "training" / "terms" / "sigmoid.py").write_text(TERM)
+    overlay = tmp_path / "sigmoid.yaml"
+    overlay.write_text(block("docs/loss.md", "root: sigmoid-run", language="yaml"))
+    assert call(package, RUNS, overlay).split() == ["clip", "sigmoid"]
 
 
 def test_an_aggregator_is_one_file(package, inputs, config, tmp_path):
