@@ -5,10 +5,13 @@ import os
 import random
 import socket
 import time
+from datetime import timedelta
 
 import pytest
 import torch
 from training_runs import history, run_below, run_config, same
+
+from vlalign.training import processes
 
 KILLED_RUNS = int(os.environ.get("KILLED_RUNS", "10"))  # of each kind
 KILLS = 3
@@ -20,6 +23,8 @@ CONTEXT.set_forkserver_preload(["vlalign.training.pretrain"])
 def work(folder, inputs, environment):
     os.environ |= environment
     torch.set_num_threads(1)
+    # There is no torchrun to end a process whose partner was killed before the two had met.
+    processes.PATIENCE = timedelta(seconds=60)
     run_below(folder, run_config(steps=40), inputs, checkpoint_every=2, keep_every=10, validate_every=20)
 
 
@@ -35,10 +40,10 @@ def start(folder, inputs, count):
     return started
 
 
-def finish(processes):
-    for process in processes:
-        process.join(timeout=120)
-    return [process.exitcode for process in processes]
+def finish(started):
+    for process in started:
+        process.join(timeout=240)
+    return [process.exitcode for process in started]
 
 
 def files(folder):
@@ -60,14 +65,14 @@ def test_killed_runs_end_with_the_same_weights(uninterrupted, inputs, tmp_path):
     for number in range(KILLED_RUNS):
         folder = tmp_path / str(number)
         for _ in range(KILLS):
-            processes = start(folder, inputs, count)
+            started = start(folder, inputs, count)
             time.sleep(rng.uniform(0.1, 0.8) * seconds)
             # All of them, or one: then the others end by themselves.
-            victims = rng.choice([processes, processes[:1], processes[-1:]])
+            victims = rng.choice([started, started[:1], started[-1:]])
             at_work += all(process.is_alive() for process in victims)
             for process in victims:
                 process.kill()
-            assert None not in finish(processes), "a process outlives the others"
+            assert None not in finish(started), "a process outlives the others"
         assert finish(start(folder, inputs, count)) == [0] * count
         assert same_run(whole, folder)
         assert files(folder) == files(whole), "something is left over"

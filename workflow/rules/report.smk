@@ -119,7 +119,8 @@ rule report:
     log:
         "logs/report.log",
     params:
-        code=code("report", figures=DRAWN, benchmarks=BENCHMARKS, **plugins_of(RUNS)),
+        # What it says of terms and aggregators, it says of those of runs, whose own rule depends on them.
+        code=code("report", figures=DRAWN, benchmarks=BENCHMARKS),
         config=as_json(PARAMS.report),
         runs=run_options(SELECTED),
         held_out=lambda wildcards, input: " ".join(f"--held-out {path}" for path in input.held_out),
