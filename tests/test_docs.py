@@ -141,6 +141,7 @@ def test_the_tour_follows_a_sample_to_the_loss(tmp_path, monkeypatch, capsys):
     assert len(re.findall(r"-?\d+\.\d+", said[-2])) == 8
 
 
+@pytest.mark.slow
 def test_the_site_is_built_without_a_warning(tmp_path):
     pytest.importorskip("mkdocs")
     command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", tmp_path / "site"]

@@ -13,6 +13,8 @@ from training_runs import history, run_below, run_config, same
 
 from vlalign.training import processes
 
+pytestmark = pytest.mark.slow
+
 KILLED_RUNS = int(os.environ.get("KILLED_RUNS", "10"))  # of each kind
 KILLS = 3
 # Children start from a process that has imported everything, so that most kills hit a run at work.
