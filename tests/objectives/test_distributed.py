@@ -1,8 +1,10 @@
 """Processes that share a batch: the loss and, after DDP's mean, the gradient of one process with all of it."""
 
+import contextlib
 import os
 import socket
 from pathlib import Path
+from unittest import mock
 
 import pytest
 import torch
@@ -11,6 +13,7 @@ import torch.multiprocessing as mp
 import torch.nn.functional as F
 
 from vlalign.objectives import centre, cs_divergence, powerset_loss, token_cs_divergence
+from vlalign.objectives.distributed import Shares, gather, plain
 
 PAIRS, REGIONS, PHRASES, WIDTH = 12, 4, 3, 5
 # How many pairs each process holds.
@@ -55,7 +58,7 @@ def divergence(sigma, unbiased):
 
 def tokens(regions, phrases, region_mask, phrase_mask, group, weights):
     masks = {"x_mask": region_mask, "y_mask": phrase_mask}
-    return token_cs_divergence(regions, phrases, sigma=1.0, unbiased=True, tile=2, group=group, **masks)
+    return token_cs_divergence(regions, phrases, sigma=1.0, unbiased=True, tile=2, group=plain(group), **masks)
 
 
 LOSSES = {
@@ -90,11 +93,23 @@ def results(processes, rank, group):
     return found
 
 
+def sent(run):
+    """What `run` gives, and how often each kind of message went around meanwhile."""
+    kinds = ("all_gather", "all_reduce")
+    with contextlib.ExitStack() as stack:
+        spies = {kind: stack.enter_context(mock.patch.object(dist, kind, wraps=getattr(dist, kind))) for kind in kinds}
+        return run(), {kind: spy.call_count for kind, spy in spies.items()}
+
+
 def work(rank, processes, port, folder):
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
     torch.set_num_threads(1)
     dist.init_process_group("gloo", rank=rank, world_size=processes)
-    torch.save(results(processes, rank, dist.group.WORLD), Path(folder) / f"{rank}.pt")
+    known = Shares(dist.group.WORLD, SHARES[processes])
+    found = [sent(lambda group=group: results(processes, rank, group)) for group in (dist.group.WORLD, known)]
+    with pytest.raises(ValueError, match="give the plain group"):
+        gather(torch.zeros(99, 2), known)
+    torch.save(found, Path(folder) / f"{rank}.pt")
     dist.destroy_process_group()
 
 
@@ -107,9 +122,15 @@ def test_processes_together_equal_one(processes, tmp_path):
     mp.spawn(work, (processes, port, str(tmp_path)), nprocs=processes)
     alone = results(1, 0, None)
     for rank in range(processes):
-        for name, (value, gradient) in torch.load(tmp_path / f"{rank}.pt").items():
+        (asked, messages), (known, fewer) = torch.load(tmp_path / f"{rank}.pt")
+        for name, (value, gradient) in asked.items():
             assert value == pytest.approx(alone[name][0], abs=1e-10), (name, rank)
             torch.testing.assert_close(gradient, alone[name][1], atol=1e-10, rtol=0, msg=f"{name}, rank {rank}")
+            assert known[name][0] == value
+            assert torch.equal(known[name][1], gradient)
+        # Every gathering and every question where one's own rows lie costs a message that says how many there are.
+        assert fewer["all_reduce"] == messages["all_reduce"]
+        assert fewer["all_gather"] < messages["all_gather"] / 2
 
 
 def test_the_mean_of_the_ranks_own_divergences_is_another_number():

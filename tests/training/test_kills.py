@@ -15,8 +15,8 @@ from vlalign.training import processes
 
 pytestmark = pytest.mark.slow
 
-KILLED_RUNS = int(os.environ.get("KILLED_RUNS", "10"))  # of each kind
-KILLS = 3
+KILLED_RUNS = int(os.environ.get("KILLED_RUNS", "3"))  # of each kind; more take minutes
+KILLS, STEPS = 3, 24
 # Children start from a process that has imported everything, so that most kills hit a run at work.
 CONTEXT = multiprocessing.get_context("forkserver")
 CONTEXT.set_forkserver_preload(["vlalign.training.pretrain"])
@@ -27,7 +27,7 @@ def work(folder, inputs, environment):
     torch.set_num_threads(1)
     # There is no torchrun to end a process whose partner was killed before the two had met.
     processes.PATIENCE = timedelta(seconds=60)
-    run_below(folder, run_config(steps=40), inputs, checkpoint_every=2, keep_every=10, validate_every=20)
+    run_below(folder, run_config(steps=STEPS), inputs, checkpoint_every=2, keep_every=8, validate_every=8)
 
 
 def start(folder, inputs, count):

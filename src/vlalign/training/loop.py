@@ -92,7 +92,7 @@ class Trainer:
         self.history: list[Row] = []
         torch.manual_seed(generator(seed, "weights").initial_seed())
         self.encoder = build(params.model).train()
-        self.objective = Objective(params.objective, group=self.team.group)
+        self.objective = Objective(params.objective, group=self.team.shares(params.train.batch_size))
         self.model = Model(self.encoder, self.objective).to(self.team.device)
         if params.train.grad_checkpointing:
             self.encoder.clip.set_grad_checkpointing()

@@ -13,7 +13,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from vlalign.objectives.distributed import Group
+from vlalign.objectives.distributed import Group, Shares
 
 # How torchrun tells each process which one it is.
 COUNT, LOCAL_RANK = "WORLD_SIZE", "LOCAL_RANK"
@@ -29,7 +29,7 @@ class Processes:
     rank: int = 0
     count: int = 1
     device: torch.device = CPU
-    group: Group = None
+    group: dist.ProcessGroup | None = None
 
     @property
     def is_first(self) -> bool:
@@ -39,6 +39,12 @@ class Processes:
     def share(self, rows: Tensor) -> Tensor:
         """This process's part of the rows of a batch; the parts differ by one row at most."""
         return rows.tensor_split(self.count)[self.rank]
+
+    def shares(self, count: int) -> Group:
+        """The group for batches of so many rows: nobody has to ask which part of them the others have."""
+        if self.group is None:
+            return None
+        return Shares(self.group, tuple(map(len, torch.arange(count).tensor_split(self.count))))
 
     def parallel(self, model: nn.Module) -> nn.Module:
         """`model` with gradients averaged over the processes in its backward pass."""

@@ -60,7 +60,8 @@ class Term(Registered, Generic[OwnParams]):
 
     Args:
         params: as the run has them.
-        group: processes that hold a part of every batch each; see `vlalign.objectives.distributed`.
+        group: processes that hold a part of every batch each, with the number of pairs of each, so that it serves for
+            rows that belong to pairs; others need `plain(group)`. See `vlalign.objectives.distributed`.
     """
 
     # Its params; `weight` among them.

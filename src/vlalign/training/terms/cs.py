@@ -105,13 +105,16 @@ class CauchySchwarz(Term[CSParams]):
 
     def losses(self, pairs: Pairs, features: "Mapping[str, Tensor]", step: Step) -> "dict[str, Tensor]":
         """See `cs_divergence` and `token_cs_divergence`."""
+        from vlalign.objectives.distributed import plain
         from vlalign.objectives.divergence import cs_divergence, token_cs_divergence
 
         found = {}
-        kernel: dict[str, Any] = {"sigma": self.params.sigma, "unbiased": self.params.unbiased, "group": self.group}
+        kernel: dict[str, Any] = {"sigma": self.params.sigma, "unbiased": self.params.unbiased}
         if self.params.weight:
-            found["cs"] = cs_divergence(pairs.images(), pairs.texts(), **kernel)
+            # More than pairs: only their process knows how many.
+            group = self.group if self.params.needs() == Needs() else plain(self.group)
+            found["cs"] = cs_divergence(pairs.images(), pairs.texts(), group=group, **kernel)
         if self.params.token_weight:
-            tokens = features["patches_IVD"], features["tokens_CLD"]
-            found["cs_tokens"] = token_cs_divergence(*tokens, y_mask=features["token_mask"], **kernel)
+            tokens, mask = (features["patches_IVD"], features["tokens_CLD"]), features["token_mask"]
+            found["cs_tokens"] = token_cs_divergence(*tokens, y_mask=mask, group=plain(self.group), **kernel)
         return found
