@@ -75,6 +75,7 @@ def test_a_downloaded_folder_is_used_like_a_trained_one(mirror, model_dir, tmp_p
     assert CaptionParser(tmp_path / "parser").parse(captions) == CaptionParser(model_dir).parse(captions)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("language", "name", "processors"),
     [

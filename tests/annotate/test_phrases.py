@@ -293,6 +293,7 @@ def test_the_bar_counts_samples(monkeypatch, split, model_dir, tmp_path):
     assert len(advanced) > 3, "it moves within a shard too"
 
 
+@pytest.mark.slow
 def test_reading_imports_no_parser(split, model_dir, tmp_path):
     run(split, model_dir, tmp_path)
     code = f"""
