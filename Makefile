@@ -5,7 +5,7 @@ READY := $(VENV)/.ready
 SNAKEMAKE := snakemake --cores all --quiet rules host
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
-.PHONY: all demo test record experiments lint clean
+.PHONY: all demo test test-fast docs record experiments lint clean
 
 all: $(READY)
 	$(SNAKEMAKE) -- all
@@ -17,6 +17,15 @@ demo: $(READY)
 
 test: $(READY)
 	python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+
+# A first answer within a minute and a half: without what is marked slow, trains, attacks a workspace or writes reports.
+test-fast: $(READY)
+	python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not slow" \
+		--ignore tests/training --ignore tests/trust --ignore tests/reporting/test_report.py
+
+# The documentation site, in site/.
+docs: $(READY)
+	NO_MKDOCS_2_WARNING=1 mkdocs build --strict
 
 # Put the finished results under DVC and commit the record.
 record: $(READY)
@@ -35,7 +44,7 @@ lint: $(READY)
 	lint-imports --no-cache
 
 clean:
-	rm -rf $(VENV) demo studies test-run photographs-run logs checkpoints
+	rm -rf $(VENV) demo studies test-run photographs-run logs checkpoints site
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)

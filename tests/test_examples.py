@@ -45,6 +45,7 @@ def run(script, data, steps):
     return [[float(number) for number in re.findall(r"-?\d+\.\d+", line)] for line in result.stdout.splitlines()]
 
 
+@pytest.mark.slow
 def test_the_loop_trains_on_all_three_losses(data):
     assert len(LOOP.read_text().splitlines()) <= 60
     losses = run(LOOP, data, 21)
@@ -54,6 +55,7 @@ def test_the_loop_trains_on_all_three_losses(data):
     assert last[1] < first[1]
 
 
+@pytest.mark.slow
 def test_without_the_marked_lines_a_plain_loop_remains(data, tmp_path):
     lines = LOOP.read_text().splitlines()
     plain, skipping = [], 0

@@ -54,6 +54,7 @@ for umask in sys.argv[2:]:
 """
 
 
+@pytest.mark.slow
 def test_files_and_folders_have_the_permissions_that_the_umask_leaves(tmp_path):
     """In a process of its own, since the umask is the process's."""
     expected = {"022": (0o644, 0o755), "077": (0o600, 0o700), "002": (0o664, 0o775)}

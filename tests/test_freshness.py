@@ -139,6 +139,7 @@ def test_a_data_file_counts_for_what_reads_it(package):
     assert (before[0] == after[0], before[1] == after[1]) == (False, True)
 
 
+@pytest.mark.slow
 def test_a_damaged_cache_is_made_again(package):
     before = told(package).stdout
     cache = package / freshness.CACHE

@@ -76,6 +76,7 @@ def removed(parent, key):
     del parent[key]
 
 
+@pytest.mark.slow
 @BOUNDED
 @given(data=st.data())
 def test_one_value_replaced_or_removed(tmp_path, data):

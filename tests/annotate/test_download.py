@@ -62,6 +62,7 @@ def mirror(model_dir, tmp_path, monkeypatch, request):
     server.server_close()
 
 
+@pytest.mark.slow
 def test_a_downloaded_folder_is_used_like_a_trained_one(mirror, model_dir, tmp_path):
     url, asked = mirror
     download_parser(tmp_path / "parser", resources_url=url)
@@ -74,6 +75,7 @@ def test_a_downloaded_folder_is_used_like_a_trained_one(mirror, model_dir, tmp_p
     assert CaptionParser(tmp_path / "parser").parse(captions) == CaptionParser(model_dir).parse(captions)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("language", "name", "processors"),
     [

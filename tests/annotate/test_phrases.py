@@ -131,6 +131,7 @@ parse_split(*sys.argv[1:], max_words=20, max_skipped=50.0)
 """
 
 
+@pytest.mark.slow
 def test_a_run_that_was_killed_goes_on_without_parsing_finished_shards(split, model_dir, tmp_path, count_parsed):
     output = tmp_path / "phrases"
     run(split, model_dir, tmp_path / "whole")
@@ -292,6 +293,7 @@ def test_the_bar_counts_samples(monkeypatch, split, model_dir, tmp_path):
     assert len(advanced) > 3, "it moves within a shard too"
 
 
+@pytest.mark.slow
 def test_reading_imports_no_parser(split, model_dir, tmp_path):
     run(split, model_dir, tmp_path)
     code = f"""

@@ -46,6 +46,7 @@ def test_it_parses_unseen_captions_of_its_grammar(model_dir):
     assert [" ".join(word.text for word in parse.words) for parse in parses] == captions
 
 
+@pytest.mark.slow
 def test_equal_seeds_give_equal_files_and_others_do_not(trees, tmp_path):
     for name, seed in (("first", 1), ("second", 1), ("third", 2)):
         train_on_trees(trees, tmp_path / name, seed=seed, epochs=1)

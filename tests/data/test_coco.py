@@ -58,6 +58,7 @@ def test_a_file_that_is_named_twice_has_the_captions_of_both(tmp_path):
     assert listed(karpathy(path, "val"))[0] == [("a.jpg", ("one", "two"))]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dataset", PUBLISHED)
 def test_published_splits_have_their_published_sizes(tmp_path, dataset):
     sizes = PUBLISHED[dataset] | {"train": 3}

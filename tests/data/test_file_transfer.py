@@ -125,6 +125,7 @@ def test_a_missing_file_of_this_machine_is_named(local, tmp_path):
         fetch(source, tmp_path / "to")
 
 
+@pytest.mark.slow
 @settings(max_examples=25, deadline=None)
 @given(st.lists(st.lists(st.sampled_from([*PASSING, "short", *DAMAGING, *FINAL]), max_size=6), min_size=5, max_size=5))
 def test_whatever_happens_only_right_files_get_their_names(faults):

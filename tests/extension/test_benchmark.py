@@ -4,6 +4,7 @@ import csv
 import json
 
 import pytest
+from documentation import block
 from repository import new_repository
 
 from vlalign.files import read_json
@@ -11,52 +12,7 @@ from vlalign.records import read_record
 
 pytestmark = pytest.mark.slow
 
-PLUGIN = '''
-"""The rank of an image's own captions."""
-
-from vlalign.evaluation.benchmark import ALL, EACH, Benchmark, Metric, MetricRow, Needs, ScoreTable
-from vlalign.params.base import Few, Strict
-
-
-class MeanRankParams(Strict):
-    """How ranks are counted."""
-
-    first: Few = 1
-
-
-MEAN = Metric("mean_rank", "Mean rank of captions", unit="count", direction="lower", digits=2, headline=True)
-
-
-class MeanRank(Benchmark):
-    """Mean rank of an image's best caption among all captions, by the number of its captions."""
-
-    Params = MeanRankParams
-    needs = Needs(("pairs",))
-    metrics = (MEAN, Metric("rank_by_captions", "Mean rank", unit="count", direction="lower", digits=2))
-    tables = (
-        ScoreTable(
-            "ranks-of-captions",
-            "Ranks of captions",
-            "By the number of an image's captions.",
-            section="Ranks",
-            columns=(MEAN, Metric("rank_by_captions", "", direction="lower", group=EACH, digits=2)),
-        ),
-    )
-
-    def measure(self, bench, split):
-        from vlalign.evaluation.recall import retrieval_ranks
-
-        features = bench.split(split)
-        ranks_I, _ = retrieval_ranks(features.images_ID, features.captions_CD, features.caption_image_C)
-        ranks = (ranks_I + self.params.first).double()
-        chance = (len(features.captions) - 1) / 2 + self.params.first
-        counts = features.caption_image_C.bincount(minlength=len(ranks))
-        rows = [MetricRow(metric="mean_rank", group=ALL, value=ranks.mean().item(), n=len(ranks), chance=chance)]
-        for count in counts.unique().tolist():
-            value = ranks[counts == count].mean().item()
-            rows.append(MetricRow(metric="rank_by_captions", group=f"{count}_captions", value=value))
-        return rows
-'''
+PLUGIN = block("docs/benchmark.md", "class MeanRank(")
 RUN = "results/runs/powerclip/seed-0"
 
 

@@ -3,41 +3,12 @@
 import json
 
 import pytest
+from documentation import block
 from repository import new_repository
 
 pytestmark = pytest.mark.slow
 
-PLUGIN = '''
-"""Arms by one score."""
-
-from typing import Literal
-
-from vlalign.reporting import style
-from vlalign.reporting.figure import Caption, Figure
-
-
-class LeagueFigure(Figure):
-    """A bar for each arm."""
-
-    section = "Results"
-
-    figure: Literal["league"] = "league"
-    metric: str = "Image → text R@1"
-
-    def draw(self, name, source, output):
-        """See Figure."""
-        results = source.results
-        [metric] = [metric for metric in results.headline if metric.label == self.metric]
-        scores = {arm: results.spread(arm, metric) for arm in results.arms}
-        colours = style.arm_colours(results.arms, baseline=results.baseline)
-        with style.panels(output, 1, columns=1, width=4, height=2) as (axes,):
-            for arm, score in scores.items():
-                axes.barh(arm, score.mean, color=colours[arm])
-
-    def caption(self, name, results):
-        """See Figure."""
-        return Caption("The league of arms", f"Means over seeds of {self.metric}.")
-'''
+PLUGIN = block("docs/figure.md", "class LeagueFigure(")
 SVG = "results/figures/league.svg"
 
 

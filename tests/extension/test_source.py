@@ -3,6 +3,7 @@
 import json
 
 import pytest
+from documentation import block
 from own_files import pictures
 from repository import new_repository
 
@@ -10,37 +11,8 @@ from vlalign.data.splits import read_split
 
 pytestmark = pytest.mark.slow
 
-PLUGIN = '''
-"""Lines of paths and captions."""
-
-import json
-from pathlib import Path
-from typing import ClassVar, Literal
-
-from vlalign.data.listing import Listed, Listing
-from vlalign.params.base import PathText
-from vlalign.params.sources import PackedSource
-
-
-class LinesSource(PackedSource):
-    """A file of JSON lines, each with the path of an image and its captions."""
-
-    path_keys: ClassVar = ("file",)
-    file_keys: ClassVar = ("file",)
-
-    source: Literal["lines"]
-    file: PathText
-
-    def listing(self, skips):
-        """See PackedSource."""
-        path = Path(self.file)
-        rows = [json.loads(line) for line in path.read_text().splitlines()]
-        return Listing(len(rows), [Listed(row["path"], path.parent / row["path"], tuple(row["texts"])) for row in rows])
-
-    def checks(self):
-        """See Source."""
-        return {"file": lambda: Path(self.file).stat()}
-'''
+# As the guide has it.
+PLUGIN = block("docs/source.md", "class LinesSource(")
 MANIFEST = "data/mine/train/manifest.json"
 
 

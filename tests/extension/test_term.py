@@ -8,73 +8,11 @@ import sys
 from pathlib import Path
 
 import pytest
+from documentation import block
 
 ROOT = Path(__file__).parents[2]
-TERM = '''
-"""The sigmoid loss (SigLIP)."""
-
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, ClassVar
-
-from pydantic import Field
-
-from vlalign.params.choices import TermParams
-from vlalign.training.term import Pairs, Step, Term
-
-if TYPE_CHECKING:
-    from torch import Tensor
-
-
-class SigmoidParams(TermParams):
-    """Every pair by itself."""
-
-    bias: float = Field(default=-2.0, description="Of every logit, at the start; learnt")
-
-
-class Sigmoid(Term[SigmoidParams]):
-    """The sigmoid loss of all pairs of a batch."""
-
-    Params = SigmoidParams
-    labels: ClassVar[Mapping[str, str]] = {"sigmoid": "Sigmoid loss", "sigmoid_bias": "Bias of the sigmoid loss"}
-
-    def learnt(self) -> dict[str, float]:
-        return {"bias": self.params.bias}
-
-    def losses(self, pairs: Pairs, features: "Mapping[str, Tensor]", step: Step) -> "dict[str, Tensor]":
-        import torch
-        import torch.nn.functional as F
-
-        logits = pairs.logit_scale.exp() * pairs.image_ID @ pairs.text_CD.T + features["bias"]
-        signs = 2 * torch.eye(len(logits)) - 1
-        return {"sigmoid": -F.logsigmoid(signs * logits).sum(1).mean()}
-
-    def statistics(self, pairs: Pairs, features: "Mapping[str, Tensor]", step: Step) -> dict[str, float]:
-        return {"sigmoid_bias": features["bias"].item()}
-'''.lstrip()
-AGGREGATOR = '''
-"""The root of the sum of squares."""
-
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
-
-from vlalign.objectives.aggregator import Aggregator, PowersetScores, setting
-
-if TYPE_CHECKING:
-    from torch import Tensor
-
-
-@dataclass(frozen=True, eq=False)
-class Power(Aggregator):
-    """The norm of the similarities above the cost."""
-
-    power: float = setting(2.0, "Which norm", gt=1, le=64)
-
-    def aggregate(self, x: "Tensor", region_mask: "Tensor", phrase_mask: "Tensor") -> PowersetScores:
-        from vlalign.objectives.subsets import phrase_mean
-
-        found = phrase_mean((x.relu() + 1e-6).pow(self.power).sum(-1).pow(1 / self.power), phrase_mask)
-        return PowersetScores(found, found)
-'''.lstrip()
+# As the guide has them.
+TERM, AGGREGATOR = block("docs/loss.md", "class Sigmoid("), block("docs/loss.md", "class Power(")
 
 
 @pytest.fixture
@@ -93,6 +31,7 @@ def call(package, script, *arguments):
 
 
 SCHEMA = "from vlalign.params import schema; import json; print(json.dumps(schema()))"
+RUNS = "import sys; from vlalign import params; print(*params.load('params.yaml', sys.argv[1]).all_runs)"
 PLUGINS = """
 import sys
 from vlalign import freshness, params
@@ -136,6 +75,13 @@ def test_a_term_is_one_file(package, inputs, config, tmp_path):
     assert rows[0]["sigmoid_bias"] != rows[-1]["sigmoid_bias"]
     assert labels["sigmoid"] == "Sigmoid loss"
     assert said == "1 × sigmoid"
+
+
+def test_an_overlay_names_it(package, tmp_path):
+    (package / "training" / "terms" / "sigmoid.py").write_text(TERM)
+    overlay = tmp_path / "sigmoid.yaml"
+    overlay.write_text(block("docs/loss.md", "root: sigmoid-run", language="yaml"))
+    assert call(package, RUNS, overlay).split() == ["clip", "sigmoid"]
 
 
 def test_an_aggregator_is_one_file(package, inputs, config, tmp_path):

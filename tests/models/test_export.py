@@ -69,6 +69,7 @@ def test_a_folder_of_open_clip_alone_is_loaded_with_the_towers_own_pooling(tmp_p
     assert vlalign.load(tmp_path, pooling="average").pooling == "average"
 
 
+@pytest.mark.slow
 def test_importing_the_package_imports_no_torch():
     import subprocess
     import sys

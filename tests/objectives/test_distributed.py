@@ -113,6 +113,7 @@ def work(rank, processes, port, folder):
     dist.destroy_process_group()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("processes", [2, 4])
 def test_processes_together_equal_one(processes, tmp_path):
     with socket.socket() as probe:

@@ -179,6 +179,7 @@ def value_and_gradients(loss, *points, autocast=False):
     return value.detach(), *torch.autograd.grad(value, points)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("loss", LOSSES)
 def test_compiled_equals_eager(loss):
     x, y = (points.requires_grad_() for points in clouds(8))

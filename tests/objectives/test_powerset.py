@@ -268,6 +268,7 @@ def test_scores_and_gradients_are_fp32_under_autocast(tile):
         torch.testing.assert_close(ours, theirs, atol=0, rtol=0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("aggregator", known_aggregators())
 @pytest.mark.parametrize("loss", ["triplet", "cross-entropy"])
 def test_compiled_equals_eager(aggregator, loss):

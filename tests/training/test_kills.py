@@ -13,6 +13,8 @@ from training_runs import history, run_below, run_config, same
 
 from vlalign.training import processes
 
+pytestmark = pytest.mark.slow
+
 KILLED_RUNS = int(os.environ.get("KILLED_RUNS", "3"))  # of each kind; more take minutes
 KILLS, STEPS = 3, 24
 # Children start from a process that has imported everything, so that most kills hit a run at work.

@@ -12,6 +12,8 @@ from vlalign.params import RunParams
 from vlalign.training.loop import Trainer
 from vlalign.training.processes import Processes, processes
 
+pytestmark = pytest.mark.slow
+
 STEPS = 20
 
 

@@ -150,7 +150,7 @@ class NonLinearAggregator(SubsetAggregator):
     activation: str = setting("softplus", "Of NLA-T1; relu: its limit τ = 0", choices=("softplus", "relu"))
 
 
-def settings(kind: type[Aggregator]) -> list[dataclasses.Field]:
+def settings(kind: type[Aggregator]) -> list[dataclasses.Field[Any]]:
     """What users choose of an aggregator."""
     return [field for field in dataclasses.fields(kind) if "description" in field.metadata]
 

@@ -57,7 +57,8 @@ def centre(
     regions. Vectors that all but equal the mean keep their small difference: normalised, it would be rounding noise.
 
     Args:
-        x_NKD: regions or phrases. mask_NK: True for real ones.
+        x_NKD: regions or phrases.
+        mask_NK: True for real ones.
         mean_D: for one pair at a time, or to apply the mean of other data.
         group: processes over whose vectors the mean is taken.
 
@@ -73,4 +74,5 @@ def centre(
         mean_D = total(x_NKD.flatten(0, 1).sum(0), group) / total_plainly(real.sum(), group).clamp_min(1)
     centred = (x_NKD - mean_D) * real
     smallest = torch.finfo(x_NKD.dtype).eps ** 0.5 * x_NKD.detach().norm(dim=-1, keepdim=True)
-    return centred / centred.norm(dim=-1, keepdim=True).maximum(smallest).clamp_min(1e-12)
+    length: Tensor = centred.norm(dim=-1, keepdim=True).maximum(smallest)
+    return centred / length.clamp_min(1e-12)

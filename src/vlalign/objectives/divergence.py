@@ -50,7 +50,8 @@ def cs_divergence(
     twice.
 
     Args:
-        x_ND, y_MD: the clouds.
+        x_ND: the points of one sample.
+        y_MD: the points of the other.
         sigma: kernel width, several of them (the kernels are averaged), or `median`: σ² is the median squared distance
             of all pairs of points, detached.
         unbiased: leave i = j out of the within-terms (U-statistic). For independent samples this takes away most of
@@ -82,7 +83,8 @@ def cs_divergence(
             all_x, all_y = x_ND.detach(), y_MD.detach()
         else:
             all_x, all_y = all_x - middle_D, all_y - middle_D
-        return _Divergence.apply(x_ND, y_MD, all_x, all_y, _Kernel(widths, tile, unbiased, group))
+        found: Tensor = _Divergence.apply(x_ND, y_MD, all_x, all_y, _Kernel(widths, tile, unbiased, group))
+        return found
 
 
 def token_cs_divergence(
@@ -99,10 +101,12 @@ def token_cs_divergence(
     """Mean over pairs of D_CS between an image's patch tokens and its caption's word tokens (CS-Aligner, section 3.3).
 
     Args:
-        x_BVD, y_BLD: tokens of B pairs.
-        x_mask, y_mask: B V and B L, True for real tokens. A pair without enough of them on a side is left out of the
-            mean.
-        sigma, unbiased: as in `cs_divergence`; the median is that of all pairs' tokens together.
+        x_BVD: patch tokens of B pairs.
+        y_BLD: word tokens of the same pairs.
+        x_mask: B V, True for real tokens. A pair without enough of them on a side is left out of the mean.
+        y_mask: B L, likewise.
+        sigma: as in `cs_divergence`; the median is that of all pairs' tokens together.
+        unbiased: as in `cs_divergence`.
         tile: pairs whose kernels are held at once; they are formed again in the backward pass.
         group: processes that hold a part of the pairs each; see `vlalign.objectives.distributed`.
 
@@ -124,7 +128,7 @@ def token_cs_divergence(
             gather_plainly(x_BVD[enough][x_mask[enough]], group),
             gather_plainly(y_BLD[enough][y_mask[enough]], group),
         )
-        parts = zip(*(item[enough].split(tile) for item in (x_BVD, y_BLD, x_mask, y_mask)), strict=True)
+        parts = zip(*(torch.split(item[enough], tile) for item in (x_BVD, y_BLD, x_mask, y_mask)), strict=True)
         # Where there is no pair at all the loss is 0, and has a gradient.
         nothing = (x_BVD[x_mask].sum() + y_BLD[y_mask].sum()) * 0
         sums = [_recomputed(_pairwise, *part, widths, unbiased).sum() for part in parts if len(part[0])]
@@ -277,7 +281,8 @@ def _masked_log_mean(
 
 def _recomputed(function: Any, *arguments: Any) -> Tensor:
     """`function` without its intermediate results, which the backward pass makes again."""
-    return checkpoint(function, *arguments, use_reentrant=False, preserve_rng_state=False)
+    found: Tensor = checkpoint(function, *arguments, use_reentrant=False, preserve_rng_state=False)
+    return found
 
 
 def _evenly(points: Tensor, count: int) -> Tensor:

@@ -87,17 +87,19 @@ def powerset_loss(
     """Loss on S = R2T + T2R; image i belongs to caption i.
 
     A pair whose image has no real region or whose caption has no real phrase is left out, as a negative too: its scores
-    are 0 whatever it shows. Where fewer than two pairs remain the loss is 0.
+    are 0 whatever it shows. Where fewer than two pairs remain the loss is 0. Arguments that are not explained here, and
+    `settings` of the aggregator, are those of `powerset_scores`.
 
     Args:
         loss: `triplet`, the margin loss of `triplet_margin`: mean over rows plus mean over columns; or `cross-entropy`,
             that of scale · S: half of the same sum. Neither keeps a graph over all pairs beyond one tile.
-        margin, negatives: of the triplet. scale: of the cross-entropy.
+        margin: of the triplet.
+        negatives: of the triplet, `hardest` or `semi-hard`.
+        scale: of the cross-entropy.
         per_region: divide S by the image's number of real regions.
         direction: `both`, or `r2t` or `t2r` alone.
         group: processes that hold a part of the pairs each; see `vlalign.objectives.distributed`. R and P must be the
             same in all of them (pad, and mask), and so must the state of `generator`.
-        The others, and `settings` of the aggregator, are those of `powerset_scores`.
 
     Raises:
         ValueError: naming the argument at fault and its shape.

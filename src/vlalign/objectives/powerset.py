@@ -46,8 +46,10 @@ def powerset_scores(
     computes each again, so that memory is O(I·C) and not O(I·C·R·P); such scores cannot be differentiated twice.
 
     Args:
-        regions_IRD: regions φ. phrases_CPD: phrases p.
-        region_mask: I R, True for real regions. phrase_mask: C P, True for real phrases.
+        regions_IRD: regions φ.
+        phrases_CPD: phrases p.
+        region_mask: I R, True for real regions.
+        phrase_mask: C P, True for real phrases.
         aggregator: the rule from similarities to scores, or its name with its `settings`: `nla(tau, zeta, activation)`
             is T1 + T2 of the paper, O(R); `exact` enumerates the subsets (R at most 16); `sampled(samples)` has exact
             T2R and R2T over random subsets (unbiased); `calibrated(tau, activation, samples)` is `nla` with the ζ that

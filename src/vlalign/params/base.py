@@ -50,9 +50,11 @@ class Strict(BaseModel):
 
 def nested(path: str, value: Any) -> dict[str, Any]:
     """`a.b`, 1 -> {"a": {"b": 1}}"""
-    for key in reversed(path.split(".")):
-        value = {key: value}
-    return value
+    *above, last = path.split(".")
+    found = {last: value}
+    for key in reversed(above):
+        found = {key: found}
+    return found
 
 
 def flat_params(params: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

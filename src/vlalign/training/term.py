@@ -5,7 +5,7 @@ Modules of terms are imported wherever params are read, so they import torch in 
 """
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, ClassVar, Generic, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, NamedTuple, TypeVar
 
 from vlalign.params.choices import TermParams
 from vlalign.registry import Registered, plugins
@@ -108,7 +108,7 @@ class Term(Registered, Generic[OwnParams]):
         return {}
 
 
-def known_terms() -> dict[str, type[Term]]:
+def known_terms() -> dict[str, type[Term[Any]]]:
     """All terms by name, in the order in which they are added."""
-    found: dict[str, type[Term]] = plugins(Term, PACKAGE)
+    found: dict[str, type[Term[Any]]] = plugins(Term, PACKAGE)
     return dict(sorted(found.items(), key=lambda item: (item[1].rank, item[0])))
