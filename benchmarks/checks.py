@@ -19,7 +19,7 @@ from pathlib import Path
 CHECKS = {
     "vlalign.records": ("stamp", "check_file", "check_record", "read_record", "write_record"),
     "vlalign.data.arrow": ("read_metadata", "is_whole"),
-    "vlalign.data.index": ("short_digest",),
+    "vlalign.data.shards.index": ("short_digest",),
     "vlalign.files": ("is_whole_archive",),
     "vlalign.previous": ("set_aside", "forget", "take_back"),
     "vlalign.freshness": ("digest",),

@@ -26,14 +26,14 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from vlalign.annotate.phrases import PhraseFile, parse_split, read_phrases
-from vlalign.annotate.pipeline import load_pipelines
-from vlalign.annotate.tokens import clean_caption
-from vlalign.annotate.words import cut_english
-from vlalign.data.captions import sample_trees, text
-from vlalign.data.manifest import write_split
+from vlalign.annotate.phrases.annotation import PhraseFile, parse_split, read_phrases
+from vlalign.annotate.phrases.stanza_models import load_pipelines
+from vlalign.annotate.phrases.tokens import clean_caption
+from vlalign.annotate.phrases.words import cut_english
 from vlalign.data.samples import Sample
-from vlalign.data.splits import read_manifest
+from vlalign.data.scenes.grammar import sample_trees, text
+from vlalign.data.shards.manifest import write_split
+from vlalign.data.shards.split import read_manifest
 
 TIMES = 10
 

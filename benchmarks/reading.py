@@ -28,18 +28,18 @@ from rich.console import Console
 from rich.table import Table
 
 from vlalign import models
-from vlalign.annotate.phrase_files import PackedParse, write_phrase_file
-from vlalign.annotate.trees import Constituent, Parse, Word
-from vlalign.data.captions import sample_trees, text
-from vlalign.data.index import captions_of
-from vlalign.data.manifest import write_split
+from vlalign.annotate.phrases.phrase_files import PackedParse, write_phrase_file
+from vlalign.annotate.phrases.trees import Constituent, Parse, Word
 from vlalign.data.samples import Sample
-from vlalign.data.splits import read_manifest
-from vlalign.data.transforms import fit
+from vlalign.data.scenes.grammar import sample_trees, text
+from vlalign.data.shards.index import captions_of
+from vlalign.data.shards.manifest import write_split
+from vlalign.data.shards.split import read_manifest
+from vlalign.models.pictures import fit
 from vlalign.params import PhraseChoice, RegionChoice
 from vlalign.records import stamp, write_record
-from vlalign.training.batches import PairedSet
-from vlalign.training.loading import Steps, load
+from vlalign.training.data.batches import PairedSet
+from vlalign.training.data.loading import Steps, load
 
 TOWER = Path(__file__).parents[1] / "config" / "towers" / "tiny.json"
 BATCH = 256

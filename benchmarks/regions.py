@@ -27,10 +27,10 @@ from rich.table import Table
 from scipy.ndimage import gaussian_filter
 from sklearn.datasets import load_sample_image
 
-from vlalign.annotate.colour_patches import Superpixels
-from vlalign.annotate.masks import encode_mask
-from vlalign.annotate.segmenters.superpixels import SuperpixelSegments
-from vlalign.annotate.segments import select
+from vlalign.annotate.regions.colour_patches import Superpixels
+from vlalign.annotate.regions.masks import encode_mask
+from vlalign.annotate.regions.segmenters.superpixels import SuperpixelSegments
+from vlalign.annotate.regions.segments import select
 
 PARAMS = SuperpixelSegments(segmenter="superpixels")
 SIDE = 128

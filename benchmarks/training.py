@@ -28,12 +28,12 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from vlalign.data.manifest import write_split
-from vlalign.data.scenes import split_samples
+from vlalign.data.scenes.dataset import split_samples
+from vlalign.data.shards.manifest import write_split
 from vlalign.models import create, tower_config
 from vlalign.params import ModelParams, ScenesParams
 from vlalign.records import read_record
-from vlalign.training.batches import PairedSet
+from vlalign.training.data.batches import PairedSet
 
 REPOSITORY = Path(__file__).parents[1]
 WARM_UP = 10

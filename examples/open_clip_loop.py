@@ -8,11 +8,11 @@ import argparse
 import open_clip
 import torch
 
-from vlalign.data.transforms import normalise
 from vlalign.models import DualEncoder
+from vlalign.models.pictures import normalise
 from vlalign.objectives import centre, cs_divergence, pool_phrases, pool_regions, powerset_loss  # +
 from vlalign.params import PhraseChoice, RegionChoice  # +
-from vlalign.training.batches import PairedSet
+from vlalign.training.data.batches import PairedSet
 
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
 parser.add_argument("split")

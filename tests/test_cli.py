@@ -60,7 +60,9 @@ PHRASES = ["phrases", "--params", str(ROOT / "params.yaml"), "--split", "train",
 @pytest.mark.parametrize(("options", "part"), [([], None), (["--part", "1-of-4"], "1-of-4")])
 def test_phrases_pass_on_what_they_are_told(monkeypatch, options, part):
     called = {}
-    monkeypatch.setattr("vlalign.annotate.phrases.parse_split", lambda *folders, **given: called.update(given))
+    monkeypatch.setattr(
+        "vlalign.annotate.phrases.annotation.parse_split", lambda *folders, **given: called.update(given)
+    )
     expected = {"max_words": 7, "batch_size": 3, "long_captions": "cut", "device": "cpu", "max_skipped": 1.0}
     changes = [f"annotate.parser.{key}={value}" for key, value in expected.items()]
     result = RUNNER.invoke(cli.app, [*PHRASES, *changes, *options])

@@ -9,7 +9,7 @@ import yaml
 from annotated_scenes import write_annotated
 from PIL import Image
 
-from vlalign.data.entries import entries
+from vlalign.data.packing.entries import entries
 from vlalign.data.skipped import Skips
 from vlalign.data.sources.table import TableSource
 

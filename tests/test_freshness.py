@@ -79,7 +79,7 @@ def test_a_plug_in_is_found_by_the_name_that_it_gives_itself_or_by_its_module():
 def test_imports_in_functions_count_and_those_for_type_checkers_do_not():
     assert "vlalign.objectives.powerset" in modules("pretrain", terms=["powerset"])
     assert "vlalign.objectives.powerset" not in modules("pretrain", terms=["contrastive"])
-    assert "vlalign.data.manifest" in modules("verify")
+    assert "vlalign.data.shards.manifest" in modules("verify")
     hub = PACKAGE / "data" / "hub.py"
     if hub.exists():
         assert "TYPE_CHECKING" in hub.read_text()
@@ -125,7 +125,7 @@ def test_a_plug_in_that_nothing_names_changes_nothing(package):
 
 def test_a_plug_in_that_does_not_exist_is_named(package):
     assert (
-        "vlalign.annotate.segmenters has no plug-in 'by-ear'"
+        "vlalign.annotate.regions.segmenters has no plug-in 'by-ear'"
         in told(package, "digest('regions', segmenters=['by-ear'])").stderr
     )
 

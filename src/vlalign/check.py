@@ -96,7 +96,7 @@ def dangling_links(root: Path) -> list[Path]:
 def _folder(path: Path, advance: Callable[[int], None]) -> Iterator[Finding]:
     """A manifest, the files that it names, and files that it does not name."""
     # The workflow starts with this module, and pyarrow takes its time.
-    from vlalign.data.splits import place_of
+    from vlalign.data.shards.split import place_of
 
     folder, own = path.parent, _remove([path])
     try:

@@ -26,7 +26,7 @@ PACKAGE = Path(__file__).parent
 # Where the plug-ins of each kind lie.
 KINDS = {
     "sources": "vlalign.data.sources",
-    "segmenters": "vlalign.annotate.segmenters",
+    "segmenters": "vlalign.annotate.regions.segmenters",
     "terms": "vlalign.training.terms",
     "aggregators": "vlalign.objectives.aggregators",
     "benchmarks": "vlalign.evaluation.benchmarks",

@@ -17,7 +17,7 @@ from vlalign.params import PrecisionParams
 from vlalign.reporting.figure import Measured
 from vlalign.reporting.figures.precision import Precision
 from vlalign.reporting.results import Results
-from vlalign.training.inputs import Inputs
+from vlalign.training.data.inputs import Inputs
 from vlalign.training.pretrain import Places, pretrain
 
 PARAMS = PrecisionParams(regions=(10,), pairs=48, taus=(0.1, 0.001))

@@ -4,7 +4,7 @@ from PIL import Image
 from sklearn.datasets import load_sample_image
 from tiny_tokenizer import train_tokenizer, write_language
 
-from vlalign.annotate.tiny_parser import train_parser
+from vlalign.annotate.phrases.tiny_parser import train_parser
 
 
 @pytest.fixture(scope="session")

@@ -3,7 +3,7 @@ import random
 import pytest
 import torch
 
-from vlalign.annotate.boxes import random_boxes
+from vlalign.annotate.regions.boxes import random_boxes
 
 
 @pytest.mark.parametrize("grid", [(7, 7), (3, 5), (1, 1), (14, 14)])

@@ -3,7 +3,7 @@ import weakref
 
 import pytest
 
-from vlalign.annotate.collection import frozen, no_collection
+from vlalign.garbage import frozen, no_collection
 
 
 class Cycle:

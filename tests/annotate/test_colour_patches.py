@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
-from vlalign.annotate.colour_patches import Superpixels, segment
-from vlalign.annotate.regions import annotate_split
-from vlalign.annotate.segmenters.superpixels import SuperpixelSegments
-from vlalign.data.manifest import write_split
+from vlalign.annotate.regions.annotation import annotate_split
+from vlalign.annotate.regions.colour_patches import Superpixels, segment
+from vlalign.annotate.regions.segmenters.superpixels import SuperpixelSegments
 from vlalign.data.samples import Sample
+from vlalign.data.shards.manifest import write_split
 from vlalign.params import RegionsParams
 from vlalign.records import read_record
 

@@ -7,8 +7,8 @@ import threading
 import pytest
 import requests
 
-from vlalign.annotate.download import download_parser
-from vlalign.annotate.parser import CaptionParser
+from vlalign.annotate.phrases.download import download_parser
+from vlalign.annotate.phrases.parser import CaptionParser
 from vlalign.errors import VlalignError
 from vlalign.records import read_record
 

@@ -2,11 +2,11 @@
 
 import pytest
 
-from vlalign.annotate.parser import CaptionParser
-from vlalign.annotate.phrases import parse_split, read_phrases
-from vlalign.annotate.pipeline import load_pipelines
-from vlalign.data.manifest import write_split
+from vlalign.annotate.phrases.annotation import parse_split, read_phrases
+from vlalign.annotate.phrases.parser import CaptionParser
+from vlalign.annotate.phrases.stanza_models import load_pipelines
 from vlalign.data.samples import Sample
+from vlalign.data.shards.manifest import write_split
 from vlalign.errors import VlalignError
 from vlalign.records import read_record, write_record
 

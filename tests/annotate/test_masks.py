@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 from PIL import Image, ImageDraw
 
-from vlalign.annotate.masks import decode_mask, encode_mask, grid_shape, reduce_mask
+from vlalign.annotate.regions.masks import decode_mask, encode_mask, grid_shape, reduce_mask
 from vlalign.errors import VlalignError
 
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 from stanza.models.constituency.parse_tree import Tree
 
-from vlalign.annotate.parser import CaptionParser, Constituent, Parse, attempt
+from vlalign.annotate.phrases.parser import CaptionParser, Constituent, Parse, attempt
 from vlalign.errors import VlalignError
 
 

@@ -9,14 +9,14 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from vlalign.annotate.phrase_files import (
+from vlalign.annotate.phrases.phrase_files import (
     SCHEMA,
     PackedParse,
     PhraseFile,
     read_phrases,
     write_phrase_file,
 )
-from vlalign.annotate.trees import Constituent, Parse, Word
+from vlalign.annotate.phrases.trees import Constituent, Parse, Word
 from vlalign.data.arrow import DIGEST, read_metadata
 from vlalign.errors import VlalignError
 from vlalign.records import stamp, write_record

@@ -7,15 +7,15 @@ import sys
 import numpy as np
 import pytest
 
-from vlalign.annotate import phrases
-from vlalign.annotate.parser import CaptionParser
-from vlalign.annotate.phrases import ParsedCaption, ParseMemory, PhraseFile, parse_split, read_phrases
-from vlalign.annotate.trees import Parse, Word
-from vlalign.data.index import index_path, write_index
-from vlalign.data.manifest import write_split
+from vlalign.annotate.phrases import annotation as phrases
+from vlalign.annotate.phrases.annotation import ParsedCaption, ParseMemory, PhraseFile, parse_split, read_phrases
+from vlalign.annotate.phrases.parser import CaptionParser
+from vlalign.annotate.phrases.trees import Parse, Word
 from vlalign.data.samples import Sample, encode_png
-from vlalign.data.shards import batched
-from vlalign.data.splits import read_manifest
+from vlalign.data.shards.index import index_path, write_index
+from vlalign.data.shards.manifest import write_split
+from vlalign.data.shards.split import read_manifest
+from vlalign.data.shards.tar import batched
 from vlalign.errors import VlalignError
 from vlalign.records import read_record, stamp, write_record
 
@@ -117,7 +117,7 @@ def same_files(first, second):
 STOPS = """
 import os, sys, time
 from vlalign import files
-from vlalign.annotate.phrases import parse_split
+from vlalign.annotate.phrases.annotation import parse_split
 replace = os.replace
 
 def stop(source, target):
@@ -298,8 +298,8 @@ def test_reading_imports_no_parser(split, model_dir, tmp_path):
     run(split, model_dir, tmp_path)
     code = f"""
 import sys
-from vlalign.annotate.phrases import read_phrases
-from vlalign.annotate.tokens import TokenMapper
+from vlalign.annotate.phrases.annotation import read_phrases
+from vlalign.annotate.phrases.tokens import TokenMapper
 assert len(read_phrases({str(tmp_path)!r})) == 5
 assert not {{"stanza", "open_clip"}} & set(sys.modules)
 """

@@ -2,7 +2,7 @@ import shutil
 
 import pytest
 
-from vlalign.annotate.pipeline import load_pipelines
+from vlalign.annotate.phrases.stanza_models import load_pipelines
 from vlalign.errors import VlalignError
 from vlalign.records import read_record, write_record
 

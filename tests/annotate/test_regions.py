@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 from skimage import data as photographs
 
-from vlalign.annotate import regions
-from vlalign.annotate.regions import RegionFile, annotate_split, image_regions
-from vlalign.annotate.segmenters.none import NoSegments
-from vlalign.annotate.segmenters.superpixels import SuperpixelSegments
-from vlalign.data.manifest import write_split
+from vlalign.annotate.regions import annotation as regions
+from vlalign.annotate.regions.annotation import RegionFile, annotate_split, image_regions
+from vlalign.annotate.regions.segmenters.none import NoSegments
+from vlalign.annotate.regions.segmenters.superpixels import SuperpixelSegments
 from vlalign.data.samples import Sample, decode_image, encode_png
+from vlalign.data.shards.manifest import write_split
 from vlalign.errors import VlalignError
 from vlalign.files import read_json
 from vlalign.params import RegionsParams

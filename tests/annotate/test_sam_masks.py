@@ -11,9 +11,9 @@ from PIL import Image
 from scipy.optimize import linear_sum_assignment
 from tiny_sam import KINDS, save_tiny
 
-from vlalign.annotate import sam_masks
-from vlalign.annotate.sam_masks import SamSegmenter, load, point_grid
-from vlalign.annotate.segmenters.sam import SamSegments
+from vlalign.annotate.regions import sam_masks
+from vlalign.annotate.regions.sam_masks import SamSegmenter, load, point_grid
+from vlalign.annotate.regions.segmenters.sam import SamSegments
 from vlalign.errors import VlalignError
 
 ANY = {"points": 4, "min_iou": 0, "min_stability": 0, "min_area": 0, "max_area": 1, "max_overlap": 1, "count": 500}

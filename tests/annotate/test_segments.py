@@ -2,10 +2,10 @@ import numpy as np
 import pytest
 from pydantic import TypeAdapter, ValidationError
 
-from vlalign.annotate.colour_patches import Superpixels
-from vlalign.annotate.segmenters.none import NoSegments
-from vlalign.annotate.segmenters.superpixels import SuperpixelSegments
-from vlalign.annotate.segments import select
+from vlalign.annotate.regions.colour_patches import Superpixels
+from vlalign.annotate.regions.segmenters.none import NoSegments
+from vlalign.annotate.regions.segmenters.superpixels import SuperpixelSegments
+from vlalign.annotate.regions.segments import select
 from vlalign.params import AnySegmenter, SegmentFilters
 
 ALL = {"count": 100, "min_area": 0, "max_area": 1, "max_overlap": 1}

@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 import torch
 
-from vlalign.annotate.parser import CaptionParser
-from vlalign.annotate.tiny_parser import train_on_trees
-from vlalign.data.captions import sample_trees, text
+from vlalign.annotate.phrases.parser import CaptionParser
+from vlalign.annotate.phrases.tiny_parser import train_on_trees
+from vlalign.data.scenes.grammar import sample_trees, text
 from vlalign.records import read_record
 
 FILES = ["en/constituency/tiny.pt", "en/pos/tiny.pt", "en/pretrain/tiny.pt"]

@@ -6,9 +6,9 @@ import torch
 from open_clip import SimpleTokenizer
 from open_clip.tokenizer import HFTokenizer
 
-from vlalign.annotate.parser import Word
-from vlalign.annotate.tokens import TokenMapper, clean_caption, token_mapper
-from vlalign.annotate.words import word_ranges
+from vlalign.annotate.phrases.parser import Word
+from vlalign.annotate.phrases.tokens import TokenMapper, clean_caption, token_mapper
+from vlalign.annotate.phrases.words import word_ranges
 from vlalign.errors import VlalignError
 
 TOKENIZER = SimpleTokenizer()

@@ -2,8 +2,8 @@ from collections import Counter
 
 import pytest
 
-from vlalign.annotate.treebank import bracket_f1, brackets, split_trees, write_brackets, write_conllu
-from vlalign.data.captions import sample_trees, text
+from vlalign.annotate.phrases.treebank import bracket_f1, brackets, split_trees, write_brackets, write_conllu
+from vlalign.data.scenes.grammar import sample_trees, text
 from vlalign.errors import VlalignError
 
 TREE = ("NP", [("NP", [("DT", "a"), ("NN", "dog")]), ("PP", [("IN", "on"), ("NP", [("NNS", "mats")])])])

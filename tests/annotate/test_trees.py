@@ -4,8 +4,8 @@ import pytest
 from stanza.models.constituency.parse_tree import Tree
 from stanza.models.constituency.tree_reader import read_trees
 
-from vlalign.annotate.trees import Constituent, Word, joined, tree_constituents
-from vlalign.annotate.words import Cut, cut_english
+from vlalign.annotate.phrases.trees import Constituent, Word, joined, tree_constituents
+from vlalign.annotate.phrases.words import Cut, cut_english
 
 
 def sentence(bracketed):

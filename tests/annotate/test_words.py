@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vlalign.annotate.words import (
+from vlalign.annotate.phrases.words import (
     Cut,
     beginning,
     cut_document,

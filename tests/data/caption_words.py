@@ -2,7 +2,7 @@
 
 import re
 
-from vlalign.data.layout import CLASSES, PLURALS, TINTS
+from vlalign.data.scenes.scene import CLASSES, PLURALS, TINTS
 
 NUMBERS = {"a": 1, "two": 2, "three": 3}
 SINGULAR = {PLURALS.get(name, f"{name}s"): name for name in CLASSES}

@@ -4,8 +4,8 @@ import re
 import pytest
 from caption_words import named
 
-from vlalign.data.captions import bracketed, caption, leaves, mention, sample_trees, text
-from vlalign.data.layout import CLASSES, sample_scene
+from vlalign.data.scenes.grammar import bracketed, caption, leaves, mention, sample_trees, text
+from vlalign.data.scenes.scene import CLASSES, sample_scene
 
 
 def referents(words, scene):

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from own_files import counts, listed, picture, pictures, table_source, write_csv
 from rich.progress import Progress
 
-from vlalign.data.entries import entries, place
+from vlalign.data.packing.entries import entries, place
 from vlalign.data.skipped import Skips
 from vlalign.errors import VlalignError
 

@@ -10,7 +10,7 @@ from hub_server import POURED, HubServer, sha256
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vlalign.data.fetch import _refuse_long_pause, fetch
+from vlalign.data.shards.fetch import _refuse_long_pause, fetch
 from vlalign.data.sources.urls import UrlSource
 from vlalign.errors import VlalignError
 

@@ -5,8 +5,8 @@ import pytest
 from fetching import by_name, held, hub_source, shards, url_source
 from hub_server import HubServer, blob_sha1
 
-from vlalign.data import fetch as fetching
-from vlalign.data.fetch import fetch
+from vlalign.data.shards import fetch as fetching
+from vlalign.data.shards.fetch import fetch
 from vlalign.errors import VlalignError
 from vlalign.records import read_record
 

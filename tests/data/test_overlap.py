@@ -3,9 +3,9 @@ from pathlib import Path
 
 import numpy as np
 
-from vlalign.data.manifest import write_split
-from vlalign.data.overlap import Overlap, digests, overlap
 from vlalign.data.samples import Sample, encode_png
+from vlalign.data.shards.manifest import write_split
+from vlalign.data.shards.overlap import Overlap, digests, overlap
 from vlalign.data.skipped import NAMED
 
 

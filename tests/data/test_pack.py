@@ -11,8 +11,8 @@ import webdataset
 from own_files import picture, pictures, table_source, write_csv
 from PIL import Image
 
-from vlalign.data import pack as packing
-from vlalign.data.pack import pack
+from vlalign.data.packing import pack as packing
+from vlalign.data.packing.pack import pack
 from vlalign.data.sources.folder import FolderSource
 from vlalign.errors import VlalignError
 from vlalign.records import read_record, stamp

@@ -8,7 +8,7 @@ from own_files import write_csv
 from typer.testing import CliRunner
 
 from vlalign import cli, params
-from vlalign.data.present import check_sources
+from vlalign.data.source_checks import check_sources
 from vlalign.errors import VlalignError
 
 DEFAULTS = params.read(Path(__file__).parents[2] / "params.yaml") | {"model": {"tower": "ViT-B-32"}}

@@ -5,10 +5,10 @@ import numpy as np
 import pytest
 from caption_words import named
 
-from vlalign.data import scenes
-from vlalign.data.layout import CLASSES, INVERSE
 from vlalign.data.samples import decode_image, decode_instances
-from vlalign.data.splits import read_split
+from vlalign.data.scenes import dataset as scenes
+from vlalign.data.scenes.scene import CLASSES, INVERSE
+from vlalign.data.shards.split import read_split
 from vlalign.files import read_json
 from vlalign.params import ScenesParams
 

@@ -12,7 +12,7 @@ import pytest
 from fetching import by_name, held, hub_source, shards, url_source
 from hub_server import REPOSITORY, sha256
 
-from vlalign.data.fetch import INCOMING, fetch
+from vlalign.data.shards.fetch import INCOMING, fetch
 from vlalign.errors import VlalignError
 from vlalign.records import read_record
 
@@ -21,7 +21,7 @@ FILES = shards(4)
 SCRIPT = """
 import signal, sys
 signal.signal(signal.SIGINT, signal.default_int_handler)
-from vlalign.data.fetch import fetch
+from vlalign.data.shards.fetch import fetch
 from pydantic import TypeAdapter
 from vlalign.params import AnySource
 fetch(TypeAdapter(AnySource).validate_json(sys.argv[1]), sys.argv[2])

@@ -3,7 +3,7 @@ import tarfile
 import pytest
 
 from vlalign.data.samples import Sample
-from vlalign.data.shards import BLOCK, groups, write_shard
+from vlalign.data.shards.tar import BLOCK, groups, write_shard
 from vlalign.errors import VlalignError
 
 SAMPLES = [Sample(f"k{index}", b"picture %d" % index, (f"caption {index}",), label=index) for index in range(5)]

@@ -6,15 +6,15 @@ import numpy as np
 import pytest
 from fetching import hub_source
 
-from vlalign.data.bring import bring
-from vlalign.data.manifest import verify_split
 from vlalign.data.samples import Sample, encode_png
-from vlalign.data.shards import write_shard
+from vlalign.data.shards.manifest import verify_split
+from vlalign.data.shards.obtain import bring
+from vlalign.data.shards.split import read_split
+from vlalign.data.shards.tar import write_shard
 from vlalign.data.sources.folder import FolderSource
 from vlalign.data.sources.img2dataset import Img2datasetSource
 from vlalign.data.sources.shards import ShardsSource
 from vlalign.data.sources.table import TableSource
-from vlalign.data.splits import read_split
 from vlalign.params import VerifyParams
 from vlalign.records import read_record
 

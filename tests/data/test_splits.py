@@ -5,10 +5,10 @@ import pytest
 import webdataset
 from PIL import Image
 
-from vlalign.data.manifest import verify_shards, verify_split, write_manifest, write_split
 from vlalign.data.samples import Sample, decode_image, decode_instances, encode_png
-from vlalign.data.shards import write_shard
-from vlalign.data.splits import Split, read_manifest, read_split
+from vlalign.data.shards.manifest import verify_shards, verify_split, write_manifest, write_split
+from vlalign.data.shards.split import Split, read_manifest, read_split
+from vlalign.data.shards.tar import write_shard
 from vlalign.errors import VlalignError
 from vlalign.params import VerifyParams
 from vlalign.records import write_record

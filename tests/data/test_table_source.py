@@ -9,11 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from own_files import table_source, write_csv
 
-from vlalign.data import tables
-from vlalign.data.listing import captions_of
+from vlalign.data.packing import tables
+from vlalign.data.packing.image_lists import captions_of
+from vlalign.data.packing.table_rows import ROWS
+from vlalign.data.packing.tables import list_table
 from vlalign.data.skipped import Skips
-from vlalign.data.table_rows import ROWS
-from vlalign.data.tables import list_table
 from vlalign.errors import VlalignError
 
 
@@ -131,7 +131,7 @@ def test_json_lines_may_hold_lists_and_fields_that_come_late(tmp_path):
 
 @pytest.mark.parametrize("first", [None, "2020-01-01", "2020-01-01 10:00:00"])
 def test_the_first_captions_of_json_lines_may_be_empty_or_read_as_dates(tmp_path, monkeypatch, first):
-    monkeypatch.setattr("vlalign.data.table_rows.BLOCK_BYTES", 200)
+    monkeypatch.setattr("vlalign.data.packing.table_rows.BLOCK_BYTES", 200)
     lines = [*({"image": "a.jpg", "caption": first} for _ in range(20)), {"image": "b.jpg", "caption": "a dog"}]
     path = csv_of(tmp_path, "\n".join(map(json.dumps, lines)), "table.jsonl")
     assert read(path) == {"a.jpg": (first,) * 20 if first else (), "b.jpg": ("a dog",)}

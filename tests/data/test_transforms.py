@@ -7,8 +7,8 @@ import torch
 from PIL import Image
 
 from vlalign import models
-from vlalign.data.transforms import View, coverage, fit, fit_masks, normalise, preprocess
 from vlalign.files import read_json
+from vlalign.models.pictures import View, coverage, fit, fit_masks, normalise, preprocess
 from vlalign.params import AugmentParams
 
 

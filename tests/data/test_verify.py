@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from vlalign.data.index import index_path, open_index
-from vlalign.data.manifest import write_manifest
 from vlalign.data.samples import Sample, decode_image
-from vlalign.data.shards import write_shard
-from vlalign.data.splits import Split, read_manifest
-from vlalign.data.verify import verify_shard
+from vlalign.data.shards.index import index_path, open_index
+from vlalign.data.shards.manifest import write_manifest
+from vlalign.data.shards.split import Split, read_manifest
+from vlalign.data.shards.tar import write_shard
+from vlalign.data.shards.verify import verify_shard
 from vlalign.errors import VlalignError
 from vlalign.params import VerifyParams
 

@@ -9,9 +9,9 @@ import numpy as np
 import torch
 
 from vlalign import models
-from vlalign.annotate.phrases import ParsedCaption, Word
-from vlalign.data.manifest import write_split
+from vlalign.annotate.phrases.annotation import ParsedCaption, Word
 from vlalign.data.samples import Sample, encode_png
+from vlalign.data.shards.manifest import write_split
 from vlalign.files import json_text, write_text
 from vlalign.records import read_record, stamps, write_record
 

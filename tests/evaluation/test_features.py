@@ -8,14 +8,14 @@ import torch.nn.functional as F
 from evaluation_data import encoder, parsed, picture, squares
 
 from vlalign.analysis.illustrations import with_referents
-from vlalign.annotate.phrases import Word
-from vlalign.annotate.tokens import TokenMapper
-from vlalign.data.manifest import write_split
+from vlalign.annotate.phrases.annotation import Word
+from vlalign.annotate.phrases.tokens import TokenMapper
 from vlalign.data.samples import Sample, decode_image
-from vlalign.data.transforms import preprocess
+from vlalign.data.shards.manifest import write_split
 from vlalign.errors import VlalignError
 from vlalign.evaluation.features import SplitFeatures, encode_split, encode_texts, object_coverage
 from vlalign.evaluation.similarity import feature_centres, phrase_scores
+from vlalign.models.pictures import preprocess
 
 SAMPLES = list(squares(6))
 

@@ -10,10 +10,10 @@ from evaluation_data import encoder, parsed, squares, vouch, write_composition, 
 from typer.testing import CliRunner, Result
 
 from vlalign import models
-from vlalign.annotate.phrases import ParsedCaption
+from vlalign.annotate.phrases.annotation import ParsedCaption
 from vlalign.cli import app
-from vlalign.data.manifest import write_split
 from vlalign.data.samples import Sample
+from vlalign.data.shards.manifest import write_split
 from vlalign.errors import VlalignError
 from vlalign.evaluation import workbench
 from vlalign.evaluation.benchmark import AbsentError, known_benchmarks

@@ -2,7 +2,7 @@ import pytest
 from annotated_scenes import write_annotated
 from training_runs import run_config
 
-from vlalign.training.inputs import Inputs
+from vlalign.training.data.inputs import Inputs
 
 
 @pytest.fixture(scope="session")

@@ -7,7 +7,7 @@ import pytest
 from own_files import pictures, write_csv
 from repository import new_repository
 
-from vlalign.annotate.regions import RegionFile
+from vlalign.annotate.regions.annotation import RegionFile
 
 pytestmark = pytest.mark.slow
 
@@ -30,8 +30,8 @@ class TileSegments(SegmentFilters):
         """See Segmenter."""
         import numpy as np
 
-        from vlalign.annotate.masks import grid_shape
-        from vlalign.annotate.segments import select
+        from vlalign.annotate.regions.masks import grid_shape
+        from vlalign.annotate.regions.segments import select
 
         def masks(image):
             height, width = grid_shape(image.height, image.width, side=side)
@@ -49,7 +49,7 @@ SEGMENTS = {"segmenter": "tiles", "rows": 3, "count": 16, "min_area": 0.005}
 def repository(tmp_path_factory):
     """A clone with one file more, some pictures, and params that name it."""
     repository = new_repository(tmp_path_factory.mktemp("segmenter"))
-    (repository.root / "src/vlalign/annotate/segmenters/tiles.py").write_text(PLUGIN)
+    (repository.root / "src/vlalign/annotate/regions/segmenters/tiles.py").write_text(PLUGIN)
     names = [f"{number}.png" for number in range(4)]
     pictures(repository.root / "mine", *names)
     write_csv(repository.root / "mine/captions.csv", [(name, "a picture") for name in names])

@@ -7,7 +7,7 @@ from documentation import block
 from own_files import pictures
 from repository import new_repository
 
-from vlalign.data.splits import read_split
+from vlalign.data.shards.split import read_split
 
 pytestmark = pytest.mark.slow
 

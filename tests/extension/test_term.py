@@ -44,7 +44,7 @@ TRAIN = """
 import json, sys
 from pathlib import Path
 from vlalign.params import Run, RunParams, RuntimeParams
-from vlalign.training.inputs import Inputs
+from vlalign.training.data.inputs import Inputs
 from vlalign.training.pretrain import Places, pretrain
 
 params, data, output = json.loads(sys.argv[1]), sys.argv[2], Path(sys.argv[3])

@@ -10,8 +10,8 @@ from PIL import Image
 
 import vlalign
 from vlalign import models
-from vlalign.data.transforms import preprocess
 from vlalign.errors import VlalignError
+from vlalign.models.pictures import preprocess
 
 CONFIG = json.loads((Path(__file__).parents[2] / "config" / "towers" / "test.json").read_text())
 

@@ -15,7 +15,7 @@ from vlalign import models
 from vlalign.errors import VlalignError
 from vlalign.models.text import real_tokens
 from vlalign.params import ModelParams, RunParams
-from vlalign.training.inputs import Inputs
+from vlalign.training.data.inputs import Inputs
 from vlalign.training.loop import Trainer
 
 CONFIG = json.loads((Path(__file__).parents[2] / "config" / "towers" / "test.json").read_text())

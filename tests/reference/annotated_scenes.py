@@ -2,14 +2,14 @@
 
 import re
 
-from vlalign.annotate.phrase_files import PackedParse, write_phrase_file
-from vlalign.annotate.phrases import Constituent, Word
-from vlalign.annotate.regions import annotate_split
-from vlalign.annotate.trees import Parse
-from vlalign.data.manifest import write_split
+from vlalign.annotate.phrases.annotation import Constituent, Word
+from vlalign.annotate.phrases.phrase_files import PackedParse, write_phrase_file
+from vlalign.annotate.phrases.trees import Parse
+from vlalign.annotate.regions.annotation import annotate_split
 from vlalign.data.samples import Sample
-from vlalign.data.scenes import split_samples
-from vlalign.data.splits import read_split
+from vlalign.data.scenes.dataset import split_samples
+from vlalign.data.shards.manifest import write_split
+from vlalign.data.shards.split import read_split
 from vlalign.params import RegionsParams, ScenesParams
 from vlalign.records import stamp, write_record
 

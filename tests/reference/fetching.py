@@ -7,7 +7,7 @@ from urllib.parse import quote
 
 from hub_server import REPOSITORY, sha256
 
-from vlalign.data import fetch
+from vlalign.data.shards import fetch
 from vlalign.data.sources.hub import HubSource
 from vlalign.data.sources.urls import UrlFile, UrlSource
 

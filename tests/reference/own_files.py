@@ -4,7 +4,7 @@ import json
 import numpy as np
 from PIL import Image
 
-from vlalign.data.entries import entries
+from vlalign.data.packing.entries import entries
 from vlalign.data.skipped import Skips
 from vlalign.data.sources.table import TableSource
 

@@ -8,8 +8,8 @@ import shutil
 
 from stanza.models import mwt_expander, tokenizer
 
-from vlalign.annotate.isolation import quiet, reproducible
-from vlalign.annotate.pipeline import write_model_manifest
+from vlalign.annotate.phrases.isolation import quiet, reproducible
+from vlalign.annotate.phrases.stanza_models import write_model_manifest
 from vlalign.files import read_json, write_json
 
 EXPANSIONS = {"zum": ("zu", "dem"), "im": ("in", "dem"), "gehts": ("geht", "s")}

@@ -18,7 +18,7 @@ from vlalign.evaluation.metrics import Measurement, write_metrics
 from vlalign.files import read_json, write_json, write_text
 from vlalign.records import check_record, read_record, stamp, write_record
 from vlalign.reporting.card import has_card, model_card, write_card
-from vlalign.training.inputs import Inputs
+from vlalign.training.data.inputs import Inputs
 
 METRICS = {
     "retrieval": Measurement(

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from fake_results import load_tree, make_scene, remeasure, unmeasured, write_illustrations, write_precision, write_tree
 
-from vlalign.data.manifest import write_split
-from vlalign.data.overlap import Overlap
 from vlalign.data.samples import Sample, encode_png
+from vlalign.data.shards.manifest import write_split
+from vlalign.data.shards.overlap import Overlap
 from vlalign.errors import VlalignError
 from vlalign.files import read_json
 from vlalign.params import ReportParams

@@ -4,7 +4,7 @@ import pytest
 from annotated_scenes import write_annotated, write_unpaired
 from training_runs import run_config
 
-from vlalign.training.inputs import Inputs
+from vlalign.training.data.inputs import Inputs
 
 REPOSITORY = Path(__file__).parents[2]
 

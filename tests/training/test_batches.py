@@ -19,24 +19,24 @@ from annotated_scenes import (
 )
 
 from vlalign import models
-from vlalign.annotate.boxes import random_boxes
-from vlalign.annotate.phrases import Constituent, ParsedCaption, Word
-from vlalign.annotate.regions import write_regions
-from vlalign.annotate.trees import Parse
-from vlalign.data.manifest import write_split
+from vlalign.annotate.phrases.annotation import Constituent, ParsedCaption, Word
+from vlalign.annotate.phrases.trees import Parse
+from vlalign.annotate.regions.annotation import write_regions
+from vlalign.annotate.regions.boxes import random_boxes
 from vlalign.data.samples import Sample, decode_image, decode_instances, encode_png
-from vlalign.data.splits import read_split
-from vlalign.data.transforms import normalise, preprocess
+from vlalign.data.shards.manifest import write_split
+from vlalign.data.shards.split import read_split
 from vlalign.errors import VlalignError
 from vlalign.files import read_json
+from vlalign.models.pictures import normalise, preprocess
 from vlalign.params import AugmentParams, PhraseChoice, RegionChoice
 from vlalign.records import read_record, stamp, write_record
-from vlalign.training.batches import PairedSet
-from vlalign.training.captions import choose_phrases
-from vlalign.training.loading import Steps
-from vlalign.training.loading import load as load_batches
-from vlalign.training.order import generator
-from vlalign.training.rows import Fresh, Kept
+from vlalign.training.data.batches import PairedSet
+from vlalign.training.data.caption_rows import choose_phrases
+from vlalign.training.data.loading import Steps
+from vlalign.training.data.loading import load as load_batches
+from vlalign.training.data.order import generator
+from vlalign.training.data.row_cache import MadeRows, CachedRows
 
 PHRASES, REGIONS = PhraseChoice(labels=("NP",), count=4), RegionChoice(kinds=("mask", "box"), count=5)
 
@@ -279,9 +279,9 @@ def test_long_keys_have_generators_of_their_own():
 @pytest.mark.parametrize("augment", [None, AugmentParams(scale=(0.3, 0.8))])
 def test_what_is_kept_is_what_is_read_anew(folder, encoder, augment):
     kept, anew = (load(folder, encoder, augment=augment, room=room) for room in (2**30, 0))
-    assert isinstance(anew.pictures, Fresh)
-    assert isinstance(kept.captions, Kept)
-    assert isinstance(kept.pictures, Kept) == (augment is None)
+    assert isinstance(anew.pictures, MadeRows)
+    assert isinstance(kept.captions, CachedRows)
+    assert isinstance(kept.pictures, CachedRows) == (augment is None)
     for step in range(7):
         assert same(kept.batch(seed=3, step=step, size=5), anew.batch(seed=3, step=step, size=5))
 

@@ -5,14 +5,14 @@ import torch
 from training_runs import EVERY_TERM, train_below
 
 from vlalign import models
-from vlalign.data.splits import Split, read_split
-from vlalign.data.transforms import normalise
+from vlalign.data.shards.split import Split, read_split
 from vlalign.errors import VlalignError
+from vlalign.models.pictures import normalise
 from vlalign.objectives import cs_divergence
 from vlalign.params import RunParams
-from vlalign.training.batches import PairedSet
-from vlalign.training.extras import Stream, UnpairedCaptions, UnpairedImages
-from vlalign.training.inputs import Inputs
+from vlalign.training.data.batches import PairedSet
+from vlalign.training.data.inputs import Inputs
+from vlalign.training.data.unpaired import Stream, UnpairedCaptions, UnpairedImages
 from vlalign.training.objective import Objective
 from vlalign.training.term import Step
 

@@ -7,9 +7,9 @@ import torch
 from training_runs import EVERY_TERM
 
 from vlalign import models
-from vlalign.data.transforms import normalise
+from vlalign.models.pictures import normalise
 from vlalign.params import ObjectiveParams, RunParams
-from vlalign.training.batches import PairedSet
+from vlalign.training.data.batches import PairedSet
 from vlalign.training.gradients import RandomState, accumulate
 from vlalign.training.objective import Objective
 from vlalign.training.term import Step

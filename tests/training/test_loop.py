@@ -6,7 +6,7 @@ import torch
 from vlalign.errors import VlalignError
 from vlalign.params import RunParams, TrainParams
 from vlalign.training import loop
-from vlalign.training.inputs import Inputs
+from vlalign.training.data.inputs import Inputs
 from vlalign.training.optim import learning_rate
 from vlalign.training.terms.powerset import PowersetParams
 

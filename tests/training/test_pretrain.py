@@ -15,7 +15,7 @@ from vlalign.params import RunParams, RuntimeParams
 from vlalign.records import read_record
 from vlalign.training import history as columns
 from vlalign.training import loop
-from vlalign.training.inputs import Inputs
+from vlalign.training.data.inputs import Inputs
 from vlalign.training.pretrain import Places, pretrain
 from vlalign.training.stopping import StoppedError
 

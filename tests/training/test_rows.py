@@ -4,7 +4,7 @@ import pickle
 import pytest
 import torch
 
-from vlalign.training.rows import Fresh, Kept, size_of
+from vlalign.training.data.row_cache import MadeRows, CachedRows, size_of
 
 
 class Squares:
@@ -20,7 +20,7 @@ class Squares:
 
 @pytest.mark.parametrize("items", [[4, 1, 4, 0], [], [9]])
 def test_kept_rows_are_the_fresh_ones(items):
-    kept, fresh = Kept(Squares(), 10), Fresh(Squares())
+    kept, fresh = CachedRows(Squares(), 10), MadeRows(Squares())
     for _ in range(2):
         for one, other in zip(kept(items, "0/0"), fresh(items, "0/0"), strict=True):
             assert torch.equal(one, other)
@@ -29,7 +29,7 @@ def test_kept_rows_are_the_fresh_ones(items):
 
 def test_a_row_is_made_once():
     make = Squares()
-    kept = Kept(make, 10)
+    kept = CachedRows(make, 10)
     make.asked.clear()
     kept([3, 3, 5], "0/0")
     kept([5, 3, 4], "0/1")
@@ -37,14 +37,14 @@ def test_a_row_is_made_once():
 
 
 def test_no_row_is_taken_for_one_that_was_made():
-    kept = Kept(Squares(), 10)
+    kept = CachedRows(Squares(), 10)
     assert kept([0], "")[0].tolist() == [0]
     assert kept([7], "")[1].tolist() == [[7, 7, 7]]
 
 
 def test_forked_processes_share_what_is_kept():
     make = Squares()
-    kept = Kept(make, 10)
+    kept = CachedRows(make, 10)
     process = multiprocessing.get_context("fork").Process(target=kept, args=([6, 7], ""))
     process.start()
     process.join()
@@ -54,7 +54,7 @@ def test_forked_processes_share_what_is_kept():
 
 
 def test_other_processes_begin_with_nothing():
-    again = pickle.loads(pickle.dumps(Kept(Squares(), 10)))
+    again = pickle.loads(pickle.dumps(CachedRows(Squares(), 10)))
     assert again([2], "")[0].tolist() == [4]
 
 

@@ -4,9 +4,9 @@ import torch
 from training_runs import TOWER
 
 from vlalign import models
-from vlalign.data.transforms import normalise
+from vlalign.models.pictures import normalise
 from vlalign.training import validation
-from vlalign.training.batches import PairedSet
+from vlalign.training.data.batches import PairedSet
 from vlalign.training.processes import Processes
 
 

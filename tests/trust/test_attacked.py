@@ -12,17 +12,17 @@ from PIL import EpsImagePlugin
 from workspace import DATA, REPORT, RUN
 
 from vlalign import models
-from vlalign.data.bring import bring
-from vlalign.data.entries import entries
-from vlalign.data.index import index_path
-from vlalign.data.manifest import verify_split
+from vlalign.data.packing.entries import entries
 from vlalign.data.samples import Sample, decode_image, encode_png
-from vlalign.data.scenes import split_samples
-from vlalign.data.shards import write_shard
+from vlalign.data.scenes.dataset import split_samples
+from vlalign.data.shards.index import index_path
+from vlalign.data.shards.manifest import verify_split
+from vlalign.data.shards.obtain import bring
+from vlalign.data.shards.split import Split, read_manifest, read_split
+from vlalign.data.shards.tar import write_shard
 from vlalign.data.skipped import Skips
 from vlalign.data.sources.folder import FolderSource
 from vlalign.data.sources.shards import ShardsSource
-from vlalign.data.splits import Split, read_manifest, read_split
 from vlalign.errors import VlalignError
 from vlalign.models.export import push
 from vlalign.params import VerifyParams

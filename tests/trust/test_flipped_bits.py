@@ -7,10 +7,10 @@ import torch
 from workspace import ANNOTATIONS, DATA, RUN
 
 from vlalign import models
-from vlalign.annotate.phrase_files import read_phrases
-from vlalign.annotate.pipeline import read_model_manifest
-from vlalign.annotate.regions import RegionFile
-from vlalign.data.splits import Split, read_split
+from vlalign.annotate.phrases.phrase_files import read_phrases
+from vlalign.annotate.phrases.stanza_models import read_model_manifest
+from vlalign.annotate.regions.annotation import RegionFile
+from vlalign.data.shards.split import Split, read_split
 from vlalign.errors import VlalignError
 from vlalign.evaluation.hard_negatives import read_category
 from vlalign.evaluation.metrics import read_collected, read_metrics

@@ -10,7 +10,7 @@ from transformers import AutoConfig, AutoTokenizer
 
 import vlalign
 from vlalign import models
-from vlalign.annotate.sam_masks import load as load_sam
+from vlalign.annotate.regions.sam_masks import load as load_sam
 from vlalign.errors import VlalignError
 from vlalign.foreign import no_foreign_code
 

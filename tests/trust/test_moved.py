@@ -13,7 +13,7 @@ from vlalign.params import ModelParams
 from vlalign.records import read_record, write_record
 from vlalign.reporting.collect import collect
 from vlalign.reporting.report import write_report
-from vlalign.training.inputs import Inputs
+from vlalign.training.data.inputs import Inputs
 
 
 def swap(one, other):

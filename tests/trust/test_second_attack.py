@@ -10,11 +10,11 @@ import pytest
 from workspace import ANNOTATIONS, DATA, RUN
 
 from vlalign import models, redact
-from vlalign.annotate.regions import annotate_split
+from vlalign.annotate.regions.annotation import annotate_split
 from vlalign.check import check_workspace
 from vlalign.cli import main
-from vlalign.data.listing import expand_braces
-from vlalign.data.shards import groups
+from vlalign.data.packing.image_lists import expand_braces
+from vlalign.data.shards.tar import groups
 from vlalign.data.sources.folder import FolderSource
 from vlalign.data.sources.shards import ShardsSource
 from vlalign.errors import VlalignError

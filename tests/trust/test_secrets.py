@@ -13,8 +13,8 @@ from hub_server import HubServer, sha256
 from repository import PROJECT as ROOT
 from repository import new_repository
 
-from vlalign.data.fetch import fetch
-from vlalign.data.scenes import split_samples
+from vlalign.data.scenes.dataset import split_samples
+from vlalign.data.shards.fetch import fetch
 from vlalign.data.sources.urls import UrlFile, UrlSource
 from vlalign.errors import VlalignError
 from vlalign.params import parse
@@ -102,8 +102,8 @@ def test_errors_of_addresses_hold_no_secrets(hub, tmp_path, fault, caplog):
 
 
 def test_an_address_that_does_not_answer_is_told_without_secrets(tmp_path, monkeypatch, caplog):
-    monkeypatch.setattr("vlalign.data.fetch.ATTEMPTS", 2)
-    monkeypatch.setattr("vlalign.data.fetch.FIRST_PAUSE", 0.01)
+    monkeypatch.setattr("vlalign.data.shards.fetch.ATTEMPTS", 2)
+    monkeypatch.setattr("vlalign.data.shards.fetch.FIRST_PAUSE", 0.01)
     monkeypatch.setattr("huggingface_hub.file_download.time.sleep", lambda seconds: None)
     source = UrlSource(source="urls", files=[UrlFile(url=with_secrets("http://127.0.0.1:9/a.tar"), sha256="0" * 64)])
     with pytest.raises(VlalignError) as error:

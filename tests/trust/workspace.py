@@ -8,10 +8,10 @@ from training_runs import TOWER
 
 from vlalign.analysis.illustrations import shown_runs
 from vlalign.analysis.precision import precision_rows, write_precision
-from vlalign.annotate.pipeline import write_model_manifest
-from vlalign.annotate.regions import annotate_split
-from vlalign.data.scenes import build
-from vlalign.data.splits import read_split
+from vlalign.annotate.phrases.stanza_models import write_model_manifest
+from vlalign.annotate.regions.annotation import annotate_split
+from vlalign.data.scenes.dataset import build
+from vlalign.data.shards.split import read_split
 from vlalign.evaluation.run import evaluate
 from vlalign.models import load
 from vlalign.params import PrecisionParams, RegionsParams, ReportParams, Run, RunParams, RuntimeParams, ScenesParams
@@ -20,7 +20,7 @@ from vlalign.reporting.collect import collect_metrics, focus_files
 from vlalign.reporting.illustrate import illustrate
 from vlalign.reporting.report import write_report
 from vlalign.reporting.results import read_run, run_params, weights_by_place
-from vlalign.training.inputs import Inputs
+from vlalign.training.data.inputs import Inputs
 from vlalign.training.pretrain import Places, pretrain
 
 SCENES = ScenesParams(

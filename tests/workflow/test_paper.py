@@ -11,8 +11,8 @@ from repository import PROJECT, new_repository
 from tiny_sam import save_tiny
 
 from vlalign.data.samples import Sample
-from vlalign.data.scenes import split_samples
-from vlalign.data.shards import write_shard
+from vlalign.data.scenes.dataset import split_samples
+from vlalign.data.shards.tar import write_shard
 from vlalign.params import ScenesParams, load
 from vlalign.records import read_record
 

@@ -11,18 +11,18 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from vlalign.annotate.phrases import ParsedCaption, PhraseFile
-from vlalign.annotate.regions import RegionFile
+from vlalign.annotate.phrases.annotation import ParsedCaption, PhraseFile
+from vlalign.annotate.regions.annotation import RegionFile
 from vlalign.data.samples import decode_image, decode_instances
-from vlalign.data.splits import Annotations, Split, read_split
-from vlalign.data.transforms import View, coverage, cut_masks, fit, middle
+from vlalign.data.shards.split import Annotations, Split, read_split
 from vlalign.evaluation.features import DenseFeatures, SplitFeatures, encode_images, encode_phrases
 from vlalign.evaluation.phrases import GoldPhrase
 from vlalign.evaluation.workbench import Workbench
 from vlalign.models import DualEncoder, load
+from vlalign.models.pictures import View, coverage, cut_masks, fit, middle
 from vlalign.objectives.alignment import pool_regions
 from vlalign.params import PhraseChoice
-from vlalign.training.captions import choose_phrases
+from vlalign.training.data.caption_rows import choose_phrases
 
 # Where referents are known, the first images of each stratum with a caption of at least two phrases are shown.
 IMAGES_PER_STRATUM = 2

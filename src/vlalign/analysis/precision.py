@@ -11,16 +11,16 @@ import torch.nn.functional as F
 from rich.table import Table
 from torch import Tensor
 
-from vlalign.data.transforms import normalise
 from vlalign.files import write_text
 from vlalign.models import DualEncoder
+from vlalign.models.pictures import normalise
 from vlalign.objectives.aggregator import Aggregator, known_aggregators, settings
 from vlalign.objectives.aggregators.exact import Exact
 from vlalign.objectives.powerset import batch_cost
 from vlalign.params import PrecisionParams, RegionChoice
 from vlalign.records import record_of, stamps, write_record
-from vlalign.training.batches import PairedSet
-from vlalign.training.order import generator
+from vlalign.training.data.batches import PairedSet
+from vlalign.training.data.order import generator
 from vlalign.training.terms.powerset import Powerset, PowersetParams
 
 ERRORS = ("error_relative", "bias_relative", "bound_relative")

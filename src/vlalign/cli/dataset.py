@@ -8,7 +8,7 @@ def dataset(
     changes: Changes = None, params: ParamsFiles = None, output: OwnOutput = None, digest: Digest = None
 ) -> None:
     """Make the embedded dataset: shards, zero-shot set, hard negatives, contact sheet."""
-    from vlalign.data import scenes
+    from vlalign.data.scenes import dataset as scenes
     from vlalign.params import ScenesParams
 
     told = given(params, changes).agree(digest, "dataset")

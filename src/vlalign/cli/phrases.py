@@ -19,7 +19,7 @@ def phrases(
     digest: Digest = None,
 ) -> None:
     """Parse the captions of a split into phrases."""
-    from vlalign.annotate.phrases import parse_split
+    from vlalign.annotate.phrases.annotation import parse_split
 
     told = given(params, changes, data=data).agree(digest, "phrases")
     folders, settings = told.folders, told.params.annotate.parser

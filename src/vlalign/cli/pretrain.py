@@ -40,7 +40,7 @@ def pretrain(
     """
     import torch
 
-    from vlalign.training.inputs import Inputs
+    from vlalign.training.data.inputs import Inputs
     from vlalign.training.pretrain import Places, pretrain
     from vlalign.training.processes import is_one_of_several, neighbours, start
 

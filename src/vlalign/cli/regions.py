@@ -18,7 +18,7 @@ def regions(
     digest: Digest = None,
 ) -> None:
     """Find the regions of every image of a split."""
-    from vlalign.annotate.regions import annotate_split
+    from vlalign.annotate.regions.annotation import annotate_split
 
     told = given(params, changes, data=data).agree(digest, "regions")
     folder = told.output(output, told.folders.annotations / "regions" / split)

@@ -18,7 +18,7 @@ def shards(
     digest: Digest = None,
 ) -> None:
     """Bring the shards of a split: download them, pack single files, or list those that are there."""
-    from vlalign.data.bring import bring
+    from vlalign.data.shards.obtain import bring
 
     told = given(params, changes)
     key, sources = f"datasets.{told.params.dataset}", told.params.sources

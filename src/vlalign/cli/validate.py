@@ -12,7 +12,7 @@ def validate(
     files: Annotated[list[Path], typer.Argument(help="params.yaml, then overlays.")],
 ) -> None:
     """Check params files, and that the data they name are there, and list the runs that they describe."""
-    from vlalign.data.present import check_sources
+    from vlalign.data.source_checks import check_sources
 
     loaded = parameters.load(*files)
     parameters.check_root(loaded)

@@ -19,7 +19,7 @@ def verify(
     digest: Digest = None,
 ) -> None:
     """Check every sample that shards.json lists, count what is bad by its cause, and write indices and manifest."""
-    from vlalign.data.manifest import verify_split
+    from vlalign.data.shards.manifest import verify_split
     from vlalign.params.data import needs_of_split
 
     told = given(params, data=data, anywhere=data is not None).agree(digest, "verify")

@@ -15,16 +15,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vlalign.annotate.phrases import ParsedCaption
-from vlalign.annotate.tokens import token_mapper
+from vlalign.annotate.phrases.annotation import ParsedCaption
+from vlalign.annotate.phrases.tokens import token_mapper
 from vlalign.console import progress
 from vlalign.data.samples import Sample, decode_image, decode_instances
-from vlalign.data.shards import batched
-from vlalign.data.splits import read_manifest, read_split
-from vlalign.data.transforms import pool_masks, preprocess
+from vlalign.data.shards.split import read_manifest, read_split
+from vlalign.data.shards.tar import batched
 from vlalign.errors import VlalignError
 from vlalign.evaluation.phrases import GoldPhrase, gold_phrases, parsed_captions, word_members
 from vlalign.models import DualEncoder
+from vlalign.models.pictures import pool_masks, preprocess
 from vlalign.objectives.alignment import pool_phrases
 
 BATCH_SIZE = 256

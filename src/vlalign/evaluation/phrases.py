@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from vlalign.annotate.phrases import ParsedCaption
-from vlalign.annotate.tokens import clean_caption
+from vlalign.annotate.phrases.annotation import ParsedCaption
+from vlalign.annotate.phrases.tokens import clean_caption
 from vlalign.data.samples import Sample
 from vlalign.errors import VlalignError
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from vlalign import freshness, models
-from vlalign.data.splits import check_place
+from vlalign.data.shards.split import check_place
 from vlalign.errors import VlalignError
 from vlalign.evaluation.benchmark import (
     AbsentError,

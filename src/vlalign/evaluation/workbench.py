@@ -9,10 +9,10 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from vlalign.annotate.boxes import random_boxes
-from vlalign.annotate.phrases import ParsedCaption, read_phrases
-from vlalign.data.index import index_path, open_index
-from vlalign.data.splits import read_manifest, read_split
+from vlalign.annotate.phrases.annotation import ParsedCaption, read_phrases
+from vlalign.annotate.regions.boxes import random_boxes
+from vlalign.data.shards.index import index_path, open_index
+from vlalign.data.shards.split import read_manifest, read_split
 from vlalign.errors import VlalignError
 from vlalign.evaluation.benchmark import AbsentError, Kind, manifest_of
 from vlalign.evaluation.features import (

@@ -14,7 +14,7 @@ from open_clip.hf_model import HFTextEncoder
 from open_clip.tokenizer import HFTokenizer
 from safetensors.torch import save_file
 
-from vlalign.data.listing import leaves
+from vlalign.data.packing.image_lists import leaves
 from vlalign.errors import VlalignError
 from vlalign.files import atomic_write, read_json, write_json
 from vlalign.foreign import refuse_code

@@ -41,7 +41,7 @@ class ParserParams(Strict):
 class Segmenter(Strict, Registered):
     """What finds the segments of pictures that have no object masks of their own.
 
-    A segmenter is a class in a module of `vlalign.annotate.segmenters`. Its fields are its params; the field
+    A segmenter is a class in a module of `vlalign.annotate.regions.segmenters`. Its fields are its params; the field
     `segmenter` is a Literal of its name. Such modules are imported wherever params are read: what takes time to import,
     they import within methods.
     """
@@ -49,8 +49,8 @@ class Segmenter(Strict, Registered):
     def load(self, *, side: int, device: str = "auto") -> "Callable[[Sequence[Image]], list[np.ndarray]] | None":
         """What takes pictures and gives bool masks R H W of each, the largest first; None if nothing is looked for.
 
-        The masks are on the grid that `vlalign.annotate.masks.grid_shape` lays over a picture, and the same picture
-        always has the same ones; R may be 0.
+        The masks are on the grid that `vlalign.annotate.regions.masks.grid_shape` lays over a picture, and the same
+        picture always has the same ones; R may be 0.
 
         Args:
             side: cells along the longest side of that grid.
@@ -66,7 +66,7 @@ class Segmenter(Strict, Registered):
 
 
 class SegmentFilters(Segmenter):
-    """A segmenter of whose segments some are kept; `vlalign.annotate.segments.select` says which."""
+    """A segmenter of whose segments some are kept; `vlalign.annotate.regions.segments.select` says which."""
 
     count: Annotated[Count, Field(le=10_000)] = Field(
         default=16, description="At most this many of an image, the largest ones"
@@ -84,7 +84,7 @@ class SegmentFilters(Segmenter):
         return self
 
 
-AnySegmenter = Annotated[Segmenter, OneOf("vlalign.annotate.segmenters", key="segmenter")]
+AnySegmenter = Annotated[Segmenter, OneOf("vlalign.annotate.regions.segmenters", key="segmenter")]
 
 
 class RegionsParams(Strict):

@@ -10,8 +10,8 @@ from vlalign.params.base import Count, Few, OneOf, Share, Strict
 from vlalign.registry import Registered
 
 if TYPE_CHECKING:
-    from vlalign.data.fetch import RemoteFiles
-    from vlalign.data.listing import Listing
+    from vlalign.data.packing.image_lists import Listing
+    from vlalign.data.shards.fetch import RemoteFiles
     from vlalign.data.skipped import Skips
 
 Names = Annotated[tuple[str, ...], Field(min_length=1)]

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import jinja2
 from markupsafe import Markup
 
-from vlalign.data.overlap import Overlap
+from vlalign.data.shards.overlap import Overlap
 from vlalign.errors import VlalignError
 from vlalign.evaluation.benchmark import known_benchmarks
 from vlalign.files import write_text

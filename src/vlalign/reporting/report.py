@@ -4,7 +4,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from vlalign.data.overlap import Overlap, digests, overlap
+from vlalign.data.shards.overlap import Overlap, digests, overlap
 from vlalign.errors import VlalignError
 from vlalign.params import ReportParams
 from vlalign.records import record_of, stamps, write_record

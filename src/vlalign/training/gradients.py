@@ -13,7 +13,7 @@ from contextlib import AbstractContextManager
 import torch
 from torch import Tensor
 
-from vlalign.training.batches import Batch
+from vlalign.training.data.batches import Batch
 from vlalign.training.objective import Features
 
 Encode = Callable[[Batch], Features]

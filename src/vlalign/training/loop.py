@@ -9,13 +9,16 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from vlalign.data.transforms import normalise
 from vlalign.errors import VlalignError
 from vlalign.models import DualEncoder, build
+from vlalign.models.pictures import normalise
 from vlalign.models.vision import has_batch_norm
 from vlalign.params import RunParams, RuntimeParams
-from vlalign.training.batches import Batch
 from vlalign.training.checkpoint import Checkpoints
+from vlalign.training.data.batches import Batch
+from vlalign.training.data.inputs import Inputs
+from vlalign.training.data.loading import Steps, load
+from vlalign.training.data.order import generator
 from vlalign.training.finite import FiniteWatch, NotFiniteError
 from vlalign.training.gradients import accumulate
 from vlalign.training.history import (
@@ -28,11 +31,8 @@ from vlalign.training.history import (
     progress_bar,
     start_trackers,
 )
-from vlalign.training.inputs import Inputs
-from vlalign.training.loading import Steps, load
 from vlalign.training.objective import Features, Objective
 from vlalign.training.optim import learning_rate, optimizer
-from vlalign.training.order import generator
 from vlalign.training.processes import Processes, is_one_of_several
 from vlalign.training.stopping import StoppedError, StopSignals
 from vlalign.training.term import Step

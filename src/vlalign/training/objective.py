@@ -9,7 +9,7 @@ from vlalign.models import ImageFeatures, TextFeatures
 from vlalign.objectives.distributed import Group
 from vlalign.objectives.numerics import precise
 from vlalign.params import ObjectiveParams
-from vlalign.training.batches import Batch
+from vlalign.training.data.batches import Batch
 from vlalign.training.term import Pairs, Step, Term, known_terms
 
 # What the losses need of a batch, by name: the fields of `Pairs`, and `<term>:<name>` for what a term asked for. Those

@@ -20,8 +20,8 @@ from vlalign.params import Run, RunParams, RuntimeParams, digest, run_plugins
 from vlalign.previous import RUN, slots, take_back
 from vlalign.records import check_record, stamp, stamps, write_record
 from vlalign.training.checkpoint import Checkpoints
+from vlalign.training.data.inputs import Inputs
 from vlalign.training.history import history_csv
-from vlalign.training.inputs import Inputs
 from vlalign.training.loop import Trainer
 from vlalign.training.processes import processes
 

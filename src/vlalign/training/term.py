@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from vlalign.models import ImageFeatures, TextFeatures
     from vlalign.objectives.distributed import Group
-    from vlalign.training.batches import Batch
+    from vlalign.training.data.batches import Batch
 
 PACKAGE = "vlalign.training.terms"
 

@@ -4,10 +4,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from vlalign.data.transforms import normalise
 from vlalign.models import DualEncoder
+from vlalign.models.pictures import normalise
 from vlalign.objectives.distributed import gather_plainly
-from vlalign.training.batches import PairedSet
+from vlalign.training.data.batches import PairedSet
 from vlalign.training.history import Row
 from vlalign.training.processes import Processes
 

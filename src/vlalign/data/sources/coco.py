@@ -4,8 +4,8 @@ from typing import Literal
 
 from pydantic import Field
 
-from vlalign.data.annotation_files import AnnotatedSource, read_annotations
-from vlalign.data.listing import Listed, Listing, captions_of, existing_folder, normal_path
+from vlalign.data.packing.annotation_files import AnnotatedSource, read_annotations
+from vlalign.data.packing.image_lists import Listed, Listing, captions_of, existing_folder, normal_path
 from vlalign.data.skipped import Skips
 from vlalign.errors import VlalignError
 from vlalign.params.base import PathText

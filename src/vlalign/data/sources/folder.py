@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import ClassVar, Literal
 
-from vlalign.data.listing import Listed, Listing, captions_of, existing_folder, is_image, leaves, reading
+from vlalign.data.packing.image_lists import Listed, Listing, captions_of, existing_folder, is_image, leaves, reading
 from vlalign.data.skipped import Skips
 from vlalign.errors import VlalignError
 from vlalign.files import write_text

@@ -9,14 +9,14 @@ from urllib.parse import quote
 
 from pydantic import Field
 
-from vlalign.data.listing import expand_braces
+from vlalign.data.packing.image_lists import expand_braces
 from vlalign.errors import VlalignError
 from vlalign.params.sources import FetchedSource, Names
 
 if TYPE_CHECKING:
     from huggingface_hub.hf_api import HfApi, RepoFile
 
-    from vlalign.data.fetch import RemoteFile, RemoteFiles
+    from vlalign.data.shards.fetch import RemoteFile, RemoteFiles
 
 NAMED = 3
 TIMEOUT = 30.0
@@ -40,7 +40,7 @@ class HubSource(FetchedSource):
         from huggingface_hub import HfApi
         from huggingface_hub.hf_api import RepoFile
 
-        from vlalign.data.fetch import RemoteFiles
+        from vlalign.data.shards.fetch import RemoteFiles
 
         api = HfApi(endpoint=_endpoint(), library_name="vlalign")
         try:
@@ -86,7 +86,7 @@ class HubSource(FetchedSource):
     def _file(self, entry: "RepoFile", commit: str) -> "RemoteFile":
         from huggingface_hub import hf_hub_url
 
-        from vlalign.data.fetch import RemoteFile
+        from vlalign.data.shards.fetch import RemoteFile
 
         url = hf_hub_url(self.repository, entry.path, repo_type="dataset", revision=commit, endpoint=_endpoint())
         return RemoteFile(entry.path, url, entry.lfs.sha256 if entry.lfs else entry.blob_id, entry.size)

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import ClassVar, Literal
 
-from vlalign.data.listing import check_texts, existing_folder, natural_order
+from vlalign.data.packing.image_lists import check_texts, existing_folder, natural_order
 from vlalign.errors import VlalignError
 from vlalign.files import read_json
 from vlalign.params.base import PathText

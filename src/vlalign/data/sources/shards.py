@@ -7,7 +7,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import AfterValidator, Field
 
-from vlalign.data.listing import check_distinct, check_texts, expand_braces, natural_order
+from vlalign.data.packing.image_lists import check_distinct, check_texts, expand_braces, natural_order
 from vlalign.errors import VlalignError
 from vlalign.params.sources import InPlaceSource
 

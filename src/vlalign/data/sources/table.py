@@ -6,7 +6,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field
 
-from vlalign.data.listing import Listing, existing_folder
+from vlalign.data.packing.image_lists import Listing, existing_folder
 from vlalign.data.skipped import Skips
 from vlalign.params.base import PathText
 from vlalign.params.sources import Names, PackedSource
@@ -47,13 +47,13 @@ class TableSource(PackedSource):
 
     def listing(self, skips: Skips) -> Listing:
         """See PackedSource; the images come in the order in which the table first names them."""
-        from vlalign.data.tables import list_table
+        from vlalign.data.packing.tables import list_table
 
         return list_table(self, skips)
 
     def checks(self) -> Mapping[str, Callable[[], object]]:
         """See Source; of the table, its columns are looked for, and what else its first rows show."""
-        from vlalign.data.table_rows import read_rows
+        from vlalign.data.packing.table_rows import read_rows
 
         looks: dict[str, Callable[[], object]] = {
             "table": lambda: next(read_rows(Path(self.table), self.columns), None),

@@ -11,7 +11,7 @@ from vlalign.params.sources import FetchedSource
 from vlalign.redact import address
 
 if TYPE_CHECKING:
-    from vlalign.data.fetch import RemoteFiles
+    from vlalign.data.shards.fetch import RemoteFiles
 
 # How variables of the environment are called that hold addresses with secrets, so that no message shows them.
 ADDRESS = "VLALIGN_ADDRESS_"
@@ -54,7 +54,7 @@ class UrlSource(FetchedSource):
 
     def remote_files(self, extras: Sequence[str], *, key: str) -> "RemoteFiles":
         """See FetchedSource. There are no extras: nobody can say what lies beside a file."""
-        from vlalign.data.fetch import RemoteFile, RemoteFiles
+        from vlalign.data.shards.fetch import RemoteFile, RemoteFiles
 
         def remote(file: UrlFile) -> RemoteFile:
             return RemoteFile(unquote(urlsplit(file.url).path).rpartition("/")[2], file.url, file.sha256)

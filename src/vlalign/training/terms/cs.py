@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from vlalign.models import ImageFeatures, TextFeatures
-    from vlalign.training.batches import Batch
+    from vlalign.training.data.batches import Batch
 
 CITATION = """@article{csaligner,
   title = {Distributional Vision-Language Alignment by Cauchy-Schwarz Divergence},

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from vlalign.models import ImageFeatures, TextFeatures
-    from vlalign.training.batches import Batch
+    from vlalign.training.data.batches import Batch
 
 CITATION = """@article{powerclip,
   title = {PowerCLIP: Powerset Alignment for Contrastive Pre-Training},

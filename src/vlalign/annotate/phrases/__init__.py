@@ -1,0 +1,1 @@
+"""Captions parsed into phrases by Stanza's models."""

@@ -1,0 +1,1 @@
+"""Regions of images: object masks, segments and random boxes."""

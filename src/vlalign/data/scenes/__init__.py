@@ -1,0 +1,1 @@
+"""The embedded dataset: scenes of OpenMoji artwork with captions, phrases and referents that are known."""

@@ -1,0 +1,1 @@
+"""A split on disk: tar shards, an index of each, the manifest, and how shards come to be there."""

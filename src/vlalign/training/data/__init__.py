@@ -1,0 +1,1 @@
+"""Annotated shards as training batches."""
