@@ -36,7 +36,7 @@ from vlalign.training.data.caption_rows import choose_phrases
 from vlalign.training.data.loading import Steps
 from vlalign.training.data.loading import load as load_batches
 from vlalign.training.data.order import generator
-from vlalign.training.data.row_cache import MadeRows, CachedRows
+from vlalign.training.data.row_cache import CachedRows, MadeRows
 
 PHRASES, REGIONS = PhraseChoice(labels=("NP",), count=4), RegionChoice(kinds=("mask", "box"), count=5)
 

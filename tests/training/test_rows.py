@@ -4,7 +4,7 @@ import pickle
 import pytest
 import torch
 
-from vlalign.training.data.row_cache import MadeRows, CachedRows, size_of
+from vlalign.training.data.row_cache import CachedRows, MadeRows, size_of
 
 
 class Squares:

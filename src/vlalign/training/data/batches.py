@@ -15,7 +15,7 @@ from vlalign.params import AugmentParams, PhraseChoice, RegionChoice
 from vlalign.training.data.caption_rows import Captions, ParsedCaptions
 from vlalign.training.data.order import epoch_order, generator
 from vlalign.training.data.picture_rows import MaskedPictures, Pictures, fill_with_boxes
-from vlalign.training.data.row_cache import MadeRows, CachedRows, size_of
+from vlalign.training.data.row_cache import CachedRows, MadeRows, size_of
 from vlalign.training.data.unpaired import Share, UnpairedCaptions, UnpairedImages
 
 logger = logging.getLogger(__name__)
