@@ -4,7 +4,6 @@ import json
 
 import pytest
 from documentation import block
-from repository import new_repository
 
 pytestmark = pytest.mark.slow
 
@@ -13,10 +12,9 @@ SVG = "results/figures/league.svg"
 
 
 @pytest.fixture(scope="module")
-def repository(tmp_path_factory):
+def repository(finished, tmp_path_factory):
     """A clone whose workflow has finished before the figure was there."""
-    repository = new_repository(tmp_path_factory.mktemp("figure"))
-    repository.run("snakemake", "--cores", "2", "all")
+    repository = finished.copy(tmp_path_factory.mktemp("figure") / "clone")
     (repository.root / "src/vlalign/reporting/figures/league.py").write_text(PLUGIN)
     return repository
 

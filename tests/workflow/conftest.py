@@ -2,24 +2,10 @@ import pytest
 from repository import Repository, new_repository
 
 
-def pytest_collection_modifyitems(items):
-    """The longest files come first: with `--dist loadfile` each worker begins with one of them."""
-    longest = ("test_two_front_doors.py", "test_nothing_is_lost.py")
-    items.sort(key=lambda item: longest.index(item.path.name) if item.path.name in longest else len(longest))
-
-
 @pytest.fixture(scope="session")
 def fresh(tmp_path_factory) -> Repository:
     """Nothing has run here."""
     return new_repository(tmp_path_factory.mktemp("fresh"))
-
-
-@pytest.fixture(scope="session")
-def finished(tmp_path_factory) -> Repository:
-    """`snakemake all` on a fresh clone."""
-    repository = new_repository(tmp_path_factory.mktemp("finished"))
-    repository.run("snakemake", "--cores", "2", "all")
-    return repository
 
 
 @pytest.fixture(scope="session")
@@ -29,11 +15,6 @@ def reproduced(finished, tmp_path_factory) -> tuple[Repository, str]:
     printed = repository.run("dvc", "repro")
     repository.commit("Record results")
     return repository, printed
-
-
-@pytest.fixture
-def finished_copy(finished, tmp_path) -> Repository:
-    return finished.copy(tmp_path / "clone")
 
 
 @pytest.fixture

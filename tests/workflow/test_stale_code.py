@@ -110,6 +110,15 @@ def test_a_number_reruns_the_rules_whose_commands_import_it(finished_copy, impor
     assert {rule for rule in COMMANDS if is_rerun(finished_copy, rule)} == expected
 
 
+def test_an_edit_reaches_what_is_made_in_parts(finished_copy):
+    for module in ("annotate/phrases/trees.py", "annotate/regions/masks.py"):
+        path = finished_copy.root / "src" / "vlalign" / module
+        path.write_text(path.read_text() + "\nNUMBER = 1\n")
+        kind = module.split("/")[1]
+        assert {f"{kind} split=train", "pretrain run=powerclip, seed=0"} <= finished_copy.plan()
+        path.write_text(path.read_text().removesuffix("\nNUMBER = 1\n"))
+
+
 def test_a_plug_in_that_nothing_names_reruns_nothing(finished_copy):
     for package in KINDS.values():
         folder = finished_copy.root / "src" / package.replace(".", "/")

@@ -22,7 +22,7 @@ rule phrases_part:
         split=f"{DATA}/{{split}}/manifest.json",
         parser="data/parser/manifest.json",
     output:
-        f"{ANNOTATIONS}/phrases/{{split}}/parts/{{part}}.json",
+        temp(f"{ANNOTATIONS}/phrases/{{split}}/parts/{{part}}.json"),
     log:
         "logs/phrases/{split}/{part}.log",
     params:
@@ -53,7 +53,7 @@ rule regions_part:
         SEGMENTER_FILES,
         split=f"{DATA}/{{split}}/manifest.json",
     output:
-        f"{ANNOTATIONS}/regions/{{split}}/parts/{{part}}.json",
+        temp(f"{ANNOTATIONS}/regions/{{split}}/parts/{{part}}.json"),
     log:
         "logs/regions/{split}/{part}.log",
     threads: 1

@@ -110,7 +110,7 @@ rule parts:
     input:
         lambda wildcards: [f"{wildcards.folder}/parts/{part}.json" for part in PARTS],
     output:
-        touch("{folder}/parts/done"),
+        temp(touch("{folder}/parts/done")),
     wildcard_constraints:
         folder="|".join([f"{DATA}/train", f"{ANNOTATIONS}/phrases/train", f"{ANNOTATIONS}/regions/train"]),
 
@@ -184,12 +184,12 @@ def inputs_of_run(wildcards):
 
 
 def parts_of_split(folder):
-    """The training split is dealt with in parts before it is gathered. How many there are changes nothing: the parts
-    are ordered before the gathering, but no input of it that could be newer.
+    """The training split is dealt with in parts before it is gathered. They are forgotten afterwards, so that how many
+    there were changes nothing, and only a gathering that is due asks for them.
     """
 
     def done(wildcards):
-        return [ancient(f"{folder}/train/parts/done")] if wildcards.split == "train" else []
+        return [f"{folder}/train/parts/done"] if wildcards.split == "train" else []
 
     return done
 

@@ -108,7 +108,7 @@ rule verify_part:
     input:
         SHARDS,
     output:
-        f"{DATA}/{{split}}/parts/{{part}}.json",
+        temp(f"{DATA}/{{split}}/parts/{{part}}.json"),
     log:
         "logs/verify/{split}/{part}.log",
     params:
