@@ -165,12 +165,7 @@ class Trainer:
         return {"torch": str(torch.__version__), "processes": self.team.count, "device": device}
 
     def train(
-        self,
-        checkpoints: Checkpoints,
-        *,
-        state: dict[str, Any] | None = None,
-        title: str,
-        tracking: Path | None = None,
+        self, checkpoints: Checkpoints, *, state: dict[str, Any] | None = None, title: str, tracking: Path | None = None
     ) -> None:
         """Take the steps that remain, all of them without a state to continue from.
 

@@ -16,11 +16,7 @@ from vlalign.files import read_json
 
 
 def download_parser(
-    output_dir: str | Path,
-    *,
-    language: str = "en",
-    package: str = "default",
-    resources_url: str | None = None,
+    output_dir: str | Path, *, language: str = "en", package: str = "default", resources_url: str | None = None
 ) -> None:
     """Download the tagger and the parser of `package`, with what they need, and write the folder's manifest.
 

@@ -143,10 +143,7 @@ def _write_manifest(output: Path, shards: Sequence[dict[str, Any]], params: Regi
 
 
 def _shard_regions(
-    split: Path,
-    shard: dict[str, Any],
-    params: RegionsParams,
-    find: FindSegments | None,
+    split: Path, shard: dict[str, Any], params: RegionsParams, find: FindSegments | None
 ) -> Iterator[ImageRegions]:
     for samples in batched(samples_of(split, shard), params.batch_size):
         pictures = [decode_image(sample.image) for sample in samples]
