@@ -1,6 +1,4 @@
-"""What is in a scene and where: sampled once, then drawn, described and altered without drawing random numbers
-again.
-"""
+"""What is in a scene and where: sampled once, then drawn, described and altered without further random numbers."""
 
 import itertools
 import random
@@ -19,12 +17,11 @@ BACKGROUNDS = {"white": (250, 250, 250), "pink": (252, 210, 220), "gray": (198, 
 SIZES = ("large", "small")
 INVERSE = {"left": "right", "right": "left", "above": "below", "below": "above"}
 BASIC = {"left": "left", "right": "left", "above": "above", "below": "above"}
-STRATA = ("simple", "clutter")
+
 # Simple scenes are drawn with their relation along one axis; this is how far the objects stand from the middle.
 OFFSET = 0.245
 # Half of the simple scenes' objects keep their own colours: with tints everywhere, colour is all that is learnt.
 NATURAL_SHARE = 0.5
-
 
 Fact = tuple[object, ...]
 
