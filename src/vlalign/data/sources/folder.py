@@ -108,15 +108,15 @@ def _classes(folder: Path, skips: Skips) -> Listing:
 
 def _captioned(folder: Path, names: list[str], skips: Skips) -> Iterator[Listed]:
     for name in names:
-        path = folder / name
-        if leaves(path.with_suffix(".txt"), folder):
+        path = (folder / name).with_suffix(".txt")
+        if leaves(path, folder):
             skips.add("captions under a link that leads out of the folder", name)
             continue
         try:
             # A pipe would be waited for.
-            if path.with_suffix(".txt").exists() and not path.with_suffix(".txt").is_file():
+            if path.exists() and not path.is_file():
                 raise IsADirectoryError
-            text = path.with_suffix(".txt").read_text(encoding="utf-8-sig")
+            text = path.read_text(encoding="utf-8-sig")
         except FileNotFoundError:
             text = ""
         except OSError:
@@ -125,7 +125,7 @@ def _captioned(folder: Path, names: list[str], skips: Skips) -> Iterator[Listed]
         except UnicodeDecodeError:
             skips.add("captions that are not in UTF-8", name)
             continue
-        yield Listed(name, path, captions_of(text.split("\n")))
+        yield Listed(name, folder / name, captions_of(text.split("\n")))
 
 
 def _image_names(folder: Path, skips: Skips, *, inside: str = "", above: Identities = frozenset()) -> list[str]:
