@@ -52,19 +52,11 @@ def write_conllu(path: Path, trees: Iterable[Tree]) -> None:
 
 
 def _conllu(words: list[tuple[str, str]]) -> str:
-    rows = (
-        (
-            str(number),
-            word,
-            "_",
-            UNIVERSAL_TAGS.get(tag, "X"),
-            tag,
-            "_",
-            *(("1", "dep") if number > 1 else ("0", "root")),
-        )
-        for number, (tag, word) in enumerate(words, start=1)
-    )
-    return "".join("\t".join((*row, "_", "_")) + "\n" for row in rows) + "\n"
+    lines = []
+    for number, (tag, word) in enumerate(words, start=1):
+        head = ("1", "dep") if number > 1 else ("0", "root")
+        lines.append("\t".join((str(number), word, "_", UNIVERSAL_TAGS.get(tag, "X"), tag, "_", *head, "_", "_")))
+    return "".join(f"{line}\n" for line in lines) + "\n"
 
 
 def brackets(tree: Tree) -> Brackets:
