@@ -29,9 +29,7 @@ class ImageFeatures(NamedTuple):
 
 
 class TextFeatures(NamedTuple):
-    """Unit embeddings C D, projected tokens C L D, and which tokens are real, C L (start and end included, padding
-    not).
-    """
+    """Unit embeddings C D, projected tokens C L D, and which of these are real, C L: all but the padding."""
 
     embedding_CD: Tensor
     tokens_CLD: Tensor
@@ -151,19 +149,17 @@ def create(config: dict[str, Any], *, pooling: str) -> DualEncoder:
     except Exception as error:  # three libraries raise whatever a wrong config makes them stumble over
         raise VlalignError(f"model.tower: open_clip cannot make these towers ({error!r})") from error
     text = config["text_cfg"]
-    context_length = text.get("context_length", 77) if text.get("hf_model_name") else clip.context_length
-    tokenizer = make_tokenizer(text, context_length)
-    return DualEncoder(clip, tokenizer, config={**config, "custom_text": True}, pooling=pooling)
+    length = text.get("context_length", 77) if text.get("hf_model_name") else clip.context_length
+    config = {**config, "custom_text": True}
+    return DualEncoder(clip, make_tokenizer(text, length), config=config, pooling=pooling)
 
 
 def _explicit(config: dict[str, Any], pooling: str) -> dict[str, Any]:
-    """The config with what is meant by it: where open_clip has average pooling it says so, and then its own loader
-    gives our embeddings.
-    """
+    """The config that names average pooling where open_clip has it, so that its own loader gives our embeddings."""
     config = copy.deepcopy(config)
     vision, text = config["vision_cfg"], config["text_cfg"]
-    if text.get("hf_model_name") or text.get("hf_tokenizer_name"):
-        text.setdefault("hf_tokenizer_name", text.get("hf_model_name"))
+    if text.get("hf_model_name"):
+        text.setdefault("hf_tokenizer_name", text["hf_model_name"])
     if pooling == "average":
         transformer = not vision.get("timm_model_name") and not isinstance(vision.get("layers"), list | tuple)
         if transformer and not vision.get("attentional_pool"):

@@ -203,7 +203,7 @@ class RegionFile:
     def __getitem__(self, row: int) -> ImageRegions:
         key, height, width, boxes, masks = (self.rows.column(name)[row].as_py() for name in SCHEMA.names)
         content = io.BytesIO(zlib.decompress(masks))
-        regions = (Region(*(box[edge] for edge in EDGES), mask=content.read(box["bytes"])) for box in boxes)
+        regions = (Region(**{edge: box[edge] for edge in EDGES}, mask=content.read(box["bytes"])) for box in boxes)
         return ImageRegions(key, height, width, tuple(regions))
 
     def counts(self) -> tuple[np.ndarray, int]:
