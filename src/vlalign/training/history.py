@@ -186,12 +186,10 @@ def start_trackers(names: Sequence[str], folder: Path | None, history: Sequence[
         assert folder is not None
         shutil.rmtree(folder / name, ignore_errors=True)
         try:
-            tracker = TRACKERS[name](folder / name)
+            found.append(TRACKERS[name](folder / name))
         except ImportError as error:
-            raise VlalignError(
-                f"runtime.trackers: {name} cannot be imported ({error}); pip install 'vlalign[tracking]'"
-            ) from None
+            told = f"runtime.trackers: {name} cannot be imported ({error}); pip install 'vlalign[tracking]'"
+            raise VlalignError(told) from None
         for row in history:
-            tracker.log(row)
-        found.append(tracker)
+            found[-1].log(row)
     return found

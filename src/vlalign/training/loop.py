@@ -113,9 +113,7 @@ class Trainer:
         self.watch, self.clock = FiniteWatch(self.team.device), Clock()
 
     def _check_parts(self, params: RunParams) -> None:
-        """Every process and every part of its share needs a pair, and features that are functions of a pair; the best
-        checkpoint needs a measure.
-        """
+        """Every part of every process needs a pair, and features that depend on no other; keep_best needs validation."""
         parts = params.train.accumulate * self.team.count
         if params.train.batch_size < parts:
             raise VlalignError(
@@ -134,9 +132,7 @@ class Trainer:
             raise VlalignError(f"the validation split has fewer images than there are processes ({self.team.count})")
 
     def state(self) -> dict[str, Any]:
-        """All that the next step depends on: order, captions, subsets, dropout and learning rate are functions of
-        (seed, step).
-        """
+        """All that the next step depends on, but what is a function of (seed, step): order, draws, learning rate."""
         return {
             "step": self.step,
             "encoder": self.encoder.state_dict(),
@@ -155,8 +151,7 @@ class Trainer:
         self.scaler.load_state_dict(state["scaler"])
         self.step, self.history, self._batches = state["step"], state["history"], None
         for name, value in self._environment().items():
-            if state["environment"].get(name) != value:
-                before = state["environment"].get(name)
+            if (before := state["environment"].get(name)) != value:
                 logger.warning("continues with %s %s, before: %s; equal up to rounding only", name, value, before)
 
     def _environment(self) -> dict[str, Any]:
@@ -192,9 +187,8 @@ class Trainer:
                     self._check_finite(checkpoints)
                     if first and not self._is_saved():
                         checkpoints.save(self.state())
-                    raise StoppedError(
-                        received, f"{title} is saved at step {self.step} of {steps}; the same command continues it"
-                    )
+                    saved = f"{title} is saved at step {self.step} of {steps}; the same command continues it"
+                    raise StoppedError(received, saved)
         for tracker in trackers:
             tracker.close()
 
@@ -328,9 +322,7 @@ class Trainer:
         return norm
 
     def _about(self, step: int) -> Step:
-        """What the objective needs to know of a step: the same random numbers in all processes, and how far training
-        is.
-        """
+        """What the objective needs to know of a step: random numbers, the same in all processes, and the progress."""
         return Step(lambda key: generator(self.seed, key, step), step / max(1, self.params.train.steps - 1))
 
     def _is_read(self) -> bool:

@@ -130,8 +130,8 @@ class PairedSet:
         return len(self) // size
 
     def batch(self, *, seed: int, step: int, size: int, share: Share = lambda rows: rows) -> Batch:
-        """The batch of one step: a new permutation in every epoch, the incomplete last batch dropped, one caption per
-        image. share: the part of its rows that is wanted; all of them if left out.
+        """The batch of one step, of which `share` takes the wanted rows: a new permutation in every epoch, the
+        incomplete last batch dropped, one caption per image.
         """
         epoch, position = divmod(step, self.steps_per_epoch(size))
         images = epoch_order(len(self), seed, epoch)[position * size : (position + 1) * size].long()
