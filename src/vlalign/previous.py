@@ -17,7 +17,6 @@ from vlalign.files import atomic_write
 from vlalign.records import check_record, stamp
 
 logger = logging.getLogger(__name__)
-
 # The records of a run and of its evaluation, in its folder `metrics`.
 RUN, EVALUATION = "run.json", "evaluation.json"
 

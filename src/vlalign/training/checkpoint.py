@@ -30,7 +30,6 @@ from vlalign.params import RuntimeParams, digest, flat_params
 from vlalign.training.processes import Processes
 
 logger = logging.getLogger(__name__)
-
 Identity = Mapping[str, Any]
 NAME = "step-{:08d}.pt"
 

@@ -19,9 +19,7 @@ from vlalign.errors import VlalignError
 from vlalign.files import write_text
 
 logger = logging.getLogger(__name__)
-
 Row = dict[str, float]
-
 VALIDATION = ("val_loss", "val_i2t_r1", "val_t2i_r1")
 # These differ from run to run; every other column is the same for the same params and seed.
 MEASURED = ("pairs_per_second", "data_seconds", "loading_share", "memory_mib")

@@ -39,7 +39,6 @@ from vlalign.training.term import Step
 from vlalign.training.validation import validate
 
 logger = logging.getLogger(__name__)
-
 # As in CLIP: the temperature never falls below 0.01.
 MAX_LOGIT_SCALE = 4.6052
 AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
@@ -113,7 +112,7 @@ class Trainer:
         self.watch, self.clock = FiniteWatch(self.team.device), Clock()
 
     def _check_parts(self, params: RunParams) -> None:
-        """Every part of every process needs a pair, and features that depend on no other; keep_best needs validation."""
+        """Every part of every process needs a pair, and features that depend on no other; keep_best, validation."""
         parts = params.train.accumulate * self.team.count
         if params.train.batch_size < parts:
             raise VlalignError(
@@ -241,7 +240,9 @@ class Trainer:
         train = self.params.train
         with self.clock.loading():
             batch = self._fetch()
-        rate = self._set_rate()
+        rate = learning_rate(self.step, train)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate * group["scale"]
         # What dropout draws is a function of the step, so that a resumed run draws the same.
         torch.manual_seed(generator(self.seed, "dropout", self.step, self.team.rank).initial_seed())
         self.optimizer.zero_grad(set_to_none=True)
@@ -270,12 +271,6 @@ class Trainer:
     def _steps(self) -> Steps:
         """This process's share of the batch of every step."""
         return Steps(self.data, seed=self.seed, size=self.params.train.batch_size, share=self.team.share)
-
-    def _set_rate(self) -> float:
-        rate = learning_rate(self.step, self.params.train)
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate * group["scale"]
-        return rate
 
     def _fetch(self) -> Batch:
         """The batch of the next step, from those that are loaded ahead."""

@@ -26,7 +26,6 @@ from vlalign.training.loop import Trainer
 from vlalign.training.processes import processes
 
 logger = logging.getLogger(__name__)
-
 HISTORY = "history.csv"
 
 

@@ -35,14 +35,12 @@ from vlalign.records import stamp, write_record
 __all__ = ["Constituent", "ParsedCaption", "PhraseFile", "Word", "parse_split", "read_phrases"]
 
 logger = logging.getLogger(__name__)
-
 # Raised whenever equal captions and models would give other rows, so that files of an older version are made again.
 VERSION = 2
 SUMMARY = b"vlalign.summary"
 COUNTS = ("captions", "constituents", "cut")
 # Different captions that are remembered from shard to shard, at about 900 bytes each.
 REMEMBERED = 200_000
-
 # (key, clean captions) of a shard's samples.
 Captions = Sequence[tuple[str, Sequence[str]]]
 

@@ -26,7 +26,6 @@ __all__ = ["CaptionParser", "Constituent", "Parse", "Word"]
 
 Result = TypeVar("Result")
 logger = logging.getLogger(__name__)
-
 # Every call of Stanza has its own costs, so one call takes several of its batches.
 BATCHES_PER_CALL = 5
 # A call that fails is repeated in so many parts, until what fails stands alone; two would cost half as much again.

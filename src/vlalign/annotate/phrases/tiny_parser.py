@@ -32,12 +32,10 @@ from vlalign.data.scenes.grammar import Tree, leaves, sample_trees, text
 from vlalign.files import atomic_write, write_json
 
 logger = logging.getLogger(__name__)
-
 PACKAGE = "tiny"
 LANGUAGE = "en"
 VECTOR_WIDTH = 32
 TAGGER_STEPS_PER_EPOCH = 15
-
 TAGGER_OPTIONS = (
     "--hidden_dim 48 --char_hidden_dim 32 --char_emb_dim 16 --word_emb_dim 24 --transformed_dim 24 --tag_emb_dim 16 "
     "--deep_biaff_hidden_dim 48 --composite_deep_biaff_hidden_dim 16 --num_layers 1 --dropout 0.1 --word_dropout 0.05 "

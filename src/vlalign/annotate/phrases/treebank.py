@@ -10,7 +10,6 @@ from vlalign.data.scenes.grammar import Tree, bracketed, leaves
 from vlalign.errors import VlalignError
 
 Brackets = Counter[tuple[str, int, int]]
-
 # Stanza's tagger wants a universal tag beside the Penn Treebank's; the parser is trained on the latter.
 UNIVERSAL_TAGS = {
     "CC": "CCONJ", "CD": "NUM", "DT": "DET", "EX": "PRON", "IN": "ADP", "JJ": "ADJ", "NN": "NOUN", "NNS": "NOUN",

@@ -22,7 +22,6 @@ WORD = re.compile(
     re.VERBOSE | re.IGNORECASE,
 )
 SENTENCE_END = re.compile(r"(?:\.+|[!?]+)(?=\s)")
-
 # A word that is longer is no word, and the character models would spend seconds on it.
 LONGEST_WORD = 100
 # Files hold the places of words in 16 bits.

@@ -38,7 +38,6 @@ BOX = pa.struct({**dict.fromkeys(EDGES, pa.uint16()), "bytes": pa.uint32()})
 SCHEMA = pa.schema(
     {"key": pa.string(), "height": pa.uint16(), "width": pa.uint16(), "boxes": pa.list_(BOX), "masks": pa.binary()}
 )
-
 FindSegments = Callable[[Sequence[Image.Image]], list[np.ndarray]]
 
 

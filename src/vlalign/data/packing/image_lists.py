@@ -63,9 +63,7 @@ def leaves(path: Path, folder: Path) -> bool:
 
 
 def home_of(image: Listed) -> Path:
-    """The folder that an image must not lie outside of: the one that its name counts from, or its own one where the
-    user's own table names a place elsewhere.
-    """
+    """The folder that an image must not leave: the one its name counts from, or its own if a table says so."""
     if image.folder is not None:
         return image.folder
     parts = Path(image.name).parts

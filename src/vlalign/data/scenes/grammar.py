@@ -13,7 +13,6 @@ from typing import Union
 from vlalign.data.scenes.scene import INVERSE, PLURALS, Group, Scene, sample_scene
 
 Tree = tuple[str, str | list["Tree"]]
-
 COUNTS = {1: "a", 2: "two", 3: "three"}
 # The words of a relation, as (preposition phrase towards the second object).
 SIDES = {

@@ -233,12 +233,8 @@ def _bring(source: FetchedSource, missing: list[RemoteFile], count: int, directo
             ended.set()
 
 
-class EndedError(Exception):
-    """Another file has failed, so this one is not wanted any more."""
-
-
-class TooLongError(Exception):
-    """More arrives than a file has."""
+class UnwantedError(Exception):
+    """What arrives is not wanted: another file has failed, or this one has no more."""
 
 
 class Part:
@@ -251,11 +247,9 @@ class Part:
         self.tell, self.seek = stream.tell, stream.seek
 
     def write(self, content: bytes) -> int:
-        """Raises EndedError and TooLongError."""
-        if self.ended.is_set():
-            raise EndedError
-        if self.size is not None and self.tell() + len(content) > self.size:
-            raise TooLongError
+        """Raises UnwantedError."""
+        if self.ended.is_set() or (self.size is not None and self.tell() + len(content) > self.size):
+            raise UnwantedError
         self.advance(len(content))
         return self.stream.write(content)
 
@@ -308,7 +302,7 @@ class Transfer:
         try:
             with open(part, "ab") as stream:
                 self._receive(file, Part(stream, file.size, advance=self.advance, ended=self.ended))
-        except (EndedError, TooLongError):
+        except UnwantedError:
             return ""
         except (RequestError, OSError) as error:
             return self._passing(error)

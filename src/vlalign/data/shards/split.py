@@ -94,16 +94,13 @@ class Split:
         self.starts = list(itertools.accumulate((shard["samples"] for shard in self.shards), initial=0))
         for shard in self.shards:
             shard_path(self.directory, shard)
-        self.open = lru_cache(maxsize=open_files())(self._open)
+        self.open = lru_cache(maxsize=open_files())(lambda number: ShardFile(self.directory, self.shards[number]))
 
     def __reduce__(self) -> tuple:
         return Split, (self.directory,)
 
     def __len__(self) -> int:
         return self.starts[-1]
-
-    def _open(self, number: int) -> ShardFile:
-        return ShardFile(self.directory, self.shards[number])
 
     def locate(self, sample: int) -> tuple[int, int]:
         """Shard number, and row within it, of a sample."""

@@ -16,7 +16,6 @@ from vlalign.params.sources import PackedSource
 TEMPLATES = ("a photo of a {c}",)
 # Files that lie beside images in such folders, and whose presence is no mistake.
 COMPANIONS = (".txt", ".json", ".parquet")
-
 Identities = frozenset[tuple[int, int]]
 
 

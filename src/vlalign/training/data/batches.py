@@ -19,7 +19,6 @@ from vlalign.training.data.row_cache import CachedRows, MadeRows, size_of
 from vlalign.training.data.unpaired import Share, UnpairedCaptions, UnpairedImages
 
 logger = logging.getLogger(__name__)
-
 # Bytes of pictures and captions that a split may keep in memory.
 ROOM = 2**31
 
