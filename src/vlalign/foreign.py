@@ -15,10 +15,7 @@ TOKENIZER_OPTIONS = frozenset({
 
 
 def refuse_code(config: Any, *, source: str) -> None:
-    """Raises VlalignError when a config, at any depth, asks to trust code from elsewhere.
-
-    source: the file or key that holds the config, for the message.
-    """
+    """Raises VlalignError, which names the source, when a config, at any depth, asks to trust code from elsewhere."""
     if isinstance(config, Mapping):
         if "trust_remote_code" in config:
             raise VlalignError(

@@ -124,8 +124,7 @@ def tower_config(tower: str | dict[str, Any]) -> dict[str, Any]:
     config = tower if isinstance(tower, dict) else open_clip.get_model_config(tower)
     if not isinstance(config, dict):
         raise VlalignError(f"model.tower: '{tower}' is not an open_clip model; open_clip.list_models() names them all")
-    missing = {"embed_dim", "vision_cfg", "text_cfg"} - set(config)
-    if missing:
+    if missing := {"embed_dim", "vision_cfg", "text_cfg"} - set(config):
         raise VlalignError(f"model.tower lacks {', '.join(sorted(missing))}, so it is no open_clip config")
     if "multimodal_cfg" in config:
         raise VlalignError("model.tower: CoCa has a decoder, which is not trained here; choose a model with two towers")
@@ -170,10 +169,7 @@ def _explicit(config: dict[str, Any], pooling: str) -> dict[str, Any]:
 
 
 def build(params: ModelParams) -> DualEncoder:
-    """The encoder that a run starts from: its towers, pretrained weights, and what of them is locked.
-
-    Raises VlalignError naming the key of `model` at fault.
-    """
+    """The encoder that a run starts from, pretrained and locked; raises VlalignError naming the key of `model`."""
     encoder = create(tower_config(params.tower), pooling=params.pooling)
     if params.pretrained:
         _load_pretrained(encoder, params.tower, params.pretrained)

@@ -80,10 +80,7 @@ class PackedParse(NamedTuple):
 def write_phrase_file(
     path: Path, samples: Iterable[tuple[str, Sequence[tuple[str, PackedParse]]]], *, metadata: dict[bytes, bytes]
 ) -> None:
-    """Write (key, [(caption, parse), ...]) of every sample; equal samples give equal bytes.
-
-    metadata: kept in the file's schema.
-    """
+    """Write (key, [(caption, parse), ...]) of every sample, and `metadata` of them; equal samples give equal bytes."""
     samples = list(samples)
     captions = _captions([entry for _, entries in samples for entry in entries])
     keys, lists = pa.array([key for key, _ in samples], pa.string()), [len(entries) for _, entries in samples]

@@ -53,10 +53,7 @@ CONSTITUENCY_OPTIONS = (
 def train_parser(
     output_dir: str | Path, *, seed: int = 0, trees: int = 1200, epochs: int = 5, classes: int = 20
 ) -> None:
-    """Sample `trees` distinct trees of the embedded grammar and train on them; see `train_on_trees`.
-
-    classes: how many object classes the captions name, as in dataset.classes.
-    """
+    """Train on distinct trees of the embedded grammar with this many object classes; see `train_on_trees`."""
     train_on_trees(sample_trees(trees, seed=seed, classes=classes), output_dir, seed=seed, epochs=epochs)
 
 

@@ -28,10 +28,7 @@ class Treebank:
 
 
 def split_trees(trees: Sequence[Tree], *, seed: int) -> Treebank:
-    """Shuffle distinct `trees` and set a twelfth aside for development and a sixth as held-out.
-
-    Raises VlalignError when there are too few to train on.
-    """
+    """Shuffle distinct trees; a twelfth is for development, a sixth held out. Raises VlalignError for too few trees."""
     if len(trees) < 50:
         raise VlalignError(f"annotate.parser.trees is {len(trees)}: a parser cannot be trained on fewer than 50 trees")
     shuffled = list(trees)

@@ -116,8 +116,7 @@ def fetch(source: FetchedSource, directory: str | Path, *, extras: Sequence[str]
         _check_names(every, source.at(key))
         with ThreadPool(source.connections) as pool:
             right = pool.map(lambda file: file.is_at(directory / file.name), every, 1)
-        missing = [file for file, there in zip(every, right, strict=True) if not there]
-        if missing:
+        if missing := [file for file, there in zip(every, right, strict=True) if not there]:
             _make_room(directory, missing)
             _bring(source, missing, len(every), directory, key)
         shutil.rmtree(directory / INCOMING, ignore_errors=True)
@@ -137,8 +136,7 @@ def _held(directory: Path, asked: Mapping[str, Any], at: str) -> dict[str, Any]:
         raise _offline(directory, at, "nothing of it was fetched there")
     expected = {shard["name"]: shard["sha256"] for shard in known["record"]["shards"]}
     expected |= {name: extra["sha256"] for name, extra in known["extras"].items()}
-    missing = [name for name, digest in expected.items() if not RemoteFile(name, "", digest).is_at(directory / name)]
-    if missing:
+    if missing := [name for name, one in expected.items() if not RemoteFile(name, "", one).is_at(directory / name)]:
         raise _offline(directory, at, f"{len(missing)} files are missing, first {missing[0]}")
     return dict(known["record"])
 

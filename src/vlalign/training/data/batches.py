@@ -187,10 +187,7 @@ class PairedSet:
 
 
 def check_parts(data: PairedSet, *, images: int = 256) -> None:
-    """Look for phrases and regions in the first pairs, and warn where some have none.
-
-    Raises VlalignError when none of them has any.
-    """
+    """Look for phrases and regions in the first pairs: warn where some have none; VlalignError where all have none."""
     first = data.select(torch.arange(min(images, len(data))))
     for part, mask in (("phrases", first.phrase_mask), ("regions", first.region_mask)):
         if mask is None:
