@@ -20,7 +20,7 @@ MASK_BATCH = 64
 
 
 def fit(picture: Image.Image, size: int, *, interpolation: str = "bicubic", resize_mode: str = "shortest") -> Tensor:
-    """uint8 3 H W: the middle square, its side resized to `size`, or all of it (`squash`); to the bit as open_clip."""
+    """uint8 3 H W: the middle square, its side resized to `size`, or all of it (`squash`); just as open_clip does."""
     if picture.size != (size, size):
         target = [size, size] if resize_mode == "squash" else [size]
         picture = V.resize(picture, target, interpolation=InterpolationMode(interpolation))
@@ -118,12 +118,11 @@ def pool_masks(stacks: Iterable[np.ndarray], encoder: DualEncoder) -> tuple[Tens
     """Coverage [I, R, V] (0-1) of each image's masks [R, H, W], padded to the longest stack; and which have a pixel."""
     coverages: list[Tensor] = []
     present: list[Tensor] = []
-    # Together: small results between large temporaries, image by image, leave the heap in holes (1 GiB was measured).
     size, mode = encoder.image_size, encoder.preprocess["resize_mode"]
+    # Together: small results between large temporaries, image by image, leave the heap in holes (1 GiB was measured).
     for batch in batched(stacks, MASK_BATCH):
-        fitted = [
-            fit_masks(torch.from_numpy(masks_RHW), size, resize_mode=mode) for masks_RHW in batch if len(masks_RHW)
-        ]
+        some = (torch.from_numpy(masks_RHW) for masks_RHW in batch if len(masks_RHW))
+        fitted = [fit_masks(masks_RHW, size, resize_mode=mode) for masks_RHW in some]
         fitted_RHW = torch.cat([torch.zeros(0, size, size, dtype=torch.bool), *fitted])
         counts = [len(masks_RHW) for masks_RHW in batch]
         coverages += coverage(fitted_RHW, encoder.grid).split(counts)

@@ -147,7 +147,7 @@ def _parse_shard(captions: Captions, memory: ParseMemory, advance: Callable[[flo
 
 
 def _write(path: Path, captions: Captions, parses: Sequence[PackedParse], *, inputs: bytes) -> None:
-    """Write the file with the digest of what it was made from, by which it is current, and with its own summary."""
+    """Write the file with the digest of what it was made from, which tells whether it is current, and a summary."""
     following = iter(parses)
     samples = [(key, [(text, next(following)) for text in entries]) for key, entries in captions]
     skips = Skips()

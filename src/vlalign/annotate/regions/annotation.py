@@ -90,8 +90,8 @@ def annotate_split(
     """
     split, output = Path(split), Path(output)
     manifest = read_manifest(split)
-    every = manifest["shards"]
     check_place(split, manifest)
+    every = manifest["shards"]
     refuse_data(output)
     shards = part_of(every, part)
     load = functools.cache(lambda: params.segments.load(side=params.side, device=device))
