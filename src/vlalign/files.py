@@ -14,7 +14,7 @@ from vlalign.errors import VlalignError
 
 @contextlib.contextmanager
 def atomic_write(path: str | Path) -> Iterator[Path]:
-    """Yield a temporary path, which becomes `path` when the block ends without an error, and is removed otherwise."""
+    """Yield a temporary path beside `path`, which takes its name if the block ends without an error, or is removed."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     # Its permissions are those that the umask leaves: tempfile would keep others from reading it.

@@ -98,8 +98,9 @@ def caption(
     nouns = [_noun_phrase(group, scene, rng, full=full) for group in groups]
     draw = rng.random()
     template = rng.randrange(12) if template is None else template
+    with_background = draw < 0.3 if background is None else background
     behind = None
-    if draw < 0.3 if background is None else background:
+    if with_background:
         behind = Node("PP", (("IN", "on"), Node("NP", (("DT", "a"), ("JJ", scene.background), ("NN", "background")))))
     if scene.relation is not None and len(nouns) >= 2:
         return _related(nouns, scene.relation, template, behind)

@@ -232,7 +232,7 @@ def _bring(source: FetchedSource, missing: list[RemoteFile], count: int, directo
 
 
 class UnwantedError(Exception):
-    """What arrives is not wanted: another file has failed, or this one has no more."""
+    """What arrives is not wanted: another file has failed, or it is more than this file has."""
 
 
 class Part:
