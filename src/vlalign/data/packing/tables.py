@@ -4,7 +4,7 @@ import itertools
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -50,10 +50,14 @@ def _joined(names: pa.Array, codes: np.ndarray, captions: pa.Table) -> Iterator[
     """Each name with the caption cells of its rows; codes: index of each row's name."""
     order = np.argsort(codes, kind="stable")
     parts = (order[start : start + ROWS] for start in range(0, len(order), ROWS))
-    tables = (captions.take(part).add_column(0, IMAGE, names.take(codes[part])) for part in parts)
-    rows = itertools.chain.from_iterable(zip(*table.to_pydict().values(), strict=True) for table in tables)
+    rows = itertools.chain.from_iterable(_python_rows(names, codes, captions, part) for part in parts)
     for name, group in itertools.groupby(rows, key=lambda row: row[0]):
         yield name, (caption for _, *cells in group for cell in cells for caption in _as_list(cell))
+
+
+def _python_rows(names: pa.Array, codes: np.ndarray, captions: pa.Table, part: np.ndarray) -> Iterator[tuple[Any, ...]]:
+    columns = [column.to_pylist() for column in captions.take(part).columns]
+    return zip(names.take(codes[part]).to_pylist(), *columns, strict=True)
 
 
 def _as_list(cell: str | list[str | None] | None) -> list[str | None]:
