@@ -46,7 +46,7 @@ def read_batch(path: Path, *, manifest: Path, expected: Stamp | None = None) -> 
     remedy = f"delete {manifest} and run the workflow again"
     if expected is not None:
         check_file(path, expected, record=manifest, remedy=remedy)
-    elif path.exists() and DIGEST not in read_metadata(path):
+    elif path.exists() and not is_whole(path):
         raise VlalignError(f"{path} cannot be read (it is damaged, or not of this program); {remedy}")
     try:
         with pa.memory_map(str(path)) as source:
@@ -55,8 +55,13 @@ def read_batch(path: Path, *, manifest: Path, expected: Stamp | None = None) -> 
         raise VlalignError(f"{path} cannot be read ({error}); {remedy}") from None
 
 
+def is_whole(path: Path) -> bool:
+    """Whether a file holds the very bytes that were written."""
+    return DIGEST in read_metadata(path)
+
+
 def read_metadata(path: Path) -> dict[bytes, bytes]:
-    """What a file's schema says about it; empty for a file that is missing, or has not the bytes that were written."""
+    """What a file's schema says about it; empty for a file that is missing, damaged or another's."""
     try:
         content = path.read_bytes()
         metadata = pa.ipc.open_file(pa.BufferReader(content)).schema.metadata or {}
