@@ -39,7 +39,8 @@ class Finding:
 
 def check_workspace(root: Path, *, advance: Callable[[int], None] = lambda count: None) -> Iterator[Finding]:
     """All findings below a folder that the workflow has written. advance: told the bytes of each file that was read."""
-    yield from _links(root)
+    for path in dangling_links(root):
+        yield Finding("missing", path, f"is a link to {os.readlink(path)}, which is gone", _remove([path]))
     manifests: dict[Path, str] = {}
     for path in sorted((root / "data").glob("**/manifest.json")):
         if not path.is_file():
@@ -80,11 +81,6 @@ def bytes_to_check(root: Path) -> int:
     return sum(path.stat().st_size for path in files)
 
 
-def _links(root: Path) -> Iterator[Finding]:
-    for path in dangling_links(root):
-        yield Finding("missing", path, f"is a link to {os.readlink(path)}, which is gone", _remove([path]))
-
-
 def dangling_links(root: Path) -> list[Path]:
     """Links below what the workflow writes whose targets are gone, as after a checkout from a damaged cache."""
     folders = [root / name for name in ("data", "results", ".snakemake/metadata")]
@@ -112,8 +108,10 @@ def _folder(path: Path, advance: Callable[[int], None]) -> Iterator[Finding]:
     known = {os.path.realpath(file) for file, _, _ in named}
     nested = {other.parent for other in folder.glob("*/**/manifest.json")}
     for file in sorted(folder.rglob("*")):
+        name = file.relative_to(folder).as_posix()
+        mark = name in BESIDE or name.startswith("parts/") or name.endswith(".part")
         inside = any(parent in nested for parent in file.parents)
-        if file.is_file() and not inside and os.path.realpath(file) not in known and not _is_mark(file, folder):
+        if file.is_file() and not inside and os.path.realpath(file) not in known and not mark:
             yield _foreign(file, path)
 
 
@@ -122,15 +120,10 @@ def _foreign(file: Path, record: Path) -> Finding:
     return Finding("foreign", file, f"is not named in {record}", remedy)
 
 
-def _is_mark(file: Path, folder: Path) -> bool:
-    name = file.relative_to(folder).as_posix()
-    return name in BESIDE or name.startswith("parts/") or name.endswith(".part")
-
-
 def _named(content: Mapping[str, Any], folder: Path) -> Iterator[tuple[Path, Stamp, str]]:
     """The files that a manifest names, with what mends each if that is more than making the manifest again."""
     manifest = folder / "manifest.json"
-    for name, expected in _files_of(content):
+    for name, expected in content.get("files", {}).items():
         yield Path(os.path.normpath(folder / name)), expected, ""
     for shard in content.get("shards", ()):
         if Path(shard["name"]).name != shard["name"]:
@@ -144,10 +137,6 @@ def _named(content: Mapping[str, Any], folder: Path) -> Iterator[tuple[Path, Sta
         if "index" in shard:
             index = folder / "index" / Path(shard["name"]).with_suffix(".arrow").name
             yield index, shard["index"], _remove([index, manifest])
-
-
-def _files_of(content: Mapping[str, Any]) -> Iterable[tuple[str, Stamp]]:
-    return content.get("files", {}).items()
 
 
 def _remove(paths: Iterable[Path]) -> str:
@@ -188,7 +177,7 @@ def _run(folder: Path, manifests: set[str], advance: Callable[[int], None]) -> I
     except VlalignError as error:
         yield Finding("damaged" if path.exists() else "missing", path, f"({error})", remedy)
         return
-    for name, expected in _files_of(record):
+    for name, expected in record.get("files", {}).items():
         yield from _compare(folder / name, expected, remedy, advance)
     own = f"{record['run']}/seed-{record['seed']}"
     if own != f"{folder.parent.name}/{folder.name}":
@@ -211,7 +200,7 @@ def _evaluation(folder: Path, root: Path, advance: Callable[[int], None]) -> Ite
         if (folder / RUN).exists():
             yield Finding("damaged" if path.exists() else "missing", path, f"({error})", remedy)
         return
-    for name, expected in _files_of(record):
+    for name, expected in record.get("files", {}).items():
         yield from _compare(path.parent / name, expected, remedy, advance)
     measured = record["measured"]
     if measured.get("weights") != weights:
@@ -248,17 +237,11 @@ def _summaries(root: Path, advance: Callable[[int], None]) -> Iterator[Finding]:
         for name, expected in content["files"].items():
             yield from _compare(path.parent / name, expected, remedy, advance)
         for place, weights in content.get("weights", {}).items():
-            if _weights_of(results / "runs" / place) not in (None, weights):
-                yield Finding("stale", path, f"is of other weights than {place} has", remedy)
+            with contextlib.suppress(VlalignError, KeyError, TypeError):  # what is wrong with a run was told of it
+                if read_record(results / "runs" / place / RUN)["files"]["model.safetensors"]["sha256"] != weights:
+                    yield Finding("stale", path, f"is of other weights than {place} has", remedy)
     yield from _focus(root)
     yield from _beside(results)
-
-
-def _weights_of(folder: Path) -> str | None:
-    """SHA-256 of a run's weights, if its record can be read."""
-    with contextlib.suppress(VlalignError, KeyError, TypeError):
-        return read_record(folder / RUN)["files"]["model.safetensors"]["sha256"]
-    return None
 
 
 def _collected(path: Path) -> Iterator[Finding]:

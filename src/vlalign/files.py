@@ -14,12 +14,10 @@ from vlalign.errors import VlalignError
 
 @contextlib.contextmanager
 def atomic_write(path: str | Path) -> Iterator[Path]:
-    """Yield a temporary path beside `path`; move it to `path` when the block ends without an error, remove it
-    otherwise. Its permissions are those that the process's umask leaves.
-    """
+    """Yield a temporary path beside `path`, which takes its name if the block ends without an error, or is removed."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    # tempfile would keep others from reading it, whatever the umask says.
+    # Its permissions are those that the umask leaves: tempfile would keep others from reading it.
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
     temporary.touch(exist_ok=False)
     try:
@@ -30,9 +28,7 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
 
 
 def is_whole_archive(path: Path) -> bool:
-    """Whether a zip file, such as torch writes, has the content that its checksums say; raises OSError when it cannot
-    be read.
-    """
+    """Whether a zip file, such as torch writes, has the content that its checksums say; OSError if it is unreadable."""
     try:
         with zipfile.ZipFile(path) as archive:
             return archive.testzip() is None
@@ -77,9 +73,7 @@ REMEDY = "delete it and run the workflow again"
 
 
 def read_json(path: str | Path, *, remedy: str = REMEDY) -> Any:
-    """Raises VlalignError naming the file, and the remedy, when it is missing, cannot be read, or is not strict JSON:
-    NaN, infinities and keys that stand twice in one object are refused.
-    """
+    """Raises VlalignError for a file that is missing, unreadable, or not strict JSON (NaN, a key that stands twice)."""
     try:
         if Path(path).exists() and not Path(path).is_file():
             raise VlalignError(f"{path} is no file; {remedy}")
@@ -89,12 +83,9 @@ def read_json(path: str | Path, *, remedy: str = REMEDY) -> Any:
         raise VlalignError(f"{path} does not exist; the rule that makes it has not run") from None
     except OSError as error:
         raise VlalignError(f"{path} cannot be read ({error.strerror or error}); mend that and run again") from None
-    except UnicodeDecodeError:
-        raise VlalignError(f"{path} is not valid JSON (it is not text in UTF-8); {remedy}") from None
-    except RecursionError:
-        raise VlalignError(f"{path} is not valid JSON (it is nested too deeply); {remedy}") from None
-    except ValueError as error:
-        raise VlalignError(f"{path} is not valid JSON ({error}); {remedy}") from None
+    except (ValueError, RecursionError) as error:
+        told = {UnicodeDecodeError: "it is not text in UTF-8", RecursionError: "it is nested too deeply"}
+        raise VlalignError(f"{path} is not valid JSON ({told.get(type(error), error)}); {remedy}") from None
 
 
 def read_object(path: str | Path, *, remedy: str = REMEDY) -> dict[str, Any]:

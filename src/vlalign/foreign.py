@@ -2,33 +2,20 @@
 
 import contextlib
 from collections.abc import Iterator, Mapping
-from typing import Any, NoReturn
+from typing import Any
 from unittest import mock
 
 from vlalign.errors import VlalignError
 
 # What `tokenizer_kwargs` may hold: options of open_clip's and transformers' tokenizers that only say how text is cut.
-TOKENIZER_OPTIONS = frozenset(
-    {
-        "additional_special_tokens",
-        "clean",
-        "language",
-        "legacy",
-        "padding_side",
-        "reduction_mask",
-        "strip_sep_token",
-        "tokenizer_mode",
-        "truncation_side",
-        "use_fast",
-    }
-)
+TOKENIZER_OPTIONS = frozenset({
+    "additional_special_tokens", "clean", "language", "legacy", "padding_side", "reduction_mask", "strip_sep_token",
+    "tokenizer_mode", "truncation_side", "use_fast",
+})  # fmt: skip
 
 
 def refuse_code(config: Any, *, source: str) -> None:
-    """Raises VlalignError when a config, at any depth, asks to trust code from elsewhere.
-
-    source: the file or key that holds the config, for the message.
-    """
+    """Raises VlalignError, which names the source, when a config, at any depth, asks to trust code from elsewhere."""
     if isinstance(config, Mapping):
         if "trust_remote_code" in config:
             raise VlalignError(
@@ -59,21 +46,16 @@ def check_tokenizer_options(options: Any, *, source: str) -> dict[str, Any]:
 
 @contextlib.contextmanager
 def no_foreign_code() -> Iterator[None]:
-    """Within the block transformers loads no class from a model's own files, whatever its config or its callers say,
-    and never asks on the terminal; it raises ValueError instead.
-    """
+    """Within the block transformers raises ValueError where it would load a class from a model's own files, or ask."""
     try:
         from transformers import dynamic_module_utils
     except ImportError:
         yield
         return
+    refused = ValueError("it needs code that came with the model, which vlalign never runs")
     # 0 seconds to answer: the question is an error at once.
     with (
         mock.patch.object(dynamic_module_utils, "TIME_OUT_REMOTE_CODE", 0),
-        mock.patch.object(dynamic_module_utils, "get_class_in_module", _refuse),
+        mock.patch.object(dynamic_module_utils, "get_class_in_module", side_effect=refused),
     ):
         yield
-
-
-def _refuse(*_: Any, **__: Any) -> NoReturn:
-    raise ValueError("it needs code that came with the model, which vlalign never runs")

@@ -17,7 +17,6 @@ from vlalign.files import atomic_write
 from vlalign.records import check_record, stamp
 
 logger = logging.getLogger(__name__)
-
 # The records of a run and of its evaluation, in its folder `metrics`.
 RUN, EVALUATION = "run.json", "evaluation.json"
 
@@ -31,8 +30,9 @@ def set_aside(results: Path, previous: Path) -> None:
     """
     for path in _files(results):
         try:
-            target = previous / _place(path, results)
-            if target.exists() and target.parent.name == _slot(path):
+            slot = _slot(path)
+            target = previous / path.relative_to(results).parent / slot / path.name
+            if target.exists() and target.parent.name == slot:
                 continue
             _clear_the_way(target, previous)
             _link(path, target)
@@ -90,10 +90,6 @@ def _slot(path: Path) -> str:
     return stamp(record)["sha256"][:16] if record.is_file() else ""
 
 
-def _place(path: Path, results: Path) -> Path:
-    return path.relative_to(results).parent / _slot(path) / path.name
-
-
 def _clear_the_way(target: Path, previous: Path) -> None:
     """What stands there and is of another kind is a leftover."""
     for parent in (target, *target.parents):
@@ -109,9 +105,7 @@ def slots(previous: Path, record: str) -> list[Path]:
 
 
 def take_back(previous: Path, folder: Path, *, record: str) -> bool:
-    """Put the files that a record of `previous` vouches for, and then the record, into `folder`; False when there is
-    no such record, or a file is missing or damaged.
-    """
+    """Put a record of `previous` into `folder`, after its files; False if it, or a file, is missing or damaged."""
     try:
         files = check_record(previous / record)["files"]
     except (VlalignError, OSError):

@@ -12,14 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from vlalign.errors import VlalignError
-from vlalign.files import read_json, write_json
+from vlalign.files import REMEDY, read_json, write_json
 
 # No name of a run, a split or a file begins with a dollar sign.
 DIGEST = "$sha256"
-REMEDY = "delete it and run the workflow again"
-
 Stamp = Mapping[str, Any]
-
 # What this process has checked already: (path, what the file system says of it, SHA-256).
 _checked: set[tuple[str, tuple[int, ...], str]] = set()
 

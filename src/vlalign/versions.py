@@ -1,9 +1,7 @@
 """What DVC is told of data that the workflow did not make."""
 
 import os
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import yaml
 
@@ -31,18 +29,11 @@ def dependencies(file: Path) -> list[str]:
 
 def check_versioned(params: Params, file: Path) -> None:
     """Raises VlalignError, with the line to add, when DVC would not notice that a table or annotations have changed."""
-    missing = list(_unlisted(own_files(params), dependencies(file)))
-    if missing:
+    listed = {Path(os.path.normpath(path)) for path in dependencies(file)}
+    # A folder that is listed covers what lies in it.
+    if missing := [path for path in own_files(params) if not listed & {Path(path), *Path(path).parents}]:
         lines = "\n".join(f"      - {path}" for path in missing)
         raise VlalignError(
             f"{file} does not name what this dataset is made from, so DVC would not notice a change there; add below "
             f"`deps` of the stage `{STAGE}`:\n{lines}"
         )
-
-
-def _unlisted(paths: list[str], listed: list[Any]) -> Iterator[str]:
-    """Paths that are neither listed themselves nor in a folder that is."""
-    known = {Path(os.path.normpath(path)) for path in listed}
-    for path in paths:
-        if not known & {Path(path), *Path(path).parents}:
-            yield path

@@ -14,8 +14,7 @@ def check_sources(params: Params) -> None:
     """
     held_out = getattr(params.data, "hold_out", {})
     given = {split.replace("/", "."): source for split, source in params.sources.items() if split not in held_out}
-    mistakes = [mistake for key, source in given.items() for mistake in _missing(key, source)]
-    if mistakes:
+    if mistakes := [mistake for key, source in given.items() for mistake in _missing(key, source)]:
         lines = (f"datasets.{params.dataset}.{mistake}" for mistake in mistakes)
         raise VlalignError("the data are not all there:\n" + "\n".join(lines))
 

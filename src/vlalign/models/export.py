@@ -51,9 +51,8 @@ def save(encoder: DualEncoder, directory: str | Path) -> list[str]:
         encoder.clip.text.config.save_pretrained(directory)
         names.append(TEXT)
     ours = {"pooling": encoder.pooling, "same_in_open_clip": same_in_open_clip(encoder)}
-    write_json(
-        directory / CONFIG, {"model_cfg": _offline(encoder), "preprocess_cfg": encoder.preprocess, "vlalign": ours}
-    )
+    config = {"model_cfg": _offline(encoder), "preprocess_cfg": encoder.preprocess, "vlalign": ours}
+    write_json(directory / CONFIG, config)
     return names
 
 
@@ -169,16 +168,15 @@ def push(directory: str | Path, repository: str, *, private: bool = False) -> st
     Raises VlalignError when the folder is no measured run, or its files are not those that its run.json describes.
     """
     directory, api = Path(directory), HfApi()
-    missing = [name for name in (RUN, WEIGHTS, CONFIG, CARD) if not (directory / name).is_file()]
-    if missing:
+    if missing := [name for name in (RUN, WEIGHTS, CONFIG, CARD) if not (directory / name).is_file()]:
         raise VlalignError(f"{directory} lacks {', '.join(missing)}; train and evaluate the run first")
     _check_files(directory, directory / WEIGHTS)
-    files = {name: directory / name for name in sorted({*read_record(directory / RUN).get("files", {}), RUN, CARD})}
-    names = {WEIGHTS: HF_SAFE_WEIGHTS_NAME}
-    for path in files.values():
+    added = []
+    for name in sorted({*read_record(directory / RUN).get("files", {}), RUN, CARD}):
+        path = directory / name
         if leaves(path, directory):
             raise VlalignError(f"{path} is a link that leads out of the run's folder; put the file itself there")
-    added = [CommitOperationAdd(names.get(name, name), str(path)) for name, path in files.items()]
+        added.append(CommitOperationAdd(HF_SAFE_WEIGHTS_NAME if name == WEIGHTS else name, str(path)))
     address = api.create_repo(repository, private=private, exist_ok=True)
     api.create_commit(repository, added, commit_message="Add model")
     return str(address)

@@ -20,11 +20,10 @@ MASK_BATCH = 64
 
 
 def fit(picture: Image.Image, size: int, *, interpolation: str = "bicubic", resize_mode: str = "shortest") -> Tensor:
-    """uint8 3 H W: the shorter side resized to `size` and the middle square kept, or both sides resized (`squash`), to
-    the bit as open_clip evaluates.
-    """
+    """uint8 3 H W: the middle square, its side resized to `size`, or all of it (`squash`); just as open_clip does."""
     if picture.size != (size, size):
-        picture = V.resize(picture, _target(size, resize_mode), interpolation=InterpolationMode(interpolation))
+        target = [size, size] if resize_mode == "squash" else [size]
+        picture = V.resize(picture, target, interpolation=InterpolationMode(interpolation))
         picture = V.center_crop(picture, [size, size])
     return V.pil_to_tensor(picture)
 
@@ -33,10 +32,6 @@ def fit_masks(masks_RHW: Tensor, size: int, *, resize_mode: str = "shortest") ->
     """Masks moved exactly as `fit` moves their picture."""
     whole = masks_RHW.shape[2], masks_RHW.shape[1]
     return cut_masks(masks_RHW, whole, middle(whole, resize_mode=resize_mode), size)
-
-
-def _target(size: int, resize_mode: str) -> list[int]:
-    return [size, size] if resize_mode == "squash" else [size]
 
 
 def fit_for(encoder: DualEncoder, picture: Image.Image) -> Tensor:
@@ -101,10 +96,7 @@ def cut_masks(
 def preprocess(encoder: DualEncoder) -> Callable[[Sequence[Image.Image]], Tensor]:
     """The function that turns pictures into the normalised batch I 3 H W of this encoder."""
 
-    def batch(pictures: Sequence[Image.Image]) -> Tensor:
-        return normalise(torch.stack([fit_for(encoder, picture) for picture in pictures]), encoder)
-
-    return batch
+    return lambda pictures: normalise(torch.stack([fit_for(encoder, picture) for picture in pictures]), encoder)
 
 
 def normalise(images_I3HW: Tensor, encoder: DualEncoder) -> Tensor:
@@ -126,17 +118,13 @@ def pool_masks(stacks: Iterable[np.ndarray], encoder: DualEncoder) -> tuple[Tens
     """Coverage [I, R, V] (0-1) of each image's masks [R, H, W], padded to the longest stack; and which have a pixel."""
     coverages: list[Tensor] = []
     present: list[Tensor] = []
+    size, mode = encoder.image_size, encoder.preprocess["resize_mode"]
     # Together: small results between large temporaries, image by image, leave the heap in holes (1 GiB was measured).
     for batch in batched(stacks, MASK_BATCH):
-        fitted_RHW = torch.cat([_fitted(masks_RHW, encoder) for masks_RHW in batch])
+        some = (torch.from_numpy(masks_RHW) for masks_RHW in batch if len(masks_RHW))
+        fitted = [fit_masks(masks_RHW, size, resize_mode=mode) for masks_RHW in some]
+        fitted_RHW = torch.cat([torch.zeros(0, size, size, dtype=torch.bool), *fitted])
         counts = [len(masks_RHW) for masks_RHW in batch]
         coverages += coverage(fitted_RHW, encoder.grid).split(counts)
         present += fitted_RHW.flatten(1).any(1).split(counts)
     return pad_sequence(coverages, batch_first=True), pad_sequence(present, batch_first=True)
-
-
-def _fitted(masks_RHW: np.ndarray, encoder: DualEncoder) -> Tensor:
-    size = encoder.image_size
-    if len(masks_RHW) == 0:
-        return torch.zeros(0, size, size, dtype=torch.bool)
-    return fit_masks(torch.from_numpy(masks_RHW), size, resize_mode=encoder.preprocess["resize_mode"])

@@ -52,10 +52,9 @@ def make_tokenizer(config: dict[str, Any], context_length: int) -> Tokenizer:
             return open_clip.SimpleTokenizer(context_length=context_length, **arguments)
         if config.get("tokenizer_mode"):
             arguments = {**arguments, "tokenizer_mode": config["tokenizer_mode"]}
+        arguments = {**arguments, "context_length": context_length, "trust_remote_code": False}
         with no_foreign_code():
-            return open_clip.tokenizer.HFTokenizer(
-                name, context_length=context_length, trust_remote_code=False, **arguments
-            )
+            return open_clip.tokenizer.HFTokenizer(name, **arguments)
     except Exception as error:  # transformers raises whatever a folder's files make it stumble over
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise VlalignError(

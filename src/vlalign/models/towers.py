@@ -29,9 +29,7 @@ class ImageFeatures(NamedTuple):
 
 
 class TextFeatures(NamedTuple):
-    """Unit embeddings C D, projected tokens C L D, and which tokens are real, C L (start and end included, padding
-    not).
-    """
+    """Unit embeddings C D, projected tokens C L D, and which of these are real, C L: all but the padding."""
 
     embedding_CD: Tensor
     tokens_CLD: Tensor
@@ -126,8 +124,7 @@ def tower_config(tower: str | dict[str, Any]) -> dict[str, Any]:
     config = tower if isinstance(tower, dict) else open_clip.get_model_config(tower)
     if not isinstance(config, dict):
         raise VlalignError(f"model.tower: '{tower}' is not an open_clip model; open_clip.list_models() names them all")
-    missing = {"embed_dim", "vision_cfg", "text_cfg"} - set(config)
-    if missing:
+    if missing := {"embed_dim", "vision_cfg", "text_cfg"} - set(config):
         raise VlalignError(f"model.tower lacks {', '.join(sorted(missing))}, so it is no open_clip config")
     if "multimodal_cfg" in config:
         raise VlalignError("model.tower: CoCa has a decoder, which is not trained here; choose a model with two towers")
@@ -151,19 +148,17 @@ def create(config: dict[str, Any], *, pooling: str) -> DualEncoder:
     except Exception as error:  # three libraries raise whatever a wrong config makes them stumble over
         raise VlalignError(f"model.tower: open_clip cannot make these towers ({error!r})") from error
     text = config["text_cfg"]
-    context_length = text.get("context_length", 77) if text.get("hf_model_name") else clip.context_length
-    tokenizer = make_tokenizer(text, context_length)
-    return DualEncoder(clip, tokenizer, config={**config, "custom_text": True}, pooling=pooling)
+    length = text.get("context_length", 77) if text.get("hf_model_name") else clip.context_length
+    config = {**config, "custom_text": True}
+    return DualEncoder(clip, make_tokenizer(text, length), config=config, pooling=pooling)
 
 
 def _explicit(config: dict[str, Any], pooling: str) -> dict[str, Any]:
-    """The config with what is meant by it: where open_clip has average pooling it says so, and then its own loader
-    gives our embeddings.
-    """
+    """The config that names average pooling where open_clip has it, so that its own loader gives our embeddings."""
     config = copy.deepcopy(config)
     vision, text = config["vision_cfg"], config["text_cfg"]
-    if text.get("hf_model_name") or text.get("hf_tokenizer_name"):
-        text.setdefault("hf_tokenizer_name", text.get("hf_model_name"))
+    if text.get("hf_model_name"):
+        text.setdefault("hf_tokenizer_name", text["hf_model_name"])
     if pooling == "average":
         transformer = not vision.get("timm_model_name") and not isinstance(vision.get("layers"), list | tuple)
         if transformer and not vision.get("attentional_pool"):
@@ -174,10 +169,7 @@ def _explicit(config: dict[str, Any], pooling: str) -> dict[str, Any]:
 
 
 def build(params: ModelParams) -> DualEncoder:
-    """The encoder that a run starts from: its towers, pretrained weights, and what of them is locked.
-
-    Raises VlalignError naming the key of `model` at fault.
-    """
+    """The encoder that a run starts from, pretrained and locked; raises VlalignError naming the key of `model`."""
     encoder = create(tower_config(params.tower), pooling=params.pooling)
     if params.pretrained:
         _load_pretrained(encoder, params.tower, params.pretrained)

@@ -30,7 +30,6 @@ from vlalign.params import RuntimeParams, digest, flat_params
 from vlalign.training.processes import Processes
 
 logger = logging.getLogger(__name__)
-
 Identity = Mapping[str, Any]
 NAME = "step-{:08d}.pt"
 
@@ -58,9 +57,7 @@ class Checkpoints:
 
     @contextlib.contextmanager
     def lock(self, team: Processes) -> Iterator[None]:
-        """Wait until nobody else trains this run, since a child can outlive a killed Snakemake. The first process of
-        the team holds the lock; the others wait with it.
-        """
+        """Wait until nobody else trains this run, as a child of a killed Snakemake may; the first process holds it."""
         self.directory.mkdir(parents=True, exist_ok=True)
         with _open_lock(self.directory / "lock") as stream:
             told = False
@@ -107,22 +104,20 @@ class Checkpoints:
                 logger.warning("%s cannot be read (%s); going back to the one before", path, _first_line(error))
                 self._damaged.add(path)
                 continue
-            found = differences(theirs, self.identity)
-            if found:
+            if found := differences(theirs, self.identity):
                 raise VlalignError(
                     f"{path} belongs to a run with other params or data, and would be lost:\n"
                     + "\n".join(found[:8])
                     + f"\nchange them back to continue it, or delete {self.directory} to train anew"
                 )
-            others = codes - self.codes
-            if others:
+            if codes - self.codes:
                 logger.warning(
                     "%s was made by other code; the run goes on from there and is recorded as one of both. To train "
                     "it by this code alone, delete %s",
                     path,
                     self.directory,
                 )
-            self.codes |= others
+            self.codes |= codes
             return state
         return None
 
@@ -140,7 +135,7 @@ class Checkpoints:
     def _paths(self) -> list[Path]:
         """Those to resume from, the newest first; other files may lie there."""
         found = (path for path in self.directory.glob("step-*.pt") if path.stem.removeprefix("step-").isdecimal())
-        return sorted(filter(Path.is_file, found), key=_step, reverse=True)
+        return sorted(filter(Path.is_file, found), key=lambda path: int(path.stem.removeprefix("step-")), reverse=True)
 
     def _write(self, path: Path, state: Mapping[str, Any]) -> None:
         try:
@@ -186,14 +181,14 @@ def _is_locked(stream: TextIO) -> bool:
 
 
 def _unwritable(path: Path, error: BaseException) -> VlalignError:
+    """With the message of the operating system, where an error was raised while one of its own was handled."""
+    while not isinstance(error, OSError) and error.__context__ is not None:
+        error = error.__context__
+    cause = error.strerror or str(error) if isinstance(error, OSError) else _first_line(error)
     return VlalignError(
-        f"{path} cannot be written ({_cause(error)}); free or grow the disk and run the same command again: it "
-        "continues from the checkpoint before"
+        f"{path} cannot be written ({cause}); free or grow the disk and run the same command again: it continues from "
+        "the checkpoint before"
     )
-
-
-def _step(path: Path) -> int:
-    return int(path.stem.removeprefix("step-"))
 
 
 def _first_line(error: BaseException) -> str:
@@ -201,19 +196,9 @@ def _first_line(error: BaseException) -> str:
     return (str(error).splitlines() or [""])[0].split(". ")[0] or type(error).__name__
 
 
-def _cause(error: BaseException) -> str:
-    """The message of the operating system, where an error was raised while one of its own was handled."""
-    while not isinstance(error, OSError) and error.__context__ is not None:
-        error = error.__context__
-    return error.strerror or str(error) if isinstance(error, OSError) else _first_line(error)
-
-
 def differences(theirs: Identity, ours: Identity) -> list[str]:
     """`objective.powerset.tau was 0.1, is 0.01` for every value that differs."""
     before, after = flat_params(theirs), flat_params(ours)
-    absent = "absent"
-    return [
-        f"  {key} was {before.get(key, absent)}, is {after.get(key, absent)}"
-        for key in sorted(before.keys() | after.keys())
-        if before.get(key, absent) != after.get(key, absent)
-    ]
+    keys = sorted(before.keys() | after.keys())
+    pairs = [(key, before.get(key, "absent"), after.get(key, "absent")) for key in keys]
+    return [f"  {key} was {old}, is {new}" for key, old, new in pairs if old != new]

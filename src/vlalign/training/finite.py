@@ -42,13 +42,9 @@ class FiniteWatch:
         """Raises NotFiniteError for the first step at which something was not finite, and what was seen first there."""
         if not self.found.item():
             return
-        seen = [
-            (int(step), name, value)
-            for names, (steps, values) in self._first.items()
-            for name, step, value in zip(names, steps.tolist(), values.tolist(), strict=True)
-            if step >= 0
-        ]
-        step, name, value = min(seen, key=lambda one: one[0])
-        raise NotFiniteError(
-            f"{name} is {value} at step {step}: lower train.learning_rate or the weight of the term", step
-        )
+        seen: list[tuple[int, str, float]] = []
+        for names, (steps, values) in self._first.items():
+            seen += zip(map(int, steps.tolist()), names, values.tolist(), strict=True)
+        step, name, value = min((one for one in seen if one[0] >= 0), key=lambda one: one[0])
+        told = f"{name} is {value} at step {step}: lower train.learning_rate or the weight of the term"
+        raise NotFiniteError(told, step)

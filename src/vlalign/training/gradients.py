@@ -40,7 +40,7 @@ def accumulate(
         features = encode(parts[0])
         total, terms = loss(features)
         scaled(total).backward()
-        return total.detach(), detached(terms), detach(features)
+        return total.detach(), detach(terms), detach(features)
     states, encoded = [], []
     for part in parts:
         states.append(RandomState())
@@ -56,29 +56,22 @@ def accumulate(
         with contextlib.nullcontext() if last else unsynchronised(), state.restored():
             again = encode(part)
             propagate(again, leaves, starts=starts, scalars=last)
-        starts = {name: starts[name] + rows(values) for name, values in again.items()}
-    return total.detach(), detached(terms), detach(leaves)
+        # A number has no rows.
+        starts = {name: starts[name] + (len(values) if values.ndim else 0) for name, values in again.items()}
+    return total.detach(), detach(terms), detach(leaves)
 
 
 def joined(parts: Sequence[Features]) -> Features:
     """Features of all parts, as leaves of a new graph: rows one after the other, numbers once."""
-    return {name: _leaf([part[name] for part in parts]) for name in parts[0]}
-
-
-def _leaf(values: list[Tensor]) -> Tensor:
-    whole = torch.cat(values) if values[0].ndim else values[0].clone()
-    return whole.requires_grad_() if whole.is_floating_point() else whole
-
-
-def rows(values: Tensor) -> int:
-    """How many rows there are of features; a number has none."""
-    return len(values) if values.ndim else 0
+    found = {}
+    for name, first in parts[0].items():
+        whole = torch.cat([part[name] for part in parts]) if first.ndim else first.clone()
+        found[name] = whole.requires_grad_() if whole.is_floating_point() else whole
+    return found
 
 
 def propagate(part: Features, leaves: Features, *, starts: Mapping[str, int], scalars: bool) -> None:
-    """Backward through a part's features, with the gradients of its rows of the leaves, which begin at `starts`; of
-    numbers in one part only.
-    """
+    """Backward through a part's features, with the gradients of its rows of the leaves, and in one part of numbers."""
     outputs, gradients = [], []
     for name, output in part.items():
         leaf, start = leaves[name], starts[name]
@@ -94,14 +87,9 @@ def propagate(part: Features, leaves: Features, *, starts: Mapping[str, int], sc
     torch.autograd.backward(outputs, gradients)
 
 
-def detach(features: Features) -> Features:
+def detach(values: dict[str, Tensor]) -> dict[str, Tensor]:
     """Without a graph."""
-    return {name: value.detach() for name, value in features.items()}
-
-
-def detached(terms: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Without a graph."""
-    return {name: term.detach() for name, term in terms.items()}
+    return {name: value.detach() for name, value in values.items()}
 
 
 class RandomState:

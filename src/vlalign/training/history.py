@@ -19,9 +19,7 @@ from vlalign.errors import VlalignError
 from vlalign.files import write_text
 
 logger = logging.getLogger(__name__)
-
 Row = dict[str, float]
-
 VALIDATION = ("val_loss", "val_i2t_r1", "val_t2i_r1")
 # These differ from run to run; every other column is the same for the same params and seed.
 MEASURED = ("pairs_per_second", "data_seconds", "loading_share", "memory_mib")
@@ -186,12 +184,10 @@ def start_trackers(names: Sequence[str], folder: Path | None, history: Sequence[
         assert folder is not None
         shutil.rmtree(folder / name, ignore_errors=True)
         try:
-            tracker = TRACKERS[name](folder / name)
+            found.append(TRACKERS[name](folder / name))
         except ImportError as error:
-            raise VlalignError(
-                f"runtime.trackers: {name} cannot be imported ({error}); pip install 'vlalign[tracking]'"
-            ) from None
+            told = f"runtime.trackers: {name} cannot be imported ({error}); pip install 'vlalign[tracking]'"
+            raise VlalignError(told) from None
         for row in history:
-            tracker.log(row)
-        found.append(tracker)
+            found[-1].log(row)
     return found

@@ -39,7 +39,6 @@ from vlalign.training.term import Step
 from vlalign.training.validation import validate
 
 logger = logging.getLogger(__name__)
-
 # As in CLIP: the temperature never falls below 0.01.
 MAX_LOGIT_SCALE = 4.6052
 AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
@@ -113,9 +112,7 @@ class Trainer:
         self.watch, self.clock = FiniteWatch(self.team.device), Clock()
 
     def _check_parts(self, params: RunParams) -> None:
-        """Every process and every part of its share needs a pair, and features that are functions of a pair; the best
-        checkpoint needs a measure.
-        """
+        """Every part of every process needs a pair, and features that depend on no other; keep_best, validation."""
         parts = params.train.accumulate * self.team.count
         if params.train.batch_size < parts:
             raise VlalignError(
@@ -134,9 +131,7 @@ class Trainer:
             raise VlalignError(f"the validation split has fewer images than there are processes ({self.team.count})")
 
     def state(self) -> dict[str, Any]:
-        """All that the next step depends on: order, captions, subsets, dropout and learning rate are functions of
-        (seed, step).
-        """
+        """All that the next step depends on, but what is a function of (seed, step): order, draws, learning rate."""
         return {
             "step": self.step,
             "encoder": self.encoder.state_dict(),
@@ -155,8 +150,7 @@ class Trainer:
         self.scaler.load_state_dict(state["scaler"])
         self.step, self.history, self._batches = state["step"], state["history"], None
         for name, value in self._environment().items():
-            if state["environment"].get(name) != value:
-                before = state["environment"].get(name)
+            if (before := state["environment"].get(name)) != value:
                 logger.warning("continues with %s %s, before: %s; equal up to rounding only", name, value, before)
 
     def _environment(self) -> dict[str, Any]:
@@ -165,12 +159,7 @@ class Trainer:
         return {"torch": str(torch.__version__), "processes": self.team.count, "device": device}
 
     def train(
-        self,
-        checkpoints: Checkpoints,
-        *,
-        state: dict[str, Any] | None = None,
-        title: str,
-        tracking: Path | None = None,
+        self, checkpoints: Checkpoints, *, state: dict[str, Any] | None = None, title: str, tracking: Path | None = None
     ) -> None:
         """Take the steps that remain, all of them without a state to continue from.
 
@@ -197,9 +186,8 @@ class Trainer:
                     self._check_finite(checkpoints)
                     if first and not self._is_saved():
                         checkpoints.save(self.state())
-                    raise StoppedError(
-                        received, f"{title} is saved at step {self.step} of {steps}; the same command continues it"
-                    )
+                    saved = f"{title} is saved at step {self.step} of {steps}; the same command continues it"
+                    raise StoppedError(received, saved)
         for tracker in trackers:
             tracker.close()
 
@@ -252,7 +240,9 @@ class Trainer:
         train = self.params.train
         with self.clock.loading():
             batch = self._fetch()
-        rate = self._set_rate()
+        rate = learning_rate(self.step, train)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate * group["scale"]
         # What dropout draws is a function of the step, so that a resumed run draws the same.
         torch.manual_seed(generator(self.seed, "dropout", self.step, self.team.rank).initial_seed())
         self.optimizer.zero_grad(set_to_none=True)
@@ -281,12 +271,6 @@ class Trainer:
     def _steps(self) -> Steps:
         """This process's share of the batch of every step."""
         return Steps(self.data, seed=self.seed, size=self.params.train.batch_size, share=self.team.share)
-
-    def _set_rate(self) -> float:
-        rate = learning_rate(self.step, self.params.train)
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate * group["scale"]
-        return rate
 
     def _fetch(self) -> Batch:
         """The batch of the next step, from those that are loaded ahead."""
@@ -333,9 +317,7 @@ class Trainer:
         return norm
 
     def _about(self, step: int) -> Step:
-        """What the objective needs to know of a step: the same random numbers in all processes, and how far training
-        is.
-        """
+        """What the objective needs to know of a step: random numbers, the same in all processes, and the progress."""
         return Step(lambda key: generator(self.seed, key, step), step / max(1, self.params.train.steps - 1))
 
     def _is_read(self) -> bool:

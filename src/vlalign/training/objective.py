@@ -20,8 +20,7 @@ Features = dict[str, Tensor]
 class Objective(nn.Module):
     """The weighted sum of the terms; one whose weights are 0 is not computed, unless it is to be watched.
 
-    Args:
-        group: processes that hold a part of every batch each; see `vlalign.objectives.distributed`.
+    group: processes that hold a part of every batch each; see `vlalign.objectives.distributed`.
     """
 
     def __init__(self, params: ObjectiveParams, *, group: Group = None) -> None:

@@ -26,7 +26,6 @@ from vlalign.training.loop import Trainer
 from vlalign.training.processes import processes
 
 logger = logging.getLogger(__name__)
-
 HISTORY = "history.csv"
 
 
@@ -58,13 +57,8 @@ def pretrain(run: Run, *, seed: int, inputs: Inputs, places: Places, runtime: Ru
         check_writable(path)
     tower = tower_config(params.model.tower)
     identity = {"params": config["params"], "tower": tower, "seed": seed, "inputs": inputs.hashes(params.model)}
-    summary = {
-        **config,
-        "seed": seed,
-        "params_hash": digest(identity),
-        "inputs": identity["inputs"],
-        **provenance(params),
-    }
+    summary = {**config, "seed": seed, "params_hash": digest(identity), "inputs": identity["inputs"]}
+    summary |= provenance(params)
     # No weight depends on it, but the history does.
     summary["validation"] = stamp(inputs.validation / "manifest.json")["sha256"] if inputs.validation else None
     checkpoints = Checkpoints(places.checkpoints, identity=identity, policy=runtime, code=summary["code"])
@@ -76,8 +70,7 @@ def pretrain(run: Run, *, seed: int, inputs: Inputs, places: Places, runtime: Ru
         torch.use_deterministic_algorithms(True, warn_only=team.device.type != "cpu")
         state = checkpoints.load()
         trainer = Trainer(params, seed=seed, inputs=inputs, team=team, runtime=runtime)
-        title = f"{run.name} seed {seed}"
-        trainer.train(checkpoints, state=state, title=title, tracking=places.tracking)
+        trainer.train(checkpoints, state=state, title=f"{run.name} seed {seed}", tracking=places.tracking)
         if team.is_first:
             _write(trainer, places.output, {**summary, "code": "+".join(sorted(checkpoints.codes))})
             checkpoints.clear()

@@ -50,10 +50,8 @@ class Processes:
         """`model` with gradients averaged over the processes in its backward pass."""
         if self.group is None:
             return model
-        devices = [self.device.index] if self.device.type == "cuda" else None
-        return DistributedDataParallel(
-            model, device_ids=devices, process_group=self.group, gradient_as_bucket_view=True
-        )
+        ids = [self.device.index] if self.device.type == "cuda" else None
+        return DistributedDataParallel(model, device_ids=ids, process_group=self.group, gradient_as_bucket_view=True)
 
     def largest(self, number: int) -> int:
         """The largest of the processes' numbers, so that all of them do the same."""

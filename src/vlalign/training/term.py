@@ -22,9 +22,7 @@ PACKAGE = "vlalign.training.terms"
 
 
 class Step(NamedTuple):
-    """What a term knows of a step: its random generator by a name, the same in all processes and on every resumption,
-    and which share of the training is done.
-    """
+    """What a term knows of a step: random generators by name, equal in all processes, and the share that is done."""
 
     random: "Callable[[str], torch.Generator]"
     progress: float = 1.0

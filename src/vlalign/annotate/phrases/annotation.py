@@ -1,6 +1,4 @@
-"""The captions of a split, parsed into phrases: one file per shard, joined with the samples by key, independent of any
-tokenizer.
-"""
+"""The captions of a split, parsed into phrases: a file per shard, joined by key, independent of any tokenizer."""
 
 import functools
 import json
@@ -37,14 +35,12 @@ from vlalign.records import stamp, write_record
 __all__ = ["Constituent", "ParsedCaption", "PhraseFile", "Word", "parse_split", "read_phrases"]
 
 logger = logging.getLogger(__name__)
-
 # Raised whenever equal captions and models would give other rows, so that files of an older version are made again.
 VERSION = 2
 SUMMARY = b"vlalign.summary"
 COUNTS = ("captions", "constituents", "cut")
 # Different captions that are remembered from shard to shard, at about 900 bytes each.
 REMEMBERED = 200_000
-
 # (key, clean captions) of a shard's samples.
 Captions = Sequence[tuple[str, Sequence[str]]]
 
@@ -77,15 +73,13 @@ def parse_split(
     check_place(split_dir, read_manifest(split_dir))
     refuse_data(output_dir)
     model = read_model_manifest(model_dir)
-    files = _files(split_dir, output_dir, part)
+    shards = part_of(read_manifest(split_dir)["shards"], part)
+    files = {output_dir / Path(shard["name"]).with_suffix(".arrow").name: shard for shard in shards}
     if part is None:
         # A manifest of another run must not vouch for the files of this one while they are being made.
         (output_dir / "manifest.json").unlink(missing_ok=True)
-    load = functools.cache(
-        lambda: CaptionParser(
-            model_dir, max_words=max_words, batch_size=batch_size, long_captions=long_captions, device=device
-        )
-    )
+    options: dict[str, Any] = {"max_words": max_words, "long_captions": long_captions}
+    load = functools.cache(lambda: CaptionParser(model_dir, batch_size=batch_size, device=device, **options))
     memory = ParseMemory(lambda captions, done: load().parse(captions, done=done))
     _make(files, split_dir, memory, settings=[VERSION, model["files"], max_words, long_captions])
     report = _report(list(files))
@@ -93,16 +87,13 @@ def parse_split(
         write_json(output_dir / "parts" / f"{part}.json", report)
         return
     _refuse_too_many(report, max_skipped=max_skipped)
-    _remove_others(output_dir, set(files))
+    # Files of shards that are gone, of older versions, and of processes that were killed.
+    for path in {*output_dir.glob("*.arrow"), *output_dir.glob("*.parquet")} - set(files):
+        path.unlink()
+    remove_temporary(output_dir)
     parser = {key: model[key] for key in ("language", "packages", "source", "files")}
     made_of = stamp(split_dir / "manifest.json")["sha256"]
     write_record(output_dir / "manifest.json", {**report, "parser": parser, "split": made_of})
-
-
-def _files(split_dir: Path, output_dir: Path, part: str | None) -> dict[Path, dict[str, Any]]:
-    """Output file -> shard, for all shards or a part of them."""
-    shards = part_of(read_manifest(split_dir)["shards"], part)
-    return {output_dir / Path(shard["name"]).with_suffix(".arrow").name: shard for shard in shards}
 
 
 class ParseMemory:
@@ -142,13 +133,10 @@ def _make(files: dict[Path, dict[str, Any]], split_dir: Path, memory: ParseMemor
                 progress.advance(bar, shard["samples"])
                 continue
             with frozen():
-                captions = _read_captions(split_dir, shard)
+                found = captions_of(split_dir, shard)
+                captions = [(key, [clean_caption(text) for text in texts or ("",)]) for key, texts in found]
                 parses = _parse_shard(captions, memory, lambda samples: progress.advance(bar, samples))
                 _write(path, captions, parses, inputs=inputs)
-
-
-def _read_captions(split_dir: Path, shard: dict[str, Any]) -> Captions:
-    return [(key, [clean_caption(text) for text in texts or ("",)]) for key, texts in captions_of(split_dir, shard)]
 
 
 def _parse_shard(captions: Captions, memory: ParseMemory, advance: Callable[[float], None]) -> list[PackedParse]:
@@ -159,9 +147,7 @@ def _parse_shard(captions: Captions, memory: ParseMemory, advance: Callable[[flo
 
 
 def _write(path: Path, captions: Captions, parses: Sequence[PackedParse], *, inputs: bytes) -> None:
-    """Write the file with the digest of what it was made from, so that it can tell whether it is current, and with what
-    the manifest will say of it.
-    """
+    """Write the file with the digest of what it was made from, which tells whether it is current, and a summary."""
     following = iter(parses)
     samples = [(key, [(text, next(following)) for text in entries]) for key, entries in captions]
     skips = Skips()
@@ -180,18 +166,14 @@ def _report(paths: list[Path]) -> dict[str, Any]:
     """What manifests say of these files."""
     skips, counts, shards = Skips(), dict.fromkeys(COUNTS, 0), []
     for path in paths:
-        summary = json.loads(_summary(path))
+        metadata = read_metadata(path)
+        if SUMMARY not in metadata:
+            raise VlalignError(f"{path} was damaged after it was written; delete it and run the workflow again")
+        summary = json.loads(metadata[SUMMARY])
         counts = {name: count + summary["counts"][name] for name, count in counts.items()}
         skips.merge(summary["skipped"])
         shards.append({"name": path.name, "captions": summary["counts"]["captions"], **stamp(path)})
     return {"shards": shards, "counts": counts, "skipped": skips.as_dict()}
-
-
-def _summary(path: Path) -> bytes:
-    metadata = read_metadata(path)
-    if SUMMARY not in metadata:
-        raise VlalignError(f"{path} was damaged after it was written; delete it and run the workflow again")
-    return metadata[SUMMARY]
 
 
 def _refuse_too_many(report: dict[str, Any], *, max_skipped: float) -> None:
@@ -202,10 +184,3 @@ def _refuse_too_many(report: dict[str, Any], *, max_skipped: float) -> None:
             f"{skips.total} of {captions} captions cannot be parsed ({skips}), more than the {max_skipped:g} % that "
             "annotate.parser.max_skipped allows; mend the captions or raise it. What was parsed is kept"
         )
-
-
-def _remove_others(output_dir: Path, paths: set[Path]) -> None:
-    """Files of shards that are gone, of older versions, and of processes that were killed."""
-    for path in {*output_dir.glob("*.arrow"), *output_dir.glob("*.parquet")} - paths:
-        path.unlink()
-    remove_temporary(output_dir)

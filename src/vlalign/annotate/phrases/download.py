@@ -2,25 +2,14 @@
 
 from pathlib import Path
 
-from vlalign.annotate.phrases.stanza_models import (
-    ENGLISH,
-    PARSING,
-    TOKENIZING,
-    import_stanza,
-    open_parser,
-    open_tokenizer,
-    write_model_manifest,
-)
+from vlalign.annotate.phrases import stanza_models
+from vlalign.annotate.phrases.stanza_models import ENGLISH, PARSING, TOKENIZING
 from vlalign.errors import VlalignError
 from vlalign.files import read_json
 
 
 def download_parser(
-    output_dir: str | Path,
-    *,
-    language: str = "en",
-    package: str = "default",
-    resources_url: str | None = None,
+    output_dir: str | Path, *, language: str = "en", package: str = "default", resources_url: str | None = None
 ) -> None:
     """Download the tagger and the parser of `package`, with what they need, and write the folder's manifest.
 
@@ -33,9 +22,9 @@ def download_parser(
     try:
         language, packages = _download(model_dir, language, package, resources_url)
         # Loading also fetches what Stanza leaves to the first use: the transformer that default_accurate builds on.
-        open_parser(model_dir, language, packages, download_method="reuse_resources")
+        stanza_models.open_parser(model_dir, language, packages, download_method="reuse_resources")
         if language != ENGLISH:
-            open_tokenizer(model_dir, language, packages, download_method="reuse_resources")
+            stanza_models.open_tokenizer(model_dir, language, packages, download_method="reuse_resources")
     except OSError as error:
         raise VlalignError(
             f"Stanza's models cannot be downloaded into {model_dir} ({error}); check the network and run again, copy "
@@ -47,7 +36,7 @@ def download_parser(
             f"Stanza cannot provide annotate.parser.language {language}, annotate.parser.package {package} ({error}); "
             "correct the keys, install the extra `language` if the package needs transformers, or run again"
         ) from None
-    write_model_manifest(model_dir, language=language, packages=packages, source="download")
+    stanza_models.write_model_manifest(model_dir, language=language, packages=packages, source="download")
 
 
 def _download(model_dir: Path, language: str, package: str, mirror: str | None) -> tuple[str, dict[str, str]]:
@@ -56,7 +45,7 @@ def _download(model_dir: Path, language: str, package: str, mirror: str | None) 
     language = language.strip().lower()
     # The expander of multi-word tokens comes with the tokenizer of a language that has one.
     needed = PARSING if language == ENGLISH else ("tokenize", *PARSING)
-    fetched = import_stanza().download(
+    fetched = stanza_models.import_stanza().download(
         language, model_dir=str(model_dir), package=package, processors=",".join(needed), verbose=False, **where
     )
     packages = {processor: name for processor, name in fetched if processor in (*TOKENIZING, *PARSING)}

@@ -5,7 +5,6 @@ import io
 import logging
 import random
 from collections.abc import Iterator
-from typing import Any
 
 import numpy as np
 import torch
@@ -13,17 +12,6 @@ import torch
 from vlalign.annotate.phrases.stanza_models import import_stanza
 
 logger = logging.getLogger(__name__)
-
-
-@contextlib.contextmanager
-def replaced(module: Any, name: str, value: Any) -> Iterator[None]:
-    """Let `module.name` be `value` for a while."""
-    original = getattr(module, name)
-    setattr(module, name, value)
-    try:
-        yield
-    finally:
-        setattr(module, name, original)
 
 
 @contextlib.contextmanager

@@ -7,18 +7,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
+from vlalign.annotate.phrases import words
 from vlalign.annotate.phrases.stanza_models import load_pipelines
 from vlalign.annotate.phrases.trees import Constituent, Parse, Word, joined
-from vlalign.annotate.phrases.words import (
-    LONGEST_CAPTION,
-    LONGEST_WORD,
-    Cut,
-    beginning,
-    cut_document,
-    cut_english,
-    parsable,
-    shorten,
-)
+from vlalign.annotate.phrases.words import Cut
 from vlalign.data.shards.tar import batched
 from vlalign.garbage import no_collection
 
@@ -26,7 +18,6 @@ __all__ = ["CaptionParser", "Constituent", "Parse", "Word"]
 
 Result = TypeVar("Result")
 logger = logging.getLogger(__name__)
-
 # Every call of Stanza has its own costs, so one call takes several of its batches.
 BATCHES_PER_CALL = 5
 # A call that fails is repeated in so many parts, until what fails stands alone; two would cost half as much again.
@@ -60,7 +51,7 @@ class CaptionParser:
         self.pipeline, self.tokenizer = load_pipelines(model_dir, batch_size=batch_size, device=device)
         self.max_words = max_words
         # That many words with spaces between them are no longer, and tokenizers would spend minutes on those that are.
-        self.longest = min(LONGEST_CAPTION, max_words * (LONGEST_WORD + 1))
+        self.longest = min(words.LONGEST_CAPTION, max_words * (words.LONGEST_WORD + 1))
         self.call_size = batch_size * BATCHES_PER_CALL
         self.long_captions = long_captions
 
@@ -84,11 +75,9 @@ class CaptionParser:
 
     def _cut(self, captions: list[str]) -> list[Cut | str]:
         """The words to parse of every caption, or the cause why there are none."""
-        beginnings = [
-            beginning(caption, self.longest) if len(caption) <= self.longest or self.long_captions == "cut" else ""
-            for caption in captions
-        ]
-        return list(map(self._fitting, captions, self._words(beginnings)))
+        cut = self.long_captions == "cut"
+        starts = [words.beginning(text, self.longest) if cut or len(text) <= self.longest else "" for text in captions]
+        return list(map(self._fitting, captions, self._words(starts)))
 
     def _fitting(self, caption: str, cut: Cut | None) -> Cut | str:
         if cut is None:
@@ -97,16 +86,16 @@ class CaptionParser:
             cut = replace(cut, shortened=True)
         if not cut.texts:
             return "too long" if cut.shortened else "empty"
-        if parsable(cut, self.max_words) == len(cut.texts):
+        if words.parsable(cut, self.max_words) == len(cut.texts):
             return cut
         if self.long_captions == "skip":
             return "too long"
-        kept = shorten(cut, self.max_words)
+        kept = words.shorten(cut, self.max_words)
         return kept if kept.texts else "too long"
 
     def _words(self, texts: list[str]) -> list[Cut | None]:
         if self.tokenizer is None:
-            return list(map(cut_english, texts))
+            return list(map(words.cut_english, texts))
         found: dict[str, Cut | None] = {text: Cut([], [], []) for text in texts}
         wanted = sorted({text for text in texts if text.strip()}, key=lambda text: (len(text), text))
         for batch in batched(wanted, self.call_size):
@@ -118,7 +107,7 @@ class CaptionParser:
         import torch
 
         with torch.inference_mode(), no_collection():
-            return list(map(cut_document, tokenizer.bulk_process(texts)))
+            return list(map(words.cut_document, tokenizer.bulk_process(texts)))
 
     def _parse(self, cuts: Mapping[str, Cut], captions: list[str]) -> list[Parse]:
         import torch

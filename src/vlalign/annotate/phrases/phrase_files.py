@@ -80,17 +80,11 @@ class PackedParse(NamedTuple):
 def write_phrase_file(
     path: Path, samples: Iterable[tuple[str, Sequence[tuple[str, PackedParse]]]], *, metadata: dict[bytes, bytes]
 ) -> None:
-    """Write (key, [(caption, parse), ...]) of every sample; equal samples give equal bytes.
-
-    metadata: kept in the file's schema.
-    """
+    """Write (key, [(caption, parse), ...]) of every sample, and `metadata` of them; equal samples give equal bytes."""
     samples = list(samples)
     captions = _captions([entry for _, entries in samples for entry in entries])
-    columns = [
-        pa.array([key for key, _ in samples], pa.string()),
-        _lists([len(entries) for _, entries in samples], captions),
-    ]
-    write_batch(path, pa.record_batch(columns, schema=SCHEMA.with_metadata(metadata)))
+    keys, lists = pa.array([key for key, _ in samples], pa.string()), [len(entries) for _, entries in samples]
+    write_batch(path, pa.record_batch([keys, _lists(lists, captions)], schema=SCHEMA.with_metadata(metadata)))
 
 
 def _captions(entries: Sequence[tuple[str, PackedParse]]) -> pa.StructArray:
@@ -168,9 +162,7 @@ class PhraseFile:
 
     def caption(self, row: int, index: int) -> ParsedCaption:
         """One caption of a sample."""
-        return self._caption(self.keys[row].as_py(), index, self._rows[row] + index)
-
-    def _caption(self, key: str, index: int, entry: int) -> ParsedCaption:
+        entry = self._rows[row] + index
         text = self._captions[entry].as_py()
         words, parts = slice(*self._words[entry : entry + 2]), slice(*self._parts[entry : entry + 2])
         starts, ends = self._starts[words].tolist(), self._ends[words].tolist()
@@ -178,7 +170,7 @@ class PhraseFile:
         tags = [self._tag_names[code] for code in self._tags[words].tolist()]
         labels = [self._label_names[code] for code in self._labels[parts].tolist()]
         return ParsedCaption(
-            key,
+            self.keys[row].as_py(),
             index,
             text,
             tuple(map(Word, starts, ends, texts, tags)),

@@ -26,8 +26,8 @@ def write_model_manifest(
     packages: processor -> package, for "pos" and "constituency", for languages other than English also "tokenize" and,
     where the language has one, "mwt". source: "train" or "download". measured: its scores.
     """
-    files = sorted(path for path in (model_dir / language).rglob("*.pt"))
-    written = stamps(model_dir, (path.relative_to(model_dir).as_posix() for path in files))
+    files = (path.relative_to(model_dir).as_posix() for path in (model_dir / language).rglob("*.pt"))
+    written = stamps(model_dir, files)
     content = {"language": language, "packages": packages, "source": source, "files": written, **measured}
     write_record(model_dir / "manifest.json", content)
 
@@ -104,15 +104,7 @@ def open_tokenizer(
     return _open(model_dir, language, chosen, device=device, download_method=download_method)
 
 
-def _open(
-    model_dir: str | Path,
-    language: str,
-    packages: dict[str, str],
-    *,
-    device: str,
-    download_method: str | None,
-    **options: int,
-) -> Any:
+def _open(model_dir: str | Path, language: str, packages: dict[str, str], *, device: str, **options: Any) -> Any:
     stanza = import_stanza()
     try:
         pipeline = stanza.Pipeline(
@@ -120,7 +112,6 @@ def _open(
             model_dir=str(model_dir),
             processors=",".join(packages),
             package=packages,
-            download_method=download_method,
             verbose=False,
             use_gpu=_use_gpu(device),
             **options,

@@ -12,15 +12,15 @@ from collections.abc import Iterable, Sequence
 from operator import eq
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import torch
 
-from vlalign.annotate.phrases.isolation import quiet, replaced, reproducible
+from vlalign.annotate.phrases.isolation import quiet, reproducible
 from vlalign.annotate.phrases.parser import CaptionParser
-from vlalign.annotate.phrases.stanza_models import write_model_manifest
+from vlalign.annotate.phrases.stanza_models import PARSING, write_model_manifest
 from vlalign.annotate.phrases.treebank import (
     Brackets,
-    Treebank,
     bracket_f1,
     brackets,
     split_trees,
@@ -32,12 +32,10 @@ from vlalign.data.scenes.grammar import Tree, leaves, sample_trees, text
 from vlalign.files import atomic_write, write_json
 
 logger = logging.getLogger(__name__)
-
 PACKAGE = "tiny"
 LANGUAGE = "en"
 VECTOR_WIDTH = 32
 TAGGER_STEPS_PER_EPOCH = 15
-
 TAGGER_OPTIONS = (
     "--hidden_dim 48 --char_hidden_dim 32 --char_emb_dim 16 --word_emb_dim 24 --transformed_dim 24 --tag_emb_dim 16 "
     "--deep_biaff_hidden_dim 48 --composite_deep_biaff_hidden_dim 16 --num_layers 1 --dropout 0.1 --word_dropout 0.05 "
@@ -55,10 +53,7 @@ CONSTITUENCY_OPTIONS = (
 def train_parser(
     output_dir: str | Path, *, seed: int = 0, trees: int = 1200, epochs: int = 5, classes: int = 20
 ) -> None:
-    """Sample `trees` distinct trees of the embedded grammar and train on them; see `train_on_trees`.
-
-    classes: how many object classes the captions name, as in dataset.classes.
-    """
+    """Train on distinct trees of the embedded grammar with this many object classes; see `train_on_trees`."""
     train_on_trees(sample_trees(trees, seed=seed, classes=classes), output_dir, seed=seed, epochs=epochs)
 
 
@@ -72,7 +67,9 @@ def train_on_trees(trees: Sequence[Tree], output_dir: str | Path, *, seed: int, 
     treebank = split_trees(trees, seed=seed)
     with quiet(), reproducible(), tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
-        _write_treebank(work, treebank)
+        for name, some in (("train", treebank.train), ("development", treebank.development)):
+            write_brackets(work / f"{name}.mrg", some)
+            write_conllu(work / f"{name}.conllu", some)
         _make_vectors(work, treebank.train, seed=seed)
         _train_tagger(work, seed=seed, steps=TAGGER_STEPS_PER_EPOCH * epochs)
         _train_constituency(work, seed=seed, epochs=epochs)
@@ -84,21 +81,14 @@ def _model(root: Path, processor: str) -> Path:
     return root / LANGUAGE / processor / f"{PACKAGE}.pt"
 
 
-def _write_treebank(work: Path, treebank: Treebank) -> None:
-    for name, trees in (("train", treebank.train), ("development", treebank.development)):
-        write_brackets(work / f"{name}.mrg", trees)
-        write_conllu(work / f"{name}.conllu", trees)
-
-
 def _make_vectors(work: Path, trees: Sequence[Tree], *, seed: int) -> None:
     """Random word vectors in Stanza's own file: the tagger and the parser both insist on a pretrained file."""
     from stanza.models.common.pretrain import Pretrain, PretrainedWordVocab
     from stanza.models.common.vocab import VOCAB_PREFIX
 
     words = sorted({word.lower() for tree in trees for _, word in leaves(tree)})
-    vectors = 0.3 * torch.randn(
-        len(VOCAB_PREFIX) + len(words), VECTOR_WIDTH, generator=torch.Generator().manual_seed(seed)
-    )
+    draw = torch.Generator().manual_seed(seed)
+    vectors = 0.3 * torch.randn(len(VOCAB_PREFIX) + len(words), VECTOR_WIDTH, generator=draw)
     vectors[: len(VOCAB_PREFIX)] = 0
     pretrain = Pretrain(str(_model(work, "pretrain")))
     pretrain._vocab, pretrain._emb = PretrainedWordVocab(words), vectors
@@ -137,7 +127,7 @@ def _train_constituency(work: Path, *, seed: int, epochs: int) -> None:
     arguments = constituency_parser.parse_args([*options, *CONSTITUENCY_OPTIONS.split()])
     arguments["epoch_size"] = None  # an epoch is every tree once; no option says so
     utils.set_random_seed(seed)
-    with replaced(parser_training, "EvaluateParser", _BracketScorer):
+    with mock.patch.object(parser_training, "EvaluateParser", _BracketScorer):
         parser_training.train(arguments, None, [_tagging_pipeline(work)])
 
 
@@ -193,26 +183,23 @@ def _tally(constituents: Iterable[Constituent]) -> Brackets:
 def _publish(work: Path, output_dir: Path) -> None:
     """Move the models to `output_dir` with their training paths taken out, and list them as Stanza's own folders do."""
     checksums = {}
-    for processor in ("pretrain", "pos", "constituency"):
+    for processor in ("pretrain", *PARSING):
         with atomic_write(_model(output_dir, processor)) as temporary:
-            _save_without_paths(_model(work, processor), temporary)
+            found = torch.load(_model(work, processor), weights_only=True)
+            stream = io.BytesIO()  # a name on disk would become part of the file
+            torch.save(_strip(found, str(work)), stream)
+            temporary.write_bytes(stream.getvalue())
             checksums[processor] = hashlib.md5(temporary.read_bytes(), usedforsecurity=False).hexdigest()
     needs = [{"model": "pretrain", "package": PACKAGE}]
-    entries = {name: {PACKAGE: {"md5": checksums[name], "dependencies": needs}} for name in ("pos", "constituency")}
+    entries = {name: {PACKAGE: {"md5": checksums[name], "dependencies": needs}} for name in PARSING}
     entries["pretrain"] = {PACKAGE: {"md5": checksums["pretrain"]}}
-    default = dict.fromkeys(("pos", "constituency"), PACKAGE)
+    default = dict.fromkeys(PARSING, PACKAGE)
     language = {"lang_name": "English", "packages": {"default": default}, "tokenize": {}, **entries}
     write_json(output_dir / "resources.json", {LANGUAGE: language})
 
 
-def _save_without_paths(source: Path, target: Path) -> None:
-    """Copy a checkpoint; paths of this machine become bare names, and equal weights become equal bytes."""
-    stream = io.BytesIO()  # a name on disk would become part of the file
-    torch.save(_strip(torch.load(source, weights_only=True), str(source.parents[2])), stream)
-    target.write_bytes(stream.getvalue())
-
-
 def _strip(value: Any, folder: str) -> Any:
+    """A checkpoint in which paths below a folder of this machine are bare names."""
     if isinstance(value, str) and value.startswith(folder):
         return Path(value).name
     if isinstance(value, dict):
@@ -222,22 +209,13 @@ def _strip(value: Any, folder: str) -> Any:
 
 def _measure(model_dir: Path, held_out: Sequence[Tree]) -> None:
     """Parse the held-out trees' plain text as any caption is parsed, and write the scores into the manifest."""
-    packages = {"pos": PACKAGE, "constituency": PACKAGE}
-    write_model_manifest(model_dir, language=LANGUAGE, packages=packages, source="train")
+    model: dict[str, Any] = {"language": LANGUAGE, "packages": dict.fromkeys(PARSING, PACKAGE), "source": "train"}
+    write_model_manifest(model_dir, **model)
     parses = CaptionParser(model_dir, device="cpu").parse([text(tree) for tree in held_out])
-    write_model_manifest(
-        model_dir,
-        language=LANGUAGE,
-        packages=packages,
-        source="train",
-        held_out={
-            "trees": len(held_out),
-            "labelled_f1": round(
-                bracket_f1((brackets(t), _tally(p.constituents)) for t, p in zip(held_out, parses, strict=True)), 3
-            ),
-            "tag_accuracy": round(_tag_accuracy(held_out, parses), 3),
-        },
-    )
+    f1 = bracket_f1((brackets(tree), _tally(parse.constituents)) for tree, parse in zip(held_out, parses, strict=True))
+    accuracy = _tag_accuracy(held_out, parses)
+    measured = {"trees": len(held_out), "labelled_f1": round(f1, 3), "tag_accuracy": round(accuracy, 3)}
+    write_model_manifest(model_dir, **model, held_out=measured)
 
 
 def _tag_accuracy(trees: Sequence[Tree], parses: Sequence[Parse]) -> float:

@@ -1,6 +1,6 @@
 """Which word of a caption each token of a text tower's tokenizer belongs to, found when the tokens are made."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from functools import cache, lru_cache
 from typing import Any, Protocol
 
@@ -49,9 +49,7 @@ class Mapper(Protocol):
 
 
 def token_mapper(tokenizer: Any, context_length: int) -> Mapper:
-    """The mapper of one of open_clip's tokenizers; raises VlalignError for one that drops tokens or cleans captions
-    otherwise than `clean_caption`.
-    """
+    """The mapper of one of open_clip's tokenizers; raises VlalignError where it drops tokens or cleans otherwise."""
     from open_clip.tokenizer import HFTokenizer
 
     kind = HuggingFaceMapper if isinstance(tokenizer, HFTokenizer) else TokenMapper
@@ -79,21 +77,16 @@ class TokenMapper:
 
     def encode(self, caption: str, words: Sequence[Span]) -> tuple[LongTensor, LongTensor]:
         """See Mapper."""
-        pieces = list(self._pieces(caption))[: self.context_length - 2]
+        matches = self.tokenizer.pat.finditer(caption)
+        starts = ((piece, match.start() + offset) for match in matches for piece, offset in self._split(match[0]))
+        pieces = list(starts)[: self.context_length - 2]
         owners = _owners(len(caption), words)
         ids_L = torch.zeros(self.context_length, dtype=torch.long)
         word_L = torch.full((self.context_length,), -1)
-        ids_L[: len(pieces) + 2] = torch.tensor(
-            [self.tokenizer.sot_token_id, *(piece for piece, _ in pieces), self.tokenizer.eot_token_id]
-        )
+        ids = [self.tokenizer.sot_token_id, *(piece for piece, _ in pieces), self.tokenizer.eot_token_id]
+        ids_L[: len(ids)] = torch.tensor(ids)
         word_L[1 : len(pieces) + 1] = torch.tensor([owners[start] for _, start in pieces], dtype=torch.long)
         return ids_L, word_L  # type: ignore[return-value]
-
-    def _pieces(self, caption: str) -> Iterator[tuple[int, int]]:
-        """(token id, first character) of the pieces of a clean caption."""
-        for match in self.tokenizer.pat.finditer(caption):
-            for token, offset in self._split(match[0]):
-                yield token, match.start() + offset
 
     def _split_word(self, word: str) -> tuple[tuple[int, int], ...]:
         """(token id, first character) of the pieces of one match of the tokenizer's pattern."""

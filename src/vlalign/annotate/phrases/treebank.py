@@ -10,7 +10,6 @@ from vlalign.data.scenes.grammar import Tree, bracketed, leaves
 from vlalign.errors import VlalignError
 
 Brackets = Counter[tuple[str, int, int]]
-
 # Stanza's tagger wants a universal tag beside the Penn Treebank's; the parser is trained on the latter.
 UNIVERSAL_TAGS = {
     "CC": "CCONJ", "CD": "NUM", "DT": "DET", "EX": "PRON", "IN": "ADP", "JJ": "ADJ", "NN": "NOUN", "NNS": "NOUN",
@@ -29,10 +28,7 @@ class Treebank:
 
 
 def split_trees(trees: Sequence[Tree], *, seed: int) -> Treebank:
-    """Shuffle distinct `trees` and set a twelfth aside for development and a sixth as held-out.
-
-    Raises VlalignError when there are too few to train on.
-    """
+    """Shuffle distinct trees; a twelfth is for development, a sixth held out. Raises VlalignError for too few trees."""
     if len(trees) < 50:
         raise VlalignError(f"annotate.parser.trees is {len(trees)}: a parser cannot be trained on fewer than 50 trees")
     shuffled = list(trees)
@@ -52,19 +48,11 @@ def write_conllu(path: Path, trees: Iterable[Tree]) -> None:
 
 
 def _conllu(words: list[tuple[str, str]]) -> str:
-    rows = (
-        (
-            str(number),
-            word,
-            "_",
-            UNIVERSAL_TAGS.get(tag, "X"),
-            tag,
-            "_",
-            *(("1", "dep") if number > 1 else ("0", "root")),
-        )
-        for number, (tag, word) in enumerate(words, start=1)
-    )
-    return "".join("\t".join((*row, "_", "_")) + "\n" for row in rows) + "\n"
+    lines = []
+    for number, (tag, word) in enumerate(words, start=1):
+        head = ("1", "dep") if number > 1 else ("0", "root")
+        lines.append("\t".join((str(number), word, "_", UNIVERSAL_TAGS.get(tag, "X"), tag, "_", *head, "_", "_")))
+    return "".join(f"{line}\n" for line in lines) + "\n"
 
 
 def brackets(tree: Tree) -> Brackets:

@@ -58,15 +58,11 @@ def joined(caption: str, cut: Cut, sentences: Sequence[Any]) -> Parse:
         Word(*span, caption[slice(*span)], tag) for span, tag in zip(cut.ranges, tags, strict=True) if span is not None
     )
     if len(words) < len(tags):
-        constituents = _without_empty(constituents, cut.ranges)
+        # Only the words that have characters count.
+        before = list(accumulate((span is not None for span in cut.ranges), initial=0))
+        moved = (Constituent(label, before[first], before[last]) for label, first, last in constituents)
+        constituents = [node for node in moved if node.first < node.last]
     return Parse(words, tuple(constituents), cut=cut.shortened)
-
-
-def _without_empty(constituents: list[Constituent], ranges: list[tuple[int, int] | None]) -> list[Constituent]:
-    """Count only the words that have characters."""
-    before = list(accumulate((span is not None for span in ranges), initial=0))
-    moved = (Constituent(label, before[first], before[last]) for label, first, last in constituents)
-    return [node for node in moved if node.first < node.last]
 
 
 def tree_constituents(tree: Any, *, offset: int = 0) -> list[Constituent]:

@@ -22,7 +22,6 @@ WORD = re.compile(
     re.VERBOSE | re.IGNORECASE,
 )
 SENTENCE_END = re.compile(r"(?:\.+|[!?]+)(?=\s)")
-
 # A word that is longer is no word, and the character models would spend seconds on it.
 LONGEST_WORD = 100
 # Files hold the places of words in 16 bits.
@@ -113,12 +112,9 @@ def shorten(cut: Cut, max_words: int) -> Cut:
 def parsable(cut: Cut, max_words: int) -> int:
     """How many words from the start are no more than `max_words` and no longer than 100 characters each."""
     words = zip(cut.texts[:max_words], cut.ranges[:max_words], strict=True)
-    return sum(1 for _ in itertools.takewhile(lambda word: _length(*word) <= LONGEST_WORD, words))
-
-
-def _length(text: str, span: tuple[int, int] | None) -> int:
     # Stanza's tokenizer gives another text to what it finds too long.
-    return len(text) if span is None else max(len(text), span[1] - span[0])
+    lengths = (len(text) if span is None else max(len(text), span[1] - span[0]) for text, span in words)
+    return sum(1 for _ in itertools.takewhile(lambda length: length <= LONGEST_WORD, lengths))
 
 
 def beginning(caption: str, longest: int) -> str:

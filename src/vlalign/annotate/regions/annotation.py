@@ -6,6 +6,7 @@ reader's affair. Random boxes (PowerCLIP-R) are no annotation: training draws ne
 """
 
 import functools
+import io
 import random
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -37,7 +38,6 @@ BOX = pa.struct({**dict.fromkeys(EDGES, pa.uint16()), "bytes": pa.uint32()})
 SCHEMA = pa.schema(
     {"key": pa.string(), "height": pa.uint16(), "width": pa.uint16(), "boxes": pa.list_(BOX), "masks": pa.binary()}
 )
-
 FindSegments = Callable[[Sequence[Image.Image]], list[np.ndarray]]
 
 
@@ -136,17 +136,12 @@ def _write_manifest(output: Path, shards: Sequence[dict[str, Any]], params: Regi
         stale.unlink()
     remove_temporary(output)
     told = {"split": made_of, "regions": regions, "images_without_regions": without, "bytes": size}
-    write_record(
-        output / "manifest.json",
-        {"shards": entries, **told, "params": params.model_dump(mode="json", exclude={"batch_size"})},
-    )
+    asked = params.model_dump(mode="json", exclude={"batch_size"})
+    write_record(output / "manifest.json", {"shards": entries, **told, "params": asked})
 
 
 def _shard_regions(
-    split: Path,
-    shard: dict[str, Any],
-    params: RegionsParams,
-    find: FindSegments | None,
+    split: Path, shard: dict[str, Any], params: RegionsParams, find: FindSegments | None
 ) -> Iterator[ImageRegions]:
     for samples in batched(samples_of(split, shard), params.batch_size):
         pictures = [decode_image(sample.image) for sample in samples]
@@ -160,21 +155,16 @@ def _shard_regions(
 def image_regions(
     sample: Sample, picture: Image.Image, *, side: int, segments: Iterable[np.ndarray] = ()
 ) -> ImageRegions:
-    """Masks of the sample's objects, or of the segments of its picture: bool H W on the grid of `side`, in order of
-    preference.
-    """
+    """Masks of the sample's objects, or else the segments of its picture: bool H W on a grid of `side`, best first."""
     height, width = grid_shape(picture.height, picture.width, side=side)
     if sample.instances is not None:
         instances = decode_instances(sample.instances)
         if instances.shape != (picture.height, picture.width):
             raise VlalignError(f"'{sample.key}': its map of objects is not of its picture's size; correct or remove it")
-        segments = _object_masks(instances, (height, width))
+        # In the order of the ids; empty where other objects hide one.
+        every = range(1, int(instances.max()) + 1)
+        segments = [reduce_mask(instances == instance, (height, width)) for instance in every]
     return ImageRegions(sample.key, height, width, tuple(_region(mask_HW) for mask_HW in segments if mask_HW.any()))
-
-
-def _object_masks(instances: np.ndarray, grid: tuple[int, int]) -> list[np.ndarray]:
-    """One mask per object, in the order of the ids; empty where other objects hide it."""
-    return [reduce_mask(instances == instance, grid) for instance in range(1, int(instances.max()) + 1)]
 
 
 def _region(mask_HW: np.ndarray) -> Region:
@@ -186,22 +176,12 @@ def _region(mask_HW: np.ndarray) -> Region:
 
 def write_regions(path: Path, rows: Iterable[ImageRegions], *, inputs: bytes = b"") -> None:
     """Write one shard's regions; `inputs` tells what they were made from."""
-    schema = SCHEMA.with_metadata({INPUTS: inputs})
-    write_batch(path, pa.RecordBatch.from_pylist(list(map(_packed, rows)), schema=schema))
-
-
-def _packed(row: ImageRegions) -> dict[str, Any]:
-    boxes = [{**region._asdict(), "bytes": len(region.mask)} for region in row.regions]
-    masks = zlib.compress(b"".join(region.mask for region in row.regions), 9)
-    return {"key": row.key, "height": row.height, "width": row.width, "boxes": boxes, "masks": masks}
-
-
-def _unpacked(boxes: list[dict[str, int]], masks: bytes) -> Iterator[Region]:
-    content, start = zlib.decompress(masks), 0
-    for box in boxes:
-        end = start + box["bytes"]
-        yield Region(box["left"], box["top"], box["right"], box["bottom"], content[start:end])
-        start = end
+    packed = []
+    for row in rows:
+        boxes = [{**region._asdict(), "bytes": len(region.mask)} for region in row.regions]
+        masks = zlib.compress(b"".join(region.mask for region in row.regions), 9)
+        packed.append({"key": row.key, "height": row.height, "width": row.width, "boxes": boxes, "masks": masks})
+    write_batch(path, pa.RecordBatch.from_pylist(packed, schema=SCHEMA.with_metadata({INPUTS: inputs})))
 
 
 class RegionFile:
@@ -221,7 +201,9 @@ class RegionFile:
 
     def __getitem__(self, row: int) -> ImageRegions:
         key, height, width, boxes, masks = (self.rows.column(name)[row].as_py() for name in SCHEMA.names)
-        return ImageRegions(key, height, width, tuple(_unpacked(boxes, masks)))
+        content = io.BytesIO(zlib.decompress(masks))
+        regions = (Region(**{edge: box[edge] for edge in EDGES}, mask=content.read(box["bytes"])) for box in boxes)
+        return ImageRegions(key, height, width, tuple(regions))
 
     def counts(self) -> tuple[np.ndarray, int]:
         """How many regions each image has, and the bytes that boxes and masks of all images take."""

@@ -15,9 +15,7 @@ ON = 255
 
 
 def grid_shape(height: int, width: int, *, side: int) -> tuple[int, int]:
-    """Height and width, in cells, of the grid over a picture: its own pixels, or `side` cells along the longest side
-    where the picture has more.
-    """
+    """Height and width, in cells, of the grid over a picture: its pixels, but at most `side` along the longest side."""
     scale = min(1.0, side / max(height, width))
     return max(1, round(height * scale)), max(1, round(width * scale))
 

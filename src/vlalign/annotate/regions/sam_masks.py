@@ -128,10 +128,9 @@ def load(model: str, revision: str) -> tuple[Any, Any]:
         ) from None
     try:
         given: dict[str, Any] = {"revision": revision, "trust_remote_code": False}
+        weights = {"dtype": torch.float32, "use_safetensors": True}
         with no_foreign_code():
-            network = AutoModelForMaskGeneration.from_pretrained(
-                model, dtype=torch.float32, use_safetensors=True, **given
-            )
+            network = AutoModelForMaskGeneration.from_pretrained(model, **weights, **given)
             return network, AutoImageProcessor.from_pretrained(model, **given)
     except Exception as error:  # the library raises whatever its files, formats and connections do
         raise VlalignError(

@@ -36,9 +36,7 @@ class Listing(NamedTuple):
 
 
 def expand_braces(pattern: str, *, key: str, escape: bool = True) -> Iterator[str]:
-    """The names that a pattern with braces stands for; raises VlalignError, which names the key, for more than anybody
-    has.
-    """
+    """The names that a pattern with braces stands for; raises VlalignError, with the key, for more than anybody has."""
     most = math.prod(len(group[1].split(",")) for group in re.finditer(r"\{([^{}]*,[^{}]*)\}", pattern))
     most *= math.prod(abs(int(one[2]) - int(one[1])) + 1 for one in re.finditer(r"\{(-?\d+)\.\.(-?\d+)", pattern))
     if most > MOST_NAMES:
@@ -55,25 +53,17 @@ def is_image(name: str) -> bool:
 
 
 def leaves(path: Path, folder: Path) -> bool:
-    """Whether a path, with all links followed, leads out of a folder; the caches of DVC and of the hub, which keep a
-    folder's files under links, count as parts of it.
-    """
+    """Whether a path, with all links followed, leads out of a folder."""
     # Path.resolve raises on a link that leads to itself.
     target, home = Path(os.path.realpath(path)), Path(os.path.realpath(folder))
-    return not any(target.is_relative_to(place) for place in (home, *_caches(home)))
-
-
-def _caches(folder: Path) -> Iterator[Path]:
-    for parent in (folder, *folder.parents):
-        yield parent / ".dvc" / "cache"
-        if parent.name == "snapshots":
-            yield parent.with_name("blobs")
+    # The caches of DVC and of the hub keep a folder's files under links, so they count as parts of it.
+    caches = [parent / ".dvc" / "cache" for parent in (home, *home.parents)]
+    caches += [parent.with_name("blobs") for parent in (home, *home.parents) if parent.name == "snapshots"]
+    return not any(target.is_relative_to(place) for place in (home, *caches))
 
 
 def home_of(image: Listed) -> Path:
-    """The folder that an image must not lie outside of: the one that its name counts from, or its own one where the
-    user's own table names a place elsewhere.
-    """
+    """The folder that an image must not leave: the one its name counts from, or its own if a table says so."""
     if image.folder is not None:
         return image.folder
     parts = Path(image.name).parts
@@ -88,13 +78,9 @@ def normal_path(name: str) -> str:
 
 def captions_of(cells: Iterable[str | None]) -> tuple[str, ...]:
     """Each on one line, those that hold nothing left out."""
-    return tuple(line for cell in cells if cell is not None and (line := _one_line(cell)))
-
-
-def _one_line(text: str) -> str:
     # Half a surrogate pair, which JSON can spell, has no bytes in UTF-8.
-    text = text.replace("\0", " ").encode(errors="replace").decode()
-    return " ".join(text.splitlines()).strip()
+    texts = (cell.replace("\0", " ").encode(errors="replace").decode() for cell in cells if cell is not None)
+    return tuple(line for text in texts if (line := " ".join(text.splitlines()).strip()))
 
 
 def existing_folder(path: str | Path, *, key: str) -> Path:

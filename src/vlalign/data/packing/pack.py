@@ -21,6 +21,8 @@ from vlalign.records import stamp, write_record
 
 # Raised whenever equal entries would give other bytes, so that shards of an older version are made again.
 VERSION = 1
+# Digest of the inputs -> shard, a line for each that is finished.
+LOG = "packing.jsonl"
 
 
 def pack(source: PackedSource, directory: str | Path) -> None:
@@ -45,10 +47,9 @@ def pack(source: PackedSource, directory: str | Path) -> None:
         kept = {directory / shard["name"] for shard in shards}
         for stale in set(directory.glob(f"{'[0-9]' * 6}.tar")) - kept:
             stale.unlink()
-        asked = source.shown()
         counts = {"skipped": skips.as_dict(), "noted": noted.as_dict()}
-        write_record(directory / "shards.json", {"shards": shards, **counts, "source": asked})
-        _log_path(directory).unlink(missing_ok=True)
+        write_record(directory / "shards.json", {"shards": shards, **counts, "source": source.shown()})
+        (directory / LOG).unlink(missing_ok=True)
     except OSError as error:
         raise VlalignError(
             f"{directory} cannot be written ({error}); make room or change its permissions and run again: "
@@ -65,7 +66,7 @@ def _write_shards(source: PackedSource, directory: Path, skips: Skips, noted: Sk
         for index, batch in enumerate(batched(found, source.shard_size)):
             first, path = index * source.shard_size, directory / f"{len(shards):06d}.tar"
             inputs = _digest(path.name, first, batch)
-            if inputs in done and _is_whole(path, done[inputs]):
+            if inputs in done and path.is_file() and done[inputs] == {"name": path.name, **stamp(path)}:
                 shards.append(done[inputs])
             elif shard := _write_shard(path, batch, first=first, inputs=inputs, skips=skips):
                 shards.append(shard)
@@ -86,7 +87,7 @@ def _write_shard(path: Path, batch: list[Entry], *, first: int, inputs: str, ski
     shard = {"name": path.name, **stamp(path)}
     # A shard that lacks files is made again, as they may be there then.
     if not lost.total:
-        with open(_log_path(path.parent), "a", encoding="utf-8") as log:
+        with open(path.with_name(LOG), "a", encoding="utf-8") as log:
             # A line that a kill has torn has no end: the break before this one gives it one.
             log.write(f"\n{json.dumps({inputs: shard})}\n")
     return shard
@@ -116,17 +117,9 @@ def _digest(name: str, first: int, batch: list[Entry]) -> str:
     return hashlib.sha256(json.dumps((VERSION, name, first, rows)).encode()).hexdigest()
 
 
-def _is_whole(path: Path, shard: dict[str, Any]) -> bool:
-    return path.is_file() and {"name": path.name, **stamp(path)} == shard
-
-
-def _log_path(directory: Path) -> Path:
-    return directory / "packing.jsonl"
-
-
 def _read_log(directory: Path) -> dict[str, dict[str, Any]]:
     """Digest of the inputs -> shard, for the shards that a killed packing had finished."""
-    path, done = _log_path(directory), {}
+    path, done = directory / LOG, {}
     for line in path.read_bytes().splitlines() if path.is_file() else ():
         with contextlib.suppress(ValueError):  # torn by a kill
             done.update(json.loads(line))

@@ -84,15 +84,13 @@ def _json_lines(path: Path, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
     with pj.open_json(path, blocks) as first:
         schema = first.schema
     _check_columns(path, columns, schema.names)
-    wanted = pa.schema([(column, _json_type(schema.field(column).type)) for column in columns])
+    types = {column: schema.field(column).type for column in columns}
+    # The first values of a column may all be empty, or text that reads as a date.
+    texts = {column for column, kind in types.items() if pa.types.is_null(kind) or pa.types.is_temporal(kind)}
+    wanted = pa.schema(types | dict.fromkeys(texts, pa.string()))
     options = pj.ParseOptions(explicit_schema=wanted, unexpected_field_behavior="ignore")
     with pj.open_json(path, blocks, options) as batches:
         yield from batches
-
-
-def _json_type(kind: pa.DataType) -> pa.DataType:
-    """The type of a column whose first values are of this one: they may all be empty, or text that reads as a date."""
-    return pa.string() if pa.types.is_null(kind) or pa.types.is_temporal(kind) else kind
 
 
 def _parquet(path: Path, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:

@@ -70,8 +70,11 @@ def _read(path: Path, source: "TableSource", skips: Skips) -> pa.Table:
     for batch in read_rows(path, source.columns):
         numbers = np.arange(before + 1, before + 1 + len(batch))
         before += len(batch)
-        names = _names(_text(path, batch, source.image_column))
-        taken, named = _matches(path, batch, source.where), pc.not_equal(names, "")
+        cells = _text(path, batch, source.image_column).to_pylist()
+        names = pa.array([normal_path(cell or "") for cell in cells], pa.large_string())
+        taken, named = pa.repeat(True, len(batch)), pc.not_equal(names, "")
+        for column, value in source.where.items():
+            taken = pc.and_(taken, pc.fill_null(pc.equal(_text(path, batch, column), value), False))
         for number in numbers[pc.and_not(taken, named).to_numpy(zero_copy_only=False)]:
             skips.add("row without an image", f"row {number}")
         chosen = pc.and_(taken, named)
@@ -81,17 +84,6 @@ def _read(path: Path, source: "TableSource", skips: Skips) -> pa.Table:
     if not any(map(len, batches)):
         raise VlalignError(_why_no_rows(path, source))
     return pa.Table.from_batches(batches)
-
-
-def _names(cells: pa.Array) -> pa.Array:
-    return pa.array([normal_path(cell or "") for cell in cells.to_pylist()], pa.large_string())
-
-
-def _matches(path: Path, batch: pa.RecordBatch, where: dict[str, str]) -> pa.Array:
-    taken = pa.repeat(True, len(batch))
-    for column, value in where.items():
-        taken = pc.and_(taken, pc.fill_null(pc.equal(_text(path, batch, column), value), False))
-    return taken
 
 
 def _text(path: Path, batch: pa.RecordBatch, column: str) -> pa.Array:
@@ -104,7 +96,8 @@ def _text(path: Path, batch: pa.RecordBatch, column: str) -> pa.Array:
 def _captions(path: Path, batch: pa.RecordBatch, column: str, source: "TableSource", numbers: np.ndarray) -> pa.Array:
     kind = batch[column].type
     # Numbers could be cast to text, but are no captions.
-    if not _is_text(getattr(kind, "value_type", kind)):
+    inner, texts = getattr(kind, "value_type", kind), ("string", "large_string", "string_view", "null")
+    if not any(getattr(pa.types, f"is_{name}")(inner) for name in texts):
         raise _not_text(path, column, kind)
     if pa.types.is_nested(kind):
         return batch[column].cast(CAPTIONS)
@@ -113,10 +106,6 @@ def _captions(path: Path, batch: pa.RecordBatch, column: str, source: "TableSour
         return cells
     lists = (_json_list(path, column, cell, number) for cell, number in zip(cells.to_pylist(), numbers, strict=True))
     return pa.array(lists, CAPTIONS)
-
-
-def _is_text(kind: pa.DataType) -> bool:
-    return any(getattr(pa.types, f"is_{name}")(kind) for name in ("string", "large_string", "string_view", "null"))
 
 
 def _not_text(path: Path, column: str, kind: pa.DataType) -> VlalignError:

@@ -7,7 +7,7 @@ SugarCrepe's JSON files. Nothing downstream knows that the pictures are drawn.
 import itertools
 import random
 import textwrap
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from PIL import Image, ImageDraw, ImageFont
 from vlalign.data.samples import Sample, encode_png
 from vlalign.data.scenes.drawing import draw
 from vlalign.data.scenes.grammar import Node, caption, mention
-from vlalign.data.scenes.scene import CLASSES, INVERSE, TINTS, Fact, Group, Scene, sample_scene
+from vlalign.data.scenes.scene import CLASSES, INVERSE, TINTS, Fact, Scene, sample_scene
 from vlalign.data.shards.manifest import write_split
 from vlalign.files import json_text
 from vlalign.params import ScenesParams
@@ -41,9 +41,7 @@ def build(directory: str | Path, params: ScenesParams) -> None:
 
 
 def split_samples(split: str, images: int, params: ScenesParams) -> Iterator[Sample]:
-    """Samples of one split, simple and cluttered in turn. Held-out captions are complete and fit no other picture of
-    their split.
-    """
+    """Samples of one split, simple and cluttered in turn; held-out captions are complete and fit one picture alone."""
     rng = random.Random(f"{params.seed}/{split}")
     gallery = Gallery()
     for index in range(images):
@@ -161,73 +159,48 @@ def _write_composition(directory: Path, split: str, params: ScenesParams, source
 
 def hard_negative(category: str, rng: random.Random, *, classes: int) -> tuple[Scene, Scene | None, tuple[str, str]]:
     """A scene, the scene for which the negative caption is true (None for counts), and both captions."""
-    stratum = (
-        "simple" if category == "flip_relation" or (category != "change_count" and rng.random() < 0.5) else "clutter"
-    )
+    simple = category == "flip_relation" or (category != "change_count" and rng.random() < 0.5)
+    stratum = "simple" if simple else "clutter"
     while True:
-        scene = sample_scene(rng, stratum, classes=classes, objects=2 if stratum == "simple" else None, twins=0.0)
-        pair = (0, 1) if stratum == "simple" else tuple(rng.sample(range(len(scene.groups)), 2))
+        scene = sample_scene(rng, stratum, classes=classes, objects=2 if simple else None, twins=0.0)
+        pair = (0, 1) if simple else tuple(rng.sample(range(len(scene.groups)), 2))
         first, second = (scene.groups[index] for index in pair)
         if first.tint and second.tint and first.tint != second.tint:
             break
-    altered, drawable = ALTERATIONS[category](scene, pair, rng, classes)
-    mentioned = None if stratum == "simple" else pair
-    template, background, state = rng.randrange(8), False, rng.getstate()
+    altered = _altered(category, scene, pair, rng, classes)
+    mentioned, template, state = None if simple else pair, rng.randrange(8), rng.getstate()
     texts = []
     for version in (scene, altered):
         rng.setstate(state)
-        texts.append(
-            caption(version, rng, mentioned=mentioned, full=True, template=template, background=background).text()
-        )
-    return scene, altered if drawable else None, (texts[0], texts[1])
+        node = caption(version, rng, mentioned=mentioned, full=True, template=template, background=False)
+        texts.append(node.text())
+    return scene, None if category == "change_count" else altered, (texts[0], texts[1])
 
 
-def _with_groups(scene: Scene, changed: dict[int, Group]) -> Scene:
+def _altered(category: str, scene: Scene, pair: tuple[int, ...], rng: random.Random, classes: int) -> Scene:
+    """The scene for which the negative caption is true."""
+    first, second = (scene.groups[index] for index in pair)
+    match category:
+        case "flip_relation":
+            assert scene.relation is not None
+            one, other, *rest = scene.centres
+            return replace(scene, relation=INVERSE[scene.relation], centres=(other, one, *rest))
+        case "swap_object":
+            first, second = replace(first, name=second.name), replace(second, name=first.name)
+        case "swap_attribute":
+            first, second = replace(first, tint=second.tint), replace(second, tint=first.tint)
+        case "replace_object":
+            taken = {group.name for group in scene.groups}
+            first = replace(first, name=rng.choice([name for name in list(CLASSES)[:classes] if name not in taken]))
+        case "replace_attribute":
+            tint = rng.choice([tint for tint in TINTS if tint not in (first.tint, second.tint)])
+            first = replace(first, tint=tint)
+        case "change_count":
+            count = rng.choice([count for count in (1, 2, 3) if count != first.count])
+            # Only the caption is made from this scene: the instances stand for their number.
+            first = replace(first, instances=tuple(range(1, count + 1)))
+    changed = dict(zip(pair, (first, second), strict=True))
     return replace(scene, groups=tuple(changed.get(index, group) for index, group in enumerate(scene.groups)))
-
-
-def _swap(attribute: str) -> Callable:
-    def alter(scene: Scene, pair: tuple[int, int], rng: random.Random, classes: int) -> tuple[Scene, bool]:
-        first, second = (scene.groups[index] for index in pair)
-        ours, theirs = getattr(first, attribute), getattr(second, attribute)
-        changed = {pair[0]: replace(first, **{attribute: theirs}), pair[1]: replace(second, **{attribute: ours})}
-        return _with_groups(scene, changed), True
-
-    return alter
-
-
-def _replace_name(scene: Scene, pair: tuple[int, int], rng: random.Random, classes: int) -> tuple[Scene, bool]:
-    absent = [name for name in list(CLASSES)[:classes] if name not in {group.name for group in scene.groups}]
-    return _with_groups(scene, {pair[0]: replace(scene.groups[pair[0]], name=rng.choice(absent))}), True
-
-
-def _replace_tint(scene: Scene, pair: tuple[int, int], rng: random.Random, classes: int) -> tuple[Scene, bool]:
-    taken = {scene.groups[index].tint for index in pair}
-    tint = rng.choice([tint for tint in TINTS if tint not in taken])
-    return _with_groups(scene, {pair[0]: replace(scene.groups[pair[0]], tint=tint)}), True
-
-
-def _flip(scene: Scene, pair: tuple[int, int], rng: random.Random, classes: int) -> tuple[Scene, bool]:
-    assert scene.relation is not None
-    first, second, *rest = scene.centres
-    return replace(scene, relation=INVERSE[scene.relation], centres=(second, first, *rest)), True
-
-
-def _change_count(scene: Scene, pair: tuple[int, int], rng: random.Random, classes: int) -> tuple[Scene, bool]:
-    group = scene.groups[pair[0]]
-    count = rng.choice([count for count in (1, 2, 3) if count != group.count])
-    # Only the caption is made from this scene: the instances stand for their number.
-    return _with_groups(scene, {pair[0]: replace(group, instances=tuple(range(1, count + 1)))}), False
-
-
-ALTERATIONS: dict[str, Callable] = {
-    "swap_object": _swap("name"),
-    "swap_attribute": _swap("tint"),
-    "flip_relation": _flip,
-    "replace_object": _replace_name,
-    "replace_attribute": _replace_tint,
-    "change_count": _change_count,
-}
 
 
 def contact_sheet(params: ScenesParams, *, columns: int = 6, rows: int = 4, zoom: int = 2) -> Image.Image:

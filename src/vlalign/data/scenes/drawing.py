@@ -66,9 +66,7 @@ def _artwork(name: str) -> np.ndarray:
 
 
 def _tinted(rgb: np.ndarray, colour: tuple[int, int, int]) -> np.ndarray:
-    """Recolour by luminance: dark stays dark, the lightest parts keep some white, so that the drawing can still be
-    read.
-    """
+    """Recolour by luminance: dark stays dark and the lightest parts keep some white, so that drawings stay clear."""
     luminance = rgb @ np.array([0.299, 0.587, 0.114], np.float32)
     shade = np.clip((luminance - 0.02) / 0.55, 0, 1)[..., None]
     light = np.clip((luminance - 0.62) / 0.38, 0, 1)[..., None] * 0.45

@@ -13,7 +13,6 @@ from typing import Union
 from vlalign.data.scenes.scene import INVERSE, PLURALS, Group, Scene, sample_scene
 
 Tree = tuple[str, str | list["Tree"]]
-
 COUNTS = {1: "a", 2: "two", 3: "three"}
 # The words of a relation, as (preposition phrase towards the second object).
 SIDES = {
@@ -98,11 +97,14 @@ def caption(
     groups = scene.groups if mentioned is None else [scene.groups[index] for index in mentioned]
     nouns = [_noun_phrase(group, scene, rng, full=full) for group in groups]
     draw = rng.random()
-    with_background = draw < 0.3 if background is None else background
     template = rng.randrange(12) if template is None else template
+    with_background = draw < 0.3 if background is None else background
+    behind = None
+    if with_background:
+        behind = Node("PP", (("IN", "on"), Node("NP", (("DT", "a"), ("JJ", scene.background), ("NN", "background")))))
     if scene.relation is not None and len(nouns) >= 2:
-        return _related(nouns, scene.relation, template, _background(scene) if with_background else None)
-    return _listed(nouns, template, _background(scene) if with_background else None)
+        return _related(nouns, scene.relation, template, behind)
+    return _listed(nouns, template, behind)
 
 
 def _noun_phrase(group: Group, scene: Scene, rng: random.Random, *, full: bool) -> Node:
@@ -115,10 +117,6 @@ def _noun_phrase(group: Group, scene: Scene, rng: random.Random, *, full: bool) 
         words.append(("JJ", group.tint))
     words.append(("NN", group.name) if group.count == 1 else ("NNS", PLURALS.get(group.name, f"{group.name}s")))
     return Node("NP", tuple(words), group.instances, "one" if group.count == 1 else "count")
-
-
-def _background(scene: Scene) -> Node:
-    return Node("PP", (("IN", "on"), Node("NP", (("DT", "a"), ("JJ", scene.background), ("NN", "background")))))
 
 
 def _preposition(word: str, noun: Node) -> Node:

@@ -1,6 +1,4 @@
-"""What is in a scene and where: sampled once, then drawn, described and altered without drawing random numbers
-again.
-"""
+"""What is in a scene and where: sampled once, then drawn, described and altered without further random numbers."""
 
 import itertools
 import random
@@ -19,13 +17,10 @@ BACKGROUNDS = {"white": (250, 250, 250), "pink": (252, 210, 220), "gray": (198, 
 SIZES = ("large", "small")
 INVERSE = {"left": "right", "right": "left", "above": "below", "below": "above"}
 BASIC = {"left": "left", "right": "left", "above": "above", "below": "above"}
-STRATA = ("simple", "clutter")
 # Simple scenes are drawn with their relation along one axis; this is how far the objects stand from the middle.
 OFFSET = 0.245
 # Half of the simple scenes' objects keep their own colours: with tints everywhere, colour is all that is learnt.
 NATURAL_SHARE = 0.5
-
-
 Fact = tuple[object, ...]
 
 
@@ -106,7 +101,8 @@ def sample_scene(
 
 
 def _simple(rng: random.Random, names: list[str], count: int) -> Scene:
-    sizes = tuple(_size(rng, count) for _ in range(count))
+    # Three large objects would overlap.
+    sizes = tuple("small" if count == 3 and rng.random() < 0.6 else rng.choice(SIZES) for _ in range(count))
     groups = tuple(
         Group(name, None if rng.random() < NATURAL_SHARE else rng.choice(list(TINTS)), size, (index + 1,))
         for index, (name, size) in enumerate(zip(rng.sample(names, count), sizes, strict=True))
@@ -114,11 +110,6 @@ def _simple(rng: random.Random, names: list[str], count: int) -> Scene:
     relation = rng.choice(list(INVERSE)) if count > 1 else None
     centres = _simple_centres(rng, count, relation)
     return Scene("simple", groups, sizes, centres, rng.choice(list(BACKGROUNDS)), relation)
-
-
-def _size(rng: random.Random, count: int) -> str:
-    # Three large objects would overlap.
-    return "small" if count == 3 and rng.random() < 0.6 else rng.choice(SIZES)
 
 
 def _simple_centres(rng: random.Random, count: int, relation: str | None) -> tuple[tuple[float, float], ...]:

@@ -112,13 +112,13 @@ def fetch(source: FetchedSource, directory: str | Path, *, extras: Sequence[str]
             write_record(directory / RECORD, _held(directory, asked, source.at(key)))
             return
         files = _listed(source, extras, key)
-        _check_names((*files.shards, *files.extras), source.at(key))
+        every = (*files.shards, *files.extras)
+        _check_names(every, source.at(key))
         with ThreadPool(source.connections) as pool:
-            right = pool.map(lambda file: file.is_at(directory / file.name), (*files.shards, *files.extras), 1)
-        missing = [file for file, there in zip((*files.shards, *files.extras), right, strict=True) if not there]
-        if missing:
+            right = pool.map(lambda file: file.is_at(directory / file.name), every, 1)
+        if missing := [file for file, there in zip(every, right, strict=True) if not there]:
             _make_room(directory, missing)
-            _bring(source, files, missing, directory, key)
+            _bring(source, missing, len(every), directory, key)
         shutil.rmtree(directory / INCOMING, ignore_errors=True)
         found = source.shown() | ({"commit": files.commit} if files.commit else {})
         shards = [{"name": file.name, **_stamp(directory / file.name, file)} for file in files.shards]
@@ -129,17 +129,14 @@ def fetch(source: FetchedSource, directory: str | Path, *, extras: Sequence[str]
 
 
 def _held(directory: Path, asked: Mapping[str, Any], at: str) -> dict[str, Any]:
-    """What an earlier run has written of the same request, if all of it is still here: nothing else can be known where
-    the hub may not be asked.
-    """
+    """What an earlier run wrote of the same request, if all of it is here: offline nothing else can be known."""
     path = directory / HELD
     known = read_record(path) if path.exists() else {}
     if known.get("asked") != asked:
         raise _offline(directory, at, "nothing of it was fetched there")
     expected = {shard["name"]: shard["sha256"] for shard in known["record"]["shards"]}
     expected |= {name: extra["sha256"] for name, extra in known["extras"].items()}
-    missing = [name for name, digest in expected.items() if not RemoteFile(name, "", digest).is_at(directory / name)]
-    if missing:
+    if missing := [name for name, one in expected.items() if not RemoteFile(name, "", one).is_at(directory / name)]:
         raise _offline(directory, at, f"{len(missing)} files are missing, first {missing[0]}")
     return dict(known["record"])
 
@@ -215,14 +212,14 @@ def _make_room(directory: Path, missing: Sequence[RemoteFile]) -> None:
         )
 
 
-def _bring(source: FetchedSource, files: RemoteFiles, missing: list[RemoteFile], directory: Path, key: str) -> None:
-    """Download until every file is right and has its name."""
+def _bring(source: FetchedSource, missing: list[RemoteFile], count: int, directory: Path, key: str) -> None:
+    """Download until every one of the missing files, of so many, is right and has its name."""
     set_client_factory(_patient_client)
     ended = threading.Event()
-    with _progress((*files.shards, *files.extras), missing) as (advance, count), ThreadPool(source.connections) as pool:
+    with _progress(missing, count) as (advance, tell), ThreadPool(source.connections) as pool:
         try:
-            for _ in pool.imap_unordered(Transfer(source, directory, key, advance=advance, ended=ended), missing):
-                count()
+            for _ in pool.imap_unordered(Transfer(source, directory, key, advance, ended), missing):
+                tell()
         except Exception:
             # Whoever catches this may look into the folder: nothing may be written there any more.
             ended.set()
@@ -234,12 +231,8 @@ def _bring(source: FetchedSource, files: RemoteFiles, missing: list[RemoteFile],
             ended.set()
 
 
-class EndedError(Exception):
-    """Another file has failed, so this one is not wanted any more."""
-
-
-class TooLongError(Exception):
-    """More arrives than a file has."""
+class UnwantedError(Exception):
+    """What arrives is not wanted: another file has failed, or it is more than this file has."""
 
 
 class Part:
@@ -252,11 +245,9 @@ class Part:
         self.tell, self.seek = stream.tell, stream.seek
 
     def write(self, content: bytes) -> int:
-        """Raises EndedError and TooLongError."""
-        if self.ended.is_set():
-            raise EndedError
-        if self.size is not None and self.tell() + len(content) > self.size:
-            raise TooLongError
+        """Raises UnwantedError."""
+        if self.ended.is_set() or (self.size is not None and self.tell() + len(content) > self.size):
+            raise UnwantedError
         self.advance(len(content))
         return self.stream.write(content)
 
@@ -266,22 +257,18 @@ class Part:
         return self.stream.truncate()
 
 
+@dataclasses.dataclass(frozen=True)
 class Transfer:
     """Brings one file after the other; what an earlier attempt or run has brought is continued.
 
     advance: told the bytes that arrive. ended: set when nothing more is to be written.
     """
 
-    def __init__(
-        self,
-        source: FetchedSource,
-        directory: Path,
-        key: str,
-        *,
-        advance: Callable[[int], None],
-        ended: threading.Event,
-    ) -> None:
-        self.source, self.directory, self.key, self.advance, self.ended = source, directory, key, advance, ended
+    source: FetchedSource
+    directory: Path
+    key: str
+    advance: Callable[[int], None]
+    ended: threading.Event
 
     def __call__(self, file: RemoteFile) -> None:
         """Raises VlalignError when a file is refused, or stays away or wrong; attempts count while nothing arrives."""
@@ -313,7 +300,7 @@ class Transfer:
         try:
             with open(part, "ab") as stream:
                 self._receive(file, Part(stream, file.size, advance=self.advance, ended=self.ended))
-        except (EndedError, TooLongError):
+        except UnwantedError:
             return ""
         except (RequestError, OSError) as error:
             return self._passing(error)
@@ -365,13 +352,10 @@ def _patient_client() -> Client:
 def _refuse_long_pause(response: Response) -> None:
     limit = parse_ratelimit_headers(response.headers)
     asked = response.headers.get("Retry-After", "")
-    pause = (
-        limit.reset_in_seconds
-        if limit is not None and limit.remaining == 0
-        else int(asked or 0)
-        if asked.isdigit()
-        else 0
-    )
+    if limit is not None and limit.remaining == 0:
+        pause = limit.reset_in_seconds
+    else:
+        pause = int(asked) if asked.isdigit() else 0
     if response.status_code in (408, 429, 503) and pause > LONGEST_ASKED:
         raise VlalignError(
             f"{address(str(response.url))} answers {response.status_code} and asks to wait for {pause} s; run again "
@@ -380,15 +364,14 @@ def _refuse_long_pause(response: Response) -> None:
 
 
 @contextlib.contextmanager
-def _progress(
-    files: Sequence[RemoteFile], missing: Sequence[RemoteFile]
-) -> Iterator[tuple[Callable[[int], None], Callable[[], None]]]:
+def _progress(missing: Sequence[RemoteFile], count: int) -> Iterator[tuple[Callable[[int], None], Callable[[], None]]]:
     """A bar on the terminal, nothing elsewhere; yields what advances it by some bytes, and by a file."""
     text = TextColumn("fetching: {task.fields[done]} of {task.fields[files]} files")
     columns = (text, BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
     sizes = [file.size for file in missing]
     total = None if None in sizes else sum(size or 0 for size in sizes)
-    done = itertools.count(len(files) - len(missing) + 1)
+    here = count - len(missing)
+    done = itertools.count(here + 1)
     with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
-        task = progress.add_task("", total=total, done=len(files) - len(missing), files=len(files))
+        task = progress.add_task("", total=total, done=here, files=count)
         yield partial(progress.advance, task), lambda: progress.update(task, done=next(done))

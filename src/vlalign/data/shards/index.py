@@ -58,9 +58,7 @@ def short_digest(content: bytes) -> int:
 
 
 def open_index(path: Path, expected: Stamp | None = None) -> tuple[pa.RecordBatch, dict[str, Any]]:
-    """Rows, mapped into memory, and the report; raises VlalignError naming the file when it cannot be read, or is not
-    the one that is expected.
-    """
+    """Rows, mapped into memory, and the report; raises VlalignError for a file that is damaged or not the expected."""
     manifest = path.parent.parent / "manifest.json"
     rows = read_batch(path, manifest=manifest, expected=expected)
     if REPORT not in (rows.schema.metadata or {}):

@@ -170,9 +170,8 @@ def _refuse_too_many(directory: Path, good: int, skipped: Skips, params: VerifyP
 def _remove_stale(directory: Path, shards: Collection[dict[str, Any]]) -> None:
     """Indices of shards that the split no longer has, and of processes that were killed."""
     wanted = {index_path(directory, shard["name"]) for shard in shards}
-    for path in (directory / "index").glob("*.arrow"):
-        if path not in wanted:
-            path.unlink()
+    for path in set((directory / "index").glob("*.arrow")) - wanted:
+        path.unlink()
     remove_temporary(directory / "index")
 
 

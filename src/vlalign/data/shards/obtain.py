@@ -38,12 +38,12 @@ def _list_in_place(source: InPlaceSource, directory: Path) -> None:
     directory.mkdir(parents=True, exist_ok=True)
     remove_class_files(directory)
     paths = source.shard_paths()
-    shards = [_entry(path, directory, source.expected(path)) for path in paths]
+    shards: list[dict[str, Any]] = []
+    for path in paths:
+        # Paths that the user gave relative to the project stay so: another clone has its own.
+        seen = path if path.is_absolute() else os.path.relpath(path, directory)
+        shards.append({"name": path.name, "path": str(seen)})
+        if (expected := source.expected(path)) is not None:
+            shards[-1]["expected"] = expected
     copy_class_files(paths[0], directory)
     write_record(directory / "shards.json", {"shards": shards, "skipped": {}, "source": source.shown()})
-
-
-def _entry(path: Path, directory: Path, expected: int | None) -> dict[str, Any]:
-    # Paths that the user gave relative to the project stay so: another clone has its own.
-    seen = path if path.is_absolute() else Path(os.path.relpath(path, directory))
-    return {"name": path.name, "path": str(seen)} | ({} if expected is None else {"expected": expected})

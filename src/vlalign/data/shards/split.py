@@ -94,16 +94,13 @@ class Split:
         self.starts = list(itertools.accumulate((shard["samples"] for shard in self.shards), initial=0))
         for shard in self.shards:
             shard_path(self.directory, shard)
-        self.open = lru_cache(maxsize=open_files())(self._open)
+        self.open = lru_cache(maxsize=open_files())(lambda number: ShardFile(self.directory, self.shards[number]))
 
     def __reduce__(self) -> tuple:
         return Split, (self.directory,)
 
     def __len__(self) -> int:
         return self.starts[-1]
-
-    def _open(self, number: int) -> ShardFile:
-        return ShardFile(self.directory, self.shards[number])
 
     def locate(self, sample: int) -> tuple[int, int]:
         """Shard number, and row within it, of a sample."""
@@ -143,10 +140,7 @@ File = TypeVar("File", bound=AnnotationFile)
 
 
 class Annotations(Generic[File]):
-    """Annotation files of a split, one for each shard, joined by key.
-
-    Raises VlalignError when a shard has none.
-    """
+    """Annotation files of a split, one for each shard, joined by key; raises VlalignError when a shard has none."""
 
     def __init__(self, split: Split, directory: Path, kind: Callable[[Path, Stamp], File], rule: str) -> None:
         self.split, self.directory, self.kind, self.rule = split, directory, kind, rule
@@ -158,8 +152,7 @@ class Annotations(Generic[File]):
                 f"{directory}/manifest.json and run the workflow again"
             )
         files = {Path(shard["name"]).stem: shard for shard in manifest["shards"]}
-        missing = [shard["name"] for shard in split.shards if Path(shard["name"]).stem not in files]
-        if missing:
+        if missing := [shard["name"] for shard in split.shards if Path(shard["name"]).stem not in files]:
             raise VlalignError(f"{missing[0]} has no {rule} in {directory}; run the {rule} rule again")
         self.files = [files[Path(shard["name"]).stem] for shard in split.shards]
         self.open = lru_cache(maxsize=open_files())(self._open)
@@ -172,10 +165,7 @@ class Annotations(Generic[File]):
         return self.kind(self.directory / file["name"], file)
 
     def find(self, sample: int) -> tuple[File, int]:
-        """The file and the row of a sample, which is likely to be that of the sample in its shard.
-
-        Raises VlalignError when there is none.
-        """
+        """The file and the row of a sample, likely to be its row in the shard; raises VlalignError if there is none."""
         shard, row = self.split.locate(sample)
         file, key = self.open(shard), self.split.key(sample)
         found = row_of(file.keys, key, likely=row)

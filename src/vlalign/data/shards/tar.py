@@ -37,13 +37,9 @@ def write_tar(path: Path, members: Iterable[tuple[str, bytes]]) -> None:
 
 def write_shard(path: Path, samples: Iterable[Sample]) -> None:
     """Write one shard."""
+    members = ((f"{one.key}.{suffix}", content) for one in samples for suffix, content in one.members().items())
     with atomic_write(path) as temporary:
-        write_tar(temporary, (member for sample in samples for member in _members(sample)))
-
-
-def _members(sample: Sample) -> Iterator[tuple[str, bytes]]:
-    for suffix, content in sample.members().items():
-        yield f"{sample.key}.{suffix}", content
+        write_tar(temporary, members)
 
 
 @dataclass

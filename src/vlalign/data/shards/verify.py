@@ -6,7 +6,7 @@ import time
 from collections import Counter
 from collections.abc import Collection
 from pathlib import Path, PurePosixPath
-from typing import Any, NamedTuple
+from typing import Any
 
 from PIL import Image, UnidentifiedImageError
 
@@ -28,14 +28,6 @@ WITHOUT_RANGE = ("I", "F")
 
 class BadSampleError(Exception):
     """Why a sample or a caption is left out."""
-
-
-class Picture(NamedTuple):
-    """What is kept of a decoded picture."""
-
-    height: int
-    width: int
-    mode: str
 
 
 def verify_shard(split: Path, shard: dict[str, Any], params: VerifyParams, *, needs: Collection[str]) -> None:
@@ -124,7 +116,9 @@ class ShardCheck:
         row["label"] = self._label(group, stream)
         if "image" in self.needs:
             row |= self._image(group, stream)
-        self._note_json(group, stream)
+        # A sample is used without its JSON file if that is damaged.
+        if "json" in group.files and read_meta(_read(group, "json", stream)) is None:
+            self.noted.add("JSON that cannot be read", _shown(group.key))
         return row
 
     def _image(self, group: Group, stream: Any) -> dict[str, Any]:
@@ -132,10 +126,9 @@ class ShardCheck:
         if suffix is None:
             raise BadSampleError("no image")
         (offset, size), content = group.files[suffix], _read(group, suffix, stream)
-        picture = self._picture(content)
-        self.modes[picture.mode] += 1
-        place = {"offset": offset, "size": size, "digest": short_digest(content)}
-        return {**place, "height": picture.height, "width": picture.width}
+        height, width, mode = self._picture(content)
+        self.modes[mode] += 1
+        return {"offset": offset, "size": size, "digest": short_digest(content), "height": height, "width": width}
 
     def _check_key(self, key: str) -> None:
         path = PurePosixPath(key)
@@ -190,8 +183,8 @@ class ShardCheck:
         self.noted.add("class that is no number from 0", _shown(group.key))
         return None
 
-    def _picture(self, content: bytes) -> Picture:
-        """Decodes it, as small as its format allows."""
+    def _picture(self, content: bytes) -> tuple[int, int, str]:
+        """Its height, width and mode, after it was decoded as small as its format allows."""
         if not content:
             raise BadSampleError("image of zero bytes")
         try:
@@ -213,7 +206,7 @@ class ShardCheck:
             raise
         except Exception:  # Pillow's readers raise whatever damaged bytes make them stumble over
             raise BadSampleError("image that cannot be decoded") from None
-        return Picture(height, width, mode)
+        return height, width, mode
 
     def _check_size(self, width: int, height: int) -> None:
         # Known from the header: nothing was decoded yet.
@@ -224,11 +217,6 @@ class ShardCheck:
         # Its shorter side becomes the tower's, its longer one as many times that.
         if max(width, height) > self.params.max_ratio * min(width, height):
             raise BadSampleError("image that is too long")
-
-    def _note_json(self, group: Group, stream: Any) -> None:
-        """A sample is used without its JSON file if that is damaged."""
-        if "json" in group.files and read_meta(_read(group, "json", stream)) is None:
-            self.noted.add("JSON that cannot be read", _shown(group.key))
 
 
 def _read(group: Group, suffix: str, stream: Any) -> bytes:

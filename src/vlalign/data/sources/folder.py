@@ -16,7 +16,6 @@ from vlalign.params.sources import PackedSource
 TEMPLATES = ("a photo of a {c}",)
 # Files that lie beside images in such folders, and whose presence is no mistake.
 COMPANIONS = (".txt", ".json", ".parquet")
-
 Identities = frozenset[tuple[int, int]]
 
 
@@ -108,15 +107,15 @@ def _classes(folder: Path, skips: Skips) -> Listing:
 
 def _captioned(folder: Path, names: list[str], skips: Skips) -> Iterator[Listed]:
     for name in names:
-        path = folder / name
-        if leaves(path.with_suffix(".txt"), folder):
+        path = (folder / name).with_suffix(".txt")
+        if leaves(path, folder):
             skips.add("captions under a link that leads out of the folder", name)
             continue
         try:
             # A pipe would be waited for.
-            if path.with_suffix(".txt").exists() and not path.with_suffix(".txt").is_file():
+            if path.exists() and not path.is_file():
                 raise IsADirectoryError
-            text = path.with_suffix(".txt").read_text(encoding="utf-8-sig")
+            text = path.read_text(encoding="utf-8-sig")
         except FileNotFoundError:
             text = ""
         except OSError:
@@ -125,7 +124,7 @@ def _captioned(folder: Path, names: list[str], skips: Skips) -> Iterator[Listed]
         except UnicodeDecodeError:
             skips.add("captions that are not in UTF-8", name)
             continue
-        yield Listed(name, path, captions_of(text.split("\n")))
+        yield Listed(name, folder / name, captions_of(text.split("\n")))
 
 
 def _image_names(folder: Path, skips: Skips, *, inside: str = "", above: Identities = frozenset()) -> list[str]:

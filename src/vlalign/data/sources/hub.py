@@ -2,7 +2,7 @@
 
 import fnmatch
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Literal
 from urllib.parse import quote
@@ -93,7 +93,8 @@ class HubSource(FetchedSource):
 
     def _chosen(self, paths: Iterable[str], key: str) -> list[str]:
         paths = sorted(paths)
-        found = {name: [name] if name in paths else fnmatch.filter(paths, name) for name in self._names(key)}
+        names = [name for pattern in self.shards for name in expand_braces(pattern, key=f"{key}.shards")]
+        found = {name: [name] if name in paths else fnmatch.filter(paths, name) for name in names}
         if missing := [name for name in found if not found[name]]:
             near = get_close_matches(missing[0], paths, n=NAMED, cutoff=0)
             raise VlalignError(
@@ -101,10 +102,6 @@ class HubSource(FetchedSource):
                 f"{', '.join(missing[:NAMED])}; the nearest that it has: {', '.join(near) or 'none, it is empty'}"
             )
         return list(dict.fromkeys(path for name in found for path in found[name]))
-
-    def _names(self, key: str) -> Iterator[str]:
-        for pattern in self.shards:
-            yield from expand_braces(pattern, key=f"{key}.shards")
 
     def _forbidden(self, reason: str, key: str) -> str:
         return (

@@ -23,7 +23,26 @@ class Img2datasetSource(InPlaceSource):
 
     def shard_paths(self) -> list[Path]:
         """The shards in natural order; raises VlalignError when there are none, and when one is not whole."""
-        return _whole_shards(self.folder)
+        folder = existing_folder(self.folder, key="folder")
+        paths = sorted(folder.glob("*.tar"), key=natural_order)
+        if not paths:
+            raise VlalignError(
+                f"{folder} has no .tar files; run img2dataset with output_format=webdataset, or correct `folder` of "
+                "the source (its output_format=files is read as `source: folder` with `labels: captions`)"
+            )
+        check_texts(paths)
+        whole = {path.name.removesuffix(STATS) for path in folder.glob(f"*{STATS}")}
+        # img2dataset writes the statistics of a shard last, and removes _tmp when all shards are there.
+        if unfinished := [path.name for path in paths if path.stem not in whole]:
+            raise _unfinished(folder, f"{len(unfinished)} shards without {STATS}: {', '.join(unfinished[:10])}")
+        if (folder / "_tmp").is_dir():
+            raise _unfinished(folder, "a folder _tmp, as while img2dataset runs and after it was killed")
+        if lost := sorted(whole.difference(path.stem for path in paths)):
+            raise VlalignError(
+                f"{folder} has {len(lost)} files *{STATS} without their shards, first {lost[0]}{STATS}; bring the "
+                "shards back, or delete these files and run the same img2dataset command again"
+            )
+        return paths
 
     def expected(self, shard: Path) -> int:
         """How many samples img2dataset has put into a shard, as the shard's statistics say."""
@@ -38,29 +57,6 @@ class Img2datasetSource(InPlaceSource):
     def checks(self) -> Mapping[str, Callable[[], object]]:
         """See Source."""
         return {"folder": self.shard_paths}
-
-
-def _whole_shards(name: str) -> list[Path]:
-    folder = existing_folder(name, key="folder")
-    paths = sorted(folder.glob("*.tar"), key=natural_order)
-    if not paths:
-        raise VlalignError(
-            f"{folder} has no .tar files; run img2dataset with output_format=webdataset, or correct `folder` of the "
-            "source (its output_format=files is read as `source: folder` with `labels: captions`)"
-        )
-    check_texts(paths)
-    whole = {path.name.removesuffix(STATS) for path in folder.glob(f"*{STATS}")}
-    # img2dataset writes the statistics of a shard last, and removes _tmp when all shards are there.
-    if unfinished := [path.name for path in paths if path.stem not in whole]:
-        raise _unfinished(folder, f"{len(unfinished)} shards without {STATS}: {', '.join(unfinished[:10])}")
-    if (folder / "_tmp").is_dir():
-        raise _unfinished(folder, "a folder _tmp, as while img2dataset runs and after it was killed")
-    if lost := sorted(whole.difference(path.stem for path in paths)):
-        raise VlalignError(
-            f"{folder} has {len(lost)} files *{STATS} without their shards, first {lost[0]}{STATS}; bring the shards "
-            "back, or delete these files and run the same img2dataset command again"
-        )
-    return paths
 
 
 def _unfinished(folder: Path, sign: str) -> VlalignError:

@@ -44,12 +44,10 @@ class KarpathySource(AnnotatedSource):
                     found += (sentence["raw"] for sentence in image["sentences"])
             # A flat folder holds all pictures of COCO too.
             places = {inside: folder / inside if (folder / inside).is_dir() else folder for inside, _ in captions}
-            images = [
-                Listed(
-                    normal_path(os.path.join(inside, name)), places[inside] / name, captions_of(found), folder=folder
-                )
-                for (inside, name), found in captions.items()
-            ]
+            images = []
+            for (inside, name), found in captions.items():
+                path = normal_path(os.path.join(inside, name))
+                images.append(Listed(path, places[inside] / name, captions_of(found), folder=folder))
         except (KeyError, TypeError, AttributeError) as error:
             raise self.unlike("Karpathy's", error) from None
         return Listing(len(images), images)

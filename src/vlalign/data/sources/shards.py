@@ -1,7 +1,7 @@
 """WebDataset shards on this disk."""
 
 import glob
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
@@ -36,25 +36,20 @@ class ShardsSource(InPlaceSource):
 
         Raises VlalignError when there are none, when one is missing, and when two have the same name.
         """
-        paths = _expanded(self.shards)
+        names = [name for pattern in self.shards for name in expand_braces(pattern, key="shards", escape=False)]
+        paths = list(dict.fromkeys(path for name in names for path in _found(name)))
+        check_texts(paths)
+        if missing := [path for path in paths if not path.is_file()]:
+            raise VlalignError(
+                f"{len(missing)} of {len(paths)} shards are missing, first {', '.join(map(str, missing[:3]))}; correct "
+                "`shards` of the source or bring them there"
+            )
         check_distinct(paths)
         return paths
 
     def checks(self) -> Mapping[str, Callable[[], object]]:
         """See Source."""
         return {"shards": self.shard_paths}
-
-
-def _expanded(patterns: Iterable[str]) -> list[Path]:
-    expanded = [name for pattern in patterns for name in expand_braces(pattern, key="shards", escape=False)]
-    paths = list(dict.fromkeys(path for name in expanded for path in _found(name)))
-    check_texts(paths)
-    if missing := [path for path in paths if not path.is_file()]:
-        raise VlalignError(
-            f"{len(missing)} of {len(paths)} shards are missing, first {', '.join(map(str, missing[:3]))}; correct "
-            "`shards` of the source or bring them there"
-        )
-    return paths
 
 
 def _found(name: str) -> list[Path]:

@@ -56,7 +56,7 @@ class TableSource(PackedSource):
         from vlalign.data.packing.table_rows import read_rows
 
         looks: dict[str, Callable[[], object]] = {
-            "table": lambda: next(read_rows(Path(self.table), self.columns), None),
+            "table": lambda: next(read_rows(Path(self.table), self.columns), None)
         }
         if (images := self.images) is not None:
             looks["images"] = lambda: existing_folder(images, key="images")

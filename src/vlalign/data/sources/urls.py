@@ -56,10 +56,9 @@ class UrlSource(FetchedSource):
         """See FetchedSource. There are no extras: nobody can say what lies beside a file."""
         from vlalign.data.shards.fetch import RemoteFile, RemoteFiles
 
-        def remote(file: UrlFile) -> RemoteFile:
-            return RemoteFile(unquote(urlsplit(file.url).path).rpartition("/")[2], file.url, file.sha256)
-
-        return RemoteFiles(tuple(map(remote, self.files)))
+        names = (unquote(urlsplit(file.url).path).rpartition("/")[2] for file in self.files)
+        files = (RemoteFile(name, file.url, file.sha256) for name, file in zip(names, self.files, strict=True))
+        return RemoteFiles(tuple(files))
 
     def login(self, url: str) -> dict[str, str]:
         """See FetchedSource; it comes from the address, or from the user's .netrc."""

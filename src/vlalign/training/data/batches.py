@@ -19,7 +19,6 @@ from vlalign.training.data.row_cache import CachedRows, MadeRows, size_of
 from vlalign.training.data.unpaired import Share, UnpairedCaptions, UnpairedImages
 
 logger = logging.getLogger(__name__)
-
 # Bytes of pictures and captions that a split may keep in memory.
 ROOM = 2**31
 
@@ -130,8 +129,8 @@ class PairedSet:
         return len(self) // size
 
     def batch(self, *, seed: int, step: int, size: int, share: Share = lambda rows: rows) -> Batch:
-        """The batch of one step: a new permutation in every epoch, the incomplete last batch dropped, one caption per
-        image. share: the part of its rows that is wanted; all of them if left out.
+        """The batch of one step, of which `share` takes the wanted rows: a new permutation in every epoch, the
+        incomplete last batch dropped, one caption per image.
         """
         epoch, position = divmod(step, self.steps_per_epoch(size))
         images = epoch_order(len(self), seed, epoch)[position * size : (position + 1) * size].long()
@@ -188,10 +187,7 @@ class PairedSet:
 
 
 def check_parts(data: PairedSet, *, images: int = 256) -> None:
-    """Look for phrases and regions in the first pairs, and warn where some have none.
-
-    Raises VlalignError when none of them has any.
-    """
+    """Look for phrases and regions in the first pairs: warn where some have none; VlalignError where all have none."""
     first = data.select(torch.arange(min(images, len(data))))
     for part, mask in (("phrases", first.phrase_mask), ("regions", first.region_mask)):
         if mask is None:

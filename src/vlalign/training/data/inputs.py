@@ -28,8 +28,7 @@ class Inputs:
         files = {name: path / "manifest.json" for name, path in vars(self).items() if path and name != "validation"}
         if model.pretrained and Path(model.pretrained).is_file():
             files["pretrained"] = Path(model.pretrained)
-        missing = [str(path) for path in files.values() if not path.is_file()]
-        if missing:
+        if missing := [str(path) for path in files.values() if not path.is_file()]:
             raise VlalignError(f"{missing[0]} does not exist; make the data first")
         for folder in filter(None, (self.split, self.validation, self.unpaired_images, self.unpaired_captions)):
             check_place(folder, read_manifest(folder))
@@ -38,8 +37,7 @@ class Inputs:
     def training_set(self, encoder: DualEncoder, params: RunParams, *, room: int = ROOM) -> PairedSet:
         """The training split with what the objective needs of it.
 
-        Raises VlalignError when a file or a folder that the objective needs is missing, and when there are fewer pairs
-        than in a batch.
+        Raises VlalignError when any of that is missing, and when there are fewer pairs than in a batch.
         """
         needs, augment = params.objective.needs, params.train.augment
         needed = {name: folder for name in needs.folders if (folder := getattr(self, name)) is not None}

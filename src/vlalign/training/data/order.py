@@ -9,9 +9,7 @@ from torch import Tensor
 
 @lru_cache(maxsize=4)
 def epoch_order(count: int, seed: int, epoch: int, *, key: str = "order") -> Tensor:
-    """A permutation of so many samples, int32. The last few are kept: drawing one takes as long as the data are large,
-    and no step needs more than three.
-    """
+    """A permutation of so many samples, int32; the last few are kept, since no step needs more than three."""
     return torch.randperm(count, generator=generator(seed, key, epoch), dtype=torch.int32)
 
 

@@ -56,8 +56,6 @@ def size_of(make: Make, items: int) -> int:
 
 
 def _shared(*shape: int, dtype: torch.dtype) -> Tensor:
-    """Zeros in memory that forked processes share. What was never written to takes none, and /dev/shm has no part in
-    it, which is small in containers.
-    """
+    """Zeros that forked processes share; what was never written takes no memory, nor /dev/shm, small in containers."""
     count = math.prod(shape)
     return torch.frombuffer(mmap.mmap(-1, count * dtype.itemsize), dtype=dtype, count=count).view(shape)

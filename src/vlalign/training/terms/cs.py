@@ -73,10 +73,7 @@ class CauchySchwarz(Term[CSParams]):
     name = "cs"
     Params = CSParams
     rank = 2
-    labels: ClassVar[Mapping[str, str]] = {
-        "cs": "Cauchy-Schwarz term",
-        "cs_tokens": "Cauchy-Schwarz term of tokens",
-    }
+    labels: ClassVar[Mapping[str, str]] = {"cs": "Cauchy-Schwarz term", "cs_tokens": "Cauchy-Schwarz term of tokens"}
     citation = CITATION
 
     @classmethod

@@ -35,13 +35,12 @@ def _settings_of_aggregators() -> dict[str, Any]:
             known = found.setdefault(field.name, field)
             if (known.default, dict(known.metadata)) != (field.default, dict(field.metadata)):
                 raise TypeError(f"{kind.__name__}.{field.name} differs from that of another aggregator; rename it")
-    return {name: _typed(field) for name, field in found.items()}
-
-
-def _typed(field: dataclasses.Field) -> tuple[Any, Any]:
-    limits = dict(field.metadata)
-    choices = limits.pop("choices", None)
-    return Literal[choices] if choices else field.type, Field(default=field.default, **limits)
+    typed: dict[str, Any] = {}
+    for name, field in found.items():
+        limits = dict(field.metadata)
+        choices = limits.pop("choices", None)
+        typed[name] = Literal[choices] if choices else field.type, Field(default=field.default, **limits)
+    return typed
 
 
 if TYPE_CHECKING:
@@ -99,9 +98,7 @@ class PowersetParams(AggregatorParams):
         return {field.name: getattr(self, field.name) for field in settings(known_aggregators()[self.aggregator])}
 
     def rule(self, *, cost: "float | Tensor | str | None" = None, progress: float = 1.0) -> Aggregator:
-        """The aggregator; cost: the number that is learnt. τ after this share of the training: from `tau_start` to
-        `tau`, by equal factors.
-        """
+        """The aggregator; cost: a learnt one. τ goes from `tau_start` to `tau` by equal factors while training does."""
         found = self.settings()
         if self.tau_start is not None and "tau" in found:
             found["tau"] = self.tau_start * (found["tau"] / self.tau_start) ** progress
@@ -180,12 +177,10 @@ class Powerset(Term[PowersetParams]):
         from vlalign.objectives.alignment import centre
 
         regions, phrases = features["regions_IRD"], features["phrases_CPD"]
-        if not self.params.centre:
-            return regions, phrases
-        return (
-            centre(regions, features["region_mask"], group=group),
-            centre(phrases, features["phrase_mask"], group=group),
-        )
+        if self.params.centre:
+            regions = centre(regions, features["region_mask"], group=group)
+            phrases = centre(phrases, features["phrase_mask"], group=group)
+        return regions, phrases
 
     def statistics(self, pairs: Pairs, features: "Mapping[str, Tensor]", step: Step) -> dict[str, float]:
         """What tells whether the powerset does anything.
