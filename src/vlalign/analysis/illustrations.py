@@ -172,12 +172,7 @@ def _masks(regions: Annotations[RegionFile] | None, image: int) -> Tensor:
 
 
 def _with_masks(
-    encoder: DualEncoder,
-    data: Split,
-    image: int,
-    entry: ParsedCaption,
-    spans: list[tuple[int, int]],
-    masks_RHW: Tensor,
+    encoder: DualEncoder, data: Split, image: int, entry: ParsedCaption, spans: list[tuple[int, int]], masks_RHW: Tensor
 ) -> SceneSimilarity:
     shard, row = data.locate(image)
     sample = data.open(shard).sample(row)

@@ -15,13 +15,7 @@ from vlalign.data.shards.index import index_path, open_index
 from vlalign.data.shards.split import read_manifest, read_split
 from vlalign.errors import VlalignError
 from vlalign.evaluation.benchmark import AbsentError, Kind, manifest_of
-from vlalign.evaluation.features import (
-    BATCH_SIZE,
-    SplitFeatures,
-    encode_images,
-    encode_split,
-    encode_texts,
-)
+from vlalign.evaluation.features import BATCH_SIZE, SplitFeatures, encode_images, encode_split, encode_texts
 from vlalign.evaluation.hard_negatives import CompositionItem, read_category
 from vlalign.evaluation.prompts import check_labels, fill_templates, read_classnames, read_templates
 from vlalign.models import DualEncoder

@@ -13,21 +13,8 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from vlalign.objectives.distributed import (
-    Group,
-    gather_plainly,
-    own_rows,
-    shared,
-    total_plainly,
-    world,
-)
-from vlalign.objectives.numerics import (
-    check_tile,
-    checked_mask,
-    precise_pair,
-    refuse_second_order,
-    without_autocast,
-)
+from vlalign.objectives.distributed import Group, gather_plainly, own_rows, shared, total_plainly, world
+from vlalign.objectives.numerics import check_tile, checked_mask, precise_pair, refuse_second_order, without_autocast
 
 Sigma = float | str | Sequence[float]
 # The median of the distances is taken over at most this many points of either cloud, evenly spaced.
@@ -35,13 +22,7 @@ MEDIAN_POINTS = 1024
 
 
 def cs_divergence(
-    x_ND: Tensor,
-    y_MD: Tensor,
-    *,
-    sigma: Sigma = "median",
-    unbiased: bool = False,
-    tile: int = 256,
-    group: Group = None,
+    x_ND: Tensor, y_MD: Tensor, *, sigma: Sigma = "median", unbiased: bool = False, tile: int = 256, group: Group = None
 ) -> Tensor:
     """D_CS of two samples of any sizes; the points need not be paired, and an image may have several captions.
 

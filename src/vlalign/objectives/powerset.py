@@ -179,13 +179,7 @@ class _Tiled(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any,
-        regions_IRD: Tensor,
-        phrases_CPD: Tensor,
-        cost: Tensor,
-        problem: Problem,
-        rule: Aggregator,
-        tile: int,
+        ctx: Any, regions_IRD: Tensor, phrases_CPD: Tensor, cost: Tensor, problem: Problem, rule: Aggregator, tile: int
     ) -> tuple[Tensor, Tensor]:
         ctx.save_for_backward(regions_IRD, phrases_CPD, cost)
         ctx.problem, ctx.rule = problem, rule
@@ -219,11 +213,7 @@ class _Tiled(torch.autograd.Function):
 
 
 def batch_cost(
-    regions_IRD: Tensor,
-    phrases_CPD: Tensor,
-    *,
-    region_mask: Tensor | None = None,
-    phrase_mask: Tensor | None = None,
+    regions_IRD: Tensor, phrases_CPD: Tensor, *, region_mask: Tensor | None = None, phrase_mask: Tensor | None = None
 ) -> Tensor:
     """b from the batch: the mean similarity of the real regions and phrases of pairs that belong together, a scalar.
 

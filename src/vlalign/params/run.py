@@ -20,7 +20,7 @@ class ModelParams(Strict):
     """The two towers."""
 
     tower: str | dict[str, Any] = Field(
-        description="An open_clip model name, or a JSON file of an open_clip config, whose content is put in its place",
+        description="An open_clip model name, or a JSON file of an open_clip config, whose content is put in its place"
     )
     pooling: Literal["average", "default"] = Field(
         default="average", description="average: mean of patch tokens and of real word tokens; default: the tower's own"
