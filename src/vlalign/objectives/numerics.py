@@ -24,10 +24,17 @@ def precise_pair(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
     return x.to(dtype), y.to(dtype)
 
 
-def check_dimensions(x: Tensor, name: str) -> None:
-    """Raises ValueError naming the argument and its shape."""
-    if x.ndim != 3:
-        raise ValueError(f"{name} has shape {tuple(x.shape)}; it must have 3 dimensions")
+def check_dimensions(**arguments: Tensor) -> None:
+    """Raises ValueError naming the first argument that has not 3 dimensions, and its shape."""
+    for name, x in arguments.items():
+        if x.ndim != 3:
+            raise ValueError(f"{name} has shape {tuple(x.shape)}; it must have 3 dimensions")
+
+
+def mismatch(rule: str, **pair: Tensor) -> ValueError:
+    """The error of two arguments whose shapes do not fit each other."""
+    (name, x), (other, y) = pair.items()
+    return ValueError(f"{name} has shape {tuple(x.shape)}, {other} {tuple(y.shape)}: {rule}")
 
 
 def check_tile(tile: int | None) -> None:

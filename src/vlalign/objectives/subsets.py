@@ -32,9 +32,7 @@ def mean_of_subsets(x: Tensor, phrase_mask: Tensor, subsets_SR: Tensor) -> Tenso
 
 
 def best_subset(x: Tensor, region_mask: Tensor, *, empty_subset: bool) -> Tensor:
-    """max over subsets of Σ x, [..., P]: all that are above 0 or, where the empty subset does not count, the least bad
-    one.
-    """
+    """max over subsets of Σ x, [..., P]: all above 0 or, where the empty subset does not count, the least bad one."""
     best = x.relu().sum(-1)
     if empty_subset:
         return best
