@@ -112,12 +112,10 @@ def _plugin(kind: str, name: str) -> str | None:
     """The module of a plug-in; None where the kind has no package."""
     package = KINDS[kind]
     known = [module for module in imports() if module.rpartition(".")[0] == package]
-    if not known:
-        return None
-    for module in known:
-        if name in _sources()[module].plugins:
-            return module
-    raise VlalignError(f"{package} has no plug-in '{name}'")
+    found = next((module for module in known if name in _sources()[module].plugins), None)
+    if known and found is None:
+        raise VlalignError(f"{package} has no plug-in '{name}'")
+    return found
 
 
 def module_file(module: str) -> Path:
@@ -129,7 +127,9 @@ def module_file(module: str) -> Path:
 @cache
 def _sources() -> dict[str, Source]:
     """Every module of the package, read; what was read before is taken from the cache, whatever its time says."""
-    before = _cached()
+    before: dict[str, Source] = {}
+    with contextlib.suppress(OSError, ValueError, TypeError, AttributeError):
+        before = {key: Source(*values) for key, values in json.loads(CACHE.read_text(encoding="utf-8")).items()}
     after: dict[str, Source] = {}
     keys = {}
     for name in imports():
@@ -141,13 +141,6 @@ def _sources() -> dict[str, Source]:
         with contextlib.suppress(OSError):
             write_text(CACHE, json.dumps(after))
     return {name: after[key] for name, key in keys.items()}
-
-
-def _cached() -> dict[str, Source]:
-    try:
-        return {key: Source(*values) for key, values in json.loads(CACHE.read_text(encoding="utf-8")).items()}
-    except (OSError, ValueError, TypeError, AttributeError):
-        return {}
 
 
 def read_source(content: bytes, module: str) -> Source:

@@ -9,7 +9,7 @@ import importlib
 import inspect
 import pkgutil
 from functools import cache
-from typing import ClassVar, TypeGuard, TypeVar
+from typing import ClassVar, TypeVar
 
 from vlalign.errors import VlalignError
 
@@ -39,7 +39,8 @@ def plugins(base: type[Plugin], package: str) -> dict[str, type[Plugin]]:
         if info.name.rpartition(".")[2].startswith("_"):
             continue
         module = importlib.import_module(info.name)
-        own = [kind for kind in vars(module).values() if _is_plugin(kind, base) and kind.__module__ == info.name]
+        kinds = [kind for kind in vars(module).values() if inspect.isclass(kind) and issubclass(kind, base)]
+        own = [kind for kind in kinds if kind.__module__ == info.name and not inspect.isabstract(kind)]
         if not own:
             raise VlalignError(f"{module.__file__} has no class that derives from {base.__name__}; see CONTRIBUTING.md")
         for kind in own:
@@ -56,7 +57,3 @@ def plugins(base: type[Plugin], package: str) -> dict[str, type[Plugin]]:
 def summary(kind: type) -> str:
     """The first paragraph of a plug-in's documentation, in one line."""
     return " ".join((inspect.getdoc(kind) or "").split("\n\n")[0].split())
-
-
-def _is_plugin(kind: object, base: type[Plugin]) -> TypeGuard[type[Plugin]]:
-    return inspect.isclass(kind) and issubclass(kind, base) and kind is not base and not inspect.isabstract(kind)

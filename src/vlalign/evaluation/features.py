@@ -121,9 +121,11 @@ def encode_split(
     coverage_IRV, objects_IR = object_coverage(samples, encoder)
     parses, causes = parsed_captions(samples, annotation)
     phrases, more_causes = gold_phrases(samples, parses)
-    phrases, invisible = _visible(phrases, objects_IR)
-    captions_CD, phrases, phrases_ND, cut = encode_phrases(encoder, captions, parses, phrases, batch_size=batch_size)
-    left_out = dict(sorted((causes + more_causes + invisible + cut).items()))
+    seen = [set((row.nonzero().squeeze(1) + 1).tolist()) for row in objects_IR]
+    visible = [phrase for phrase in phrases if seen[phrase.image].issuperset(phrase.instances)]
+    more_causes["phrase with a hidden referent"] = len(phrases) - len(visible)
+    captions_CD, phrases, phrases_ND, cut = encode_phrases(encoder, captions, parses, visible, batch_size=batch_size)
+    left_out = dict(sorted((causes + more_causes + cut).items()))
     dense = DenseFeatures(patches_IVD, coverage_IRV, objects_IR, tuple(phrases), phrases_ND, left_out)
     return SplitFeatures(samples, images_ID, captions, captions_CD, caption_image_C, dense)
 
@@ -134,12 +136,6 @@ def _watched(directory: Path) -> Iterator[Sample]:
         for sample in read_split(directory):
             yield sample
             advance(1)
-
-
-def _visible(phrases: list[GoldPhrase], objects_IR: Tensor) -> tuple[list[GoldPhrase], Counter[str]]:
-    objects = [set((row.nonzero().squeeze(1) + 1).tolist()) for row in objects_IR]
-    visible = [phrase for phrase in phrases if objects[phrase.image].issuperset(phrase.instances)]
-    return visible, Counter({"phrase with a hidden referent": len(phrases) - len(visible)})
 
 
 @torch.inference_mode()

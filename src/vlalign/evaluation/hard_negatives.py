@@ -31,22 +31,11 @@ def read_category(path: Path) -> list[CompositionItem]:
     for name, entry in read_object(path).items():
         try:
             negative = entry.get("negative_filename")
-            texts = [
-                entry["filename"],
-                entry["caption"],
-                entry["negative_caption"],
-                *([] if negative is None else [negative]),
-            ]
-            if not all(isinstance(text, str) for text in texts):
+            image, caption, false = (entry[key] for key in ("filename", "caption", "negative_caption"))
+            if not all(isinstance(text, str) for text in (image, caption, false, "" if negative is None else negative)):
                 raise VlalignError(f"{path}: item {name} has something else than text; see SugarCrepe's format")
-            items.append(
-                CompositionItem(
-                    key=Path(entry["filename"]).stem,
-                    caption=entry["caption"],
-                    negative_caption=entry["negative_caption"],
-                    negative_key=None if negative is None else Path(negative).stem,
-                )
-            )
+            negative_key = None if negative is None else Path(negative).stem
+            items.append(CompositionItem(Path(image).stem, caption, false, negative_key))
         except KeyError as error:
             raise VlalignError(f"{path}: item {name} has no {error.args[0]!r}; see SugarCrepe's format") from None
         except (AttributeError, TypeError):

@@ -51,19 +51,14 @@ def write_metrics(folder: Path, scores: Mapping[str, Measurement], *, measured: 
     measured: of what the scores are, such as the SHA-256 of the weights.
     """
     # What was measured of another model, or on other data, must not stand beside this; files of others stay.
-    for stale in _measured_before(folder) - {f"{name}.json" for name in scores}:
-        (folder / stale).unlink(missing_ok=True)
+    with contextlib.suppress(VlalignError, AttributeError):
+        before = {name for name in read_record(folder / EVALUATION).get("files", {}) if Path(name).name == name}
+        for stale in before - {f"{name}.json" for name in scores}:
+            (folder / stale).unlink(missing_ok=True)
     for name, found in scores.items():
         write_json(folder / f"{name}.json", found.content())
     files = stamps(folder, (f"{name}.json" for name in scores))
     write_record(folder / EVALUATION, {"measured": measured, "files": files})
-
-
-def _measured_before(folder: Path) -> set[str]:
-    """Names of the metric files that an earlier evaluation has written into a folder."""
-    with contextlib.suppress(VlalignError, AttributeError):
-        return {name for name in read_record(folder / EVALUATION).get("files", {}) if Path(name).name == name}
-    return set()
 
 
 def take_measured(previous: Path | None, folder: Path, measured: Mapping[str, Any]) -> bool:

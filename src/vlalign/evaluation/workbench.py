@@ -74,7 +74,10 @@ class Workbench:
 
     def split(self, name: str) -> SplitFeatures:
         """Features of the retrieval split `name`; raises AbsentError when it or its captions are missing."""
-        features = self._encoded(name, annotation=self._annotation(name))
+        annotation = None
+        if self.annotations and self.dense and name not in self._splits and self.has("phrases", name):
+            annotation = read_phrases(self.annotations / "phrases" / name)
+        features = self._encoded(name, annotation=annotation)
         if not features.captions:
             raise AbsentError(f"{self.data / name} has no captions; give every sample a .txt")
         return features
@@ -148,14 +151,13 @@ class Workbench:
             self._splits[name] = encode_split(
                 self.encoder, directory, annotation=annotation, batch_size=self.batch_size
             )
-            _check_shard_count(directory)
+            # A split that lost a shard would be measured without a word.
+            path, found = directory / "nshards.txt", len(list(directory.glob("*.tar")))
+            if path.is_file() and int(path.read_text()) != found:
+                raise VlalignError(
+                    f"{path} promises {path.read_text().strip()} shards, but {found} are there; make the split again"
+                )
         return self._splits[name]
-
-    def _annotation(self, name: str) -> Mapping[str, list[ParsedCaption]] | None:
-        directory = None if self.annotations is None else self.annotations / "phrases" / name
-        if not self.dense or directory is None or name in self._splits or not (directory / "manifest.json").is_file():
-            return None
-        return read_phrases(directory)
 
     def _directory(self, name: str) -> Path:
         directory = self.data / name
@@ -176,12 +178,3 @@ class Workbench:
                 f"into {folder / split}, and verify the split again"
             )
         return path
-
-
-def _check_shard_count(directory: Path) -> None:
-    """A split that lost a shard would be measured without a word."""
-    path = directory / "nshards.txt"
-    if path.is_file() and int(path.read_text()) != (found := len(list(directory.glob("*.tar")))):
-        raise VlalignError(
-            f"{path} promises {path.read_text().strip()} shards, but {found} are there; make the split again"
-        )
