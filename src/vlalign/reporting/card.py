@@ -16,7 +16,7 @@ from vlalign.previous import EVALUATION
 from vlalign.records import read_record, stamp, write_record
 from vlalign.reporting.cells import number, units
 from vlalign.reporting.results import is_number, read_run, run_params
-from vlalign.training.term import Term, known_terms
+from vlalign.training.term import known_terms
 
 SNIPPET = """```python
 import vlalign
@@ -53,7 +53,8 @@ def write_card(run: str | Path) -> None:
     """Write `README.md` into a run's folder."""
     record, card = read_run(run), model_card(run)
     _, _, body = generate_readme(dict(card), f"{record.name}-seed-{record.seed}").split("---\n", 2)
-    write_text(Path(run) / "README.md", f"---\n{_front_matter(card, _same(Path(run)))}---\n{body}")
+    same = _config(Path(run))["vlalign"].get("same_in_open_clip", {})
+    write_text(Path(run) / "README.md", f"---\n{_front_matter(card, same)}---\n{body}")
     evaluation = Path(run) / "metrics" / EVALUATION
     content = read_record(evaluation)
     write_record(evaluation, {**content, "card": stamp(Path(run) / "README.md")})
@@ -76,8 +77,9 @@ def _described(folder: Path) -> dict[str, Any]:
     train, objective, versions = params.train, params.objective, run.record.get("versions", {})
     length = f"{train.steps} steps" if train.epochs is None else f"{train.epochs} epochs"
     made_with = [f"{name} {versions[name]}" for name in ("vlalign", "torch", "open_clip_torch") if name in versions]
+    tags = [known_terms()[name].tag for name, term in objective.terms().items() if term.is_used]
     return {
-        "tags": ["clip", "vlalign", *filter(None, (term.tag for term in _used_terms(objective)))],
+        "tags": ["clip", "vlalign", *filter(None, tags)],
         "license": "other",
         "description": f"Run `{run.name}`, seed {run.seed}, of vlalign: image and text towers trained with "
         f"{described_objective(objective)}.",
@@ -110,21 +112,11 @@ def _config(folder: Path) -> dict[str, Any]:
     return config
 
 
-def _same(folder: Path) -> Mapping[str, bool]:
-    """Which embeddings open_clip gives as they are; empty where the run does not say."""
-    return _config(folder)["vlalign"].get("same_in_open_clip", {})
-
-
 def described_objective(objective: ObjectiveParams) -> str:
     """The terms that train, with their weights."""
     known = known_terms()
     parts = [item for name, params in objective.terms().items() for item in known[name].describe(params).items()]
     return " + ".join(f"{weight:g} × {name}" for name, weight in parts if weight)
-
-
-def _used_terms(objective: ObjectiveParams) -> list[type[Term]]:
-    """The terms that train."""
-    return [known_terms()[name] for name, params in objective.terms().items() if params.is_used]
 
 
 def _towers(config: Mapping[str, Any]) -> str:

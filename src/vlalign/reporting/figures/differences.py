@@ -38,7 +38,11 @@ class Differences(Figure):
                 style.name_rows(panel, arms, colours=colours, shown=index % columns == 0)
             _share_scale([panel for panel, metric in zip(axes, measured, strict=True) if metric.unit == "percent"])
             for panel, metric in zip(axes, measured, strict=True):
-                _tint_better(panel, metric)
+                low, high = panel.get_xlim()
+                low, high = min(low, -0.08 * (high - low)), max(high, 0.08 * (high - low))
+                panel.set_xlim(low, high)
+                better = (0, high) if metric.direction == "higher" else (low, 0)
+                panel.axvspan(*better, color="#0072b2", alpha=0.06, linewidth=0)
 
     def caption(self, name: str, results: "Results") -> Caption:
         """See Figure."""
@@ -80,10 +84,3 @@ def _share_scale(axes: "Sequence[Axes]") -> None:
         low, high = min(panel.get_xlim()[0] for panel in axes), max(panel.get_xlim()[1] for panel in axes)
         for panel in axes:
             panel.set_xlim(low, high)
-
-
-def _tint_better(axes: "Axes", metric: "Metric") -> None:
-    low, high = axes.get_xlim()
-    low, high = min(low, -0.08 * (high - low)), max(high, 0.08 * (high - low))
-    axes.set_xlim(low, high)
-    axes.axvspan(*((0, high) if metric.direction == "higher" else (low, 0)), color="#0072b2", alpha=0.06, linewidth=0)

@@ -82,11 +82,8 @@ def _read(precision: Path) -> "DataFrame":
         raise VlalignError(f"{precision} lacks the columns {', '.join(sorted(missing))}; delete it and measure again")
     if not all(pd.api.types.is_numeric_dtype(table[name]) for name in NUMBERS):
         raise VlalignError(f"{precision} has text among its numbers; delete it and measure again")
-    labels = (
-        name if pd.isna(samples) else f"{name}, {samples:g}"
-        for name, samples in zip(table["aggregator"], table["samples"], strict=True)
-    )
-    return table.assign(label=list(labels))
+    named = zip(table["aggregator"], table["samples"], strict=True)
+    return table.assign(label=[name if pd.isna(samples) else f"{name}, {samples:g}" for name, samples in named])
 
 
 def _draw_sweep(axes: "Axes", table: "DataFrame", sweep: str, *, colours: Mapping[str, str]) -> list[style.End]:

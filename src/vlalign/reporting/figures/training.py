@@ -38,9 +38,8 @@ class Training(Figure):
         results = source.results
         histories = {arm: [_history(run.directory) for run in results.runs if run.name == arm] for arm in results.arms}
         known = labels() if self.terms is None else self.terms
-        terms = [
-            term for term in known if any(_logged(history, term) for many in histories.values() for history in many)
-        ]
+        every = [history for many in histories.values() for history in many]
+        terms = [term for term in known if any(_logged(history, term) for history in every)]
         if not terms:
             return style.placeholder(output, "no training step was logged")
         colours = style.arm_colours(results.arms, baseline=results.baseline)
