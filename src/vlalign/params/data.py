@@ -145,9 +145,8 @@ class SplitsParams(Strict):
 
 def _kind(value: Any) -> str:
     """Whose keys these are."""
-    if isinstance(value, dict):
-        return "splits" if set(value) & set(SplitsParams.model_fields) else "scenes"
-    return "splits" if isinstance(value, SplitsParams) else "scenes"
+    named = set(SplitsParams.model_fields).intersection(value) if isinstance(value, dict) else ()
+    return "splits" if named or isinstance(value, SplitsParams) else "scenes"
 
 
 Dataset = Annotated[
