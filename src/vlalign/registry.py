@@ -35,8 +35,9 @@ def plugins(base: type[Plugin], package: str) -> dict[str, type[Plugin]]:
     """
     found: dict[str, type[Plugin]] = {}
     for info in pkgutil.iter_modules(importlib.import_module(package).__path__, f"{package}."):
+        file = info.name.rpartition(".")[2]
         # What several plug-ins share.
-        if info.name.rpartition(".")[2].startswith("_"):
+        if file.startswith("_"):
             continue
         module = importlib.import_module(info.name)
         kinds = [kind for kind in vars(module).values() if inspect.isclass(kind) and issubclass(kind, base)]
@@ -44,7 +45,7 @@ def plugins(base: type[Plugin], package: str) -> dict[str, type[Plugin]]:
         if not own:
             raise VlalignError(f"{module.__file__} has no class that derives from {base.__name__}; see CONTRIBUTING.md")
         for kind in own:
-            name = vars(kind).get("name") or info.name.rpartition(".")[2].replace("_", "-")
+            name = vars(kind).get("name") or file.replace("_", "-")
             if name in found:
                 raise VlalignError(f"{module.__file__}: {found[name].__module__} already has the name '{name}'")
             if not vars(kind).get("__doc__"):

@@ -68,9 +68,8 @@ def precision_table(rows: Iterable[dict[str, object]]) -> Table:
     """The rows for a terminal, in percent."""
     table = Table(*(name.replace("_", " ") for name in COLUMNS))
     for row in rows:
-        cells = (f"{v:.3%}" if name.endswith("relative") and v != "" else f"{v}" for name, v in row.items())
-        by_name = dict(zip(row, cells, strict=True))
-        table.add_row(*(by_name[name] for name in COLUMNS))
+        cells = {name: f"{v:.3%}" if name in ERRORS and v != "" else f"{v}" for name, v in row.items()}
+        table.add_row(*(cells[name] for name in COLUMNS))
     return table
 
 
@@ -107,14 +106,12 @@ def trained(
         phrase_choice=powerset.phrases,
         region_choice=RegionChoice(kinds=("mask", "box") if masks else ("box",), count=max(params.regions)),
     )
-    images = torch.arange(min(params.pairs, len(data)))
-    batch = data.select(images)
+    batch = data.select(torch.arange(min(params.pairs, len(data))))
     assert batch.region_mask is not None
     assert batch.phrase_mask is not None
     term = Powerset(powerset)
     image, text = encoder(normalise(batch.images, encoder), batch.tokens)
-    features = term.features(image, text, batch)
-    phi, p = term.aligned(features)
+    phi, p = term.aligned(term.features(image, text, batch))
     cost = powerset.cost
     if isinstance(cost, str):
         cost = batch_cost(phi, p, region_mask=batch.region_mask, phrase_mask=batch.phrase_mask).item()

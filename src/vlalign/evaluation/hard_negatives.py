@@ -71,11 +71,9 @@ def item_similarities(
 
     Raises VlalignError naming the first image that the shards do not have.
     """
-    for key in (key for item in items for key in (item.key, item.negative_key)):
-        if key is not None and key not in images:
-            raise VlalignError(
-                f"composition image {key} is not in the shards beside its category file; make them again"
-            )
+    keys = (key for item in items for key in (item.key, item.negative_key) if key is not None)
+    for key in (key for key in keys if key not in images):
+        raise VlalignError(f"composition image {key} is not in the shards beside its category file; make them again")
     images_N2D = torch.stack([torch.stack([images[i.key], images[i.negative_key or i.key]]) for i in items])
     captions_N2D = torch.stack([torch.stack([captions[i.caption], captions[i.negative_caption]]) for i in items])
     similarity_N22 = (images_N2D[:, :, None] * captions_N2D[:, None]).sum(-1)

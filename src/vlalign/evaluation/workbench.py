@@ -147,12 +147,10 @@ class Workbench:
 
     def _encoded(self, name: str, *, annotation: Mapping[str, list[ParsedCaption]] | None = None) -> SplitFeatures:
         if name not in self._splits:
-            directory = self._directory(name)
-            self._splits[name] = encode_split(
-                self.encoder, directory, annotation=annotation, batch_size=self.batch_size
-            )
+            folder = self._directory(name)
+            self._splits[name] = encode_split(self.encoder, folder, annotation=annotation, batch_size=self.batch_size)
             # A split that lost a shard would be measured without a word.
-            path, found = directory / "nshards.txt", len(list(directory.glob("*.tar")))
+            path, found = folder / "nshards.txt", len(list(folder.glob("*.tar")))
             if path.is_file() and int(path.read_text()) != found:
                 raise VlalignError(
                     f"{path} promises {path.read_text().strip()} shards, but {found} are there; make the split again"

@@ -54,10 +54,9 @@ def checked_mask(mask: Tensor | None, x: Tensor, name: str) -> Tensor:
 
     Raises ValueError naming the argument and its shape.
     """
+    shape = x.shape[:2]
     if mask is None:
-        return torch.ones(x.shape[:2], dtype=torch.bool, device=x.device)
-    if mask.shape != x.shape[:2] or mask.dtype != torch.bool:
-        raise ValueError(
-            f"{name} has shape {tuple(mask.shape)} and dtype {mask.dtype}; expected bool {tuple(x.shape[:2])}"
-        )
+        return torch.ones(shape, dtype=torch.bool, device=x.device)
+    if mask.shape != shape or mask.dtype != torch.bool:
+        raise ValueError(f"{name} has shape {tuple(mask.shape)} and dtype {mask.dtype}; expected bool {tuple(shape)}")
     return mask

@@ -127,23 +127,22 @@ def _check_extent(text: str) -> None:
     # Of the collections that have not ended, as far as they were read.
     open_ones, known = [_Extent()], dict[str, _Extent]()
     for event in yaml.parse(text, Loader=LOADER):
+        mark = event.start_mark
         if tag := getattr(event, "tag", None):
-            raise _MistakeError(f"the tag {tag!r}; only plain values can stand here, text in quotes", event.start_mark)
+            raise _MistakeError(f"the tag {tag!r}; only plain values can stand here, text in quotes", mark)
         if isinstance(event, yaml.CollectionStartEvent):
             open_ones.append(_Extent(event.anchor))
         elif ended := _ended(event, open_ones, known):
             if ended.anchor in known:
-                raise _MistakeError(f"&{ended.anchor} names a second value; rename one", event.start_mark)
+                raise _MistakeError(f"&{ended.anchor} names a second value; rename one", mark)
             if ended.anchor:
                 known[ended.anchor] = ended
             anchor, values, depth = open_ones[-1]
             open_ones[-1] = _Extent(anchor, values + ended.values, max(depth, ended.depth + 1))
         if len(open_ones) + open_ones[-1].depth - 2 > MAX_DEPTH:
-            raise _MistakeError(f"values more than {MAX_DEPTH} levels deep; nothing needs so many", event.start_mark)
+            raise _MistakeError(f"values more than {MAX_DEPTH} levels deep; nothing needs so many", mark)
         if open_ones[-1].values > MAX_VALUES:
-            raise _MistakeError(
-                f"more than {MAX_VALUES:,} values, aliases counted in full; shorten it", event.start_mark
-            )
+            raise _MistakeError(f"more than {MAX_VALUES:,} values, aliases counted in full; shorten it", mark)
 
 
 def _ended(event: yaml.Event, open_ones: list[_Extent], known: dict[str, _Extent]) -> _Extent | None:

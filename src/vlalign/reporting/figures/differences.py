@@ -8,8 +8,6 @@ from vlalign.reporting import style
 from vlalign.reporting.figure import Caption, Figure, Measured, intervals
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-
     from vlalign.evaluation.benchmark import Metric
     from vlalign.reporting.results import Results
 
@@ -58,7 +56,7 @@ class Differences(Figure):
 
 
 def _draw_forest(
-    axes: "Axes", metric: "Metric", *, results: "Results", arms: Sequence[str], colours: Mapping[str, str]
+    axes: "style.Axes", metric: "Metric", *, results: "Results", arms: Sequence[str], colours: Mapping[str, str]
 ) -> None:
     from vlalign.reporting.cells import tone
 
@@ -78,7 +76,7 @@ def _draw_forest(
     axes.grid(axis="x")
 
 
-def _share_scale(axes: "Sequence[Axes]") -> None:
+def _share_scale(axes: "Sequence[style.Axes]") -> None:
     """Give all scores in percent one scale: panels of their own would draw noise as large as effects."""
     if axes:
         low, high = min(panel.get_xlim()[0] for panel in axes), max(panel.get_xlim()[1] for panel in axes)

@@ -12,7 +12,6 @@ from vlalign.reporting.figure import Caption, Illustration
 
 if TYPE_CHECKING:
     import numpy as np
-    from matplotlib.axes import Axes
 
     from vlalign.analysis.illustrations import ShownRun
     from vlalign.reporting.results import Results
@@ -77,7 +76,7 @@ def principal_plane(x_ND: "np.ndarray") -> "tuple[np.ndarray, float]":
     return centred_ND @ plane.T, float((singular[:2] ** 2).sum() / max((singular**2).sum(), 1e-30))
 
 
-def _draw_plane(axes: "Axes", plane: "np.ndarray", *, lines: int, points: int) -> None:
+def _draw_plane(axes: "style.Axes", plane: "np.ndarray", *, lines: int, points: int) -> None:
     import numpy as np
     from matplotlib.collections import LineCollection
 

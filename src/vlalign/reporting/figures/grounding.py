@@ -8,8 +8,6 @@ from vlalign.reporting import style
 from vlalign.reporting.figure import Caption, Figure, Measured, intervals
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-
     from vlalign.reporting.results import Results
 
 
@@ -45,7 +43,7 @@ class Grounding(Figure):
         )
 
 
-def _draw_bars(axes: "Axes", kind: str, *, results: "Results", colours: Mapping[str, str]) -> None:
+def _draw_bars(axes: "style.Axes", kind: str, *, results: "Results", colours: Mapping[str, str]) -> None:
     from vlalign.evaluation.benchmark import Metric
     from vlalign.reporting.cells import number
     from vlalign.reporting.stats import half_width

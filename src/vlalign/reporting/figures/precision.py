@@ -10,7 +10,6 @@ from vlalign.reporting import style
 from vlalign.reporting.figure import Caption, Figure, Measured
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
     from pandas import DataFrame
 
     from vlalign.reporting.results import Results
@@ -86,7 +85,7 @@ def _read(precision: Path) -> "DataFrame":
     return table.assign(label=[name if pd.isna(samples) else f"{name}, {samples:g}" for name, samples in named])
 
 
-def _draw_sweep(axes: "Axes", table: "DataFrame", sweep: str, *, colours: Mapping[str, str]) -> list[style.End]:
+def _draw_sweep(axes: "style.Axes", table: "DataFrame", sweep: str, *, colours: Mapping[str, str]) -> list[style.End]:
     rows = _fixed(table, sweep)
     ends: list[style.End] = []
     for label in dict.fromkeys(rows["label"].tolist()):

@@ -13,7 +13,6 @@ from vlalign.reporting.figure import Caption, Illustration
 
 if TYPE_CHECKING:
     import numpy as np
-    from matplotlib.axes import Axes
 
     from vlalign.analysis.illustrations import SceneSimilarity, ShownRun
     from vlalign.reporting.results import Results
@@ -88,7 +87,7 @@ def _draw_scene(row: "np.ndarray", run: str, scene: "SceneSimilarity") -> None:
         axes.set_title(title, color=HIT if right else MISS, fontsize=8)
 
 
-def _draw_heat(axes: "Axes", scene: "SceneSimilarity", index: int) -> None:
+def _draw_heat(axes: "style.Axes", scene: "SceneSimilarity", index: int) -> None:
     import numpy as np
     from matplotlib import colormaps
 
@@ -103,7 +102,7 @@ def _draw_heat(axes: "Axes", scene: "SceneSimilarity", index: int) -> None:
     axes.imshow((1 - alpha) * backdrop + alpha * tinted, interpolation="none")
 
 
-def _draw_masks(axes: "Axes", scene: "SceneSimilarity", index: int) -> None:
+def _draw_masks(axes: "style.Axes", scene: "SceneSimilarity", index: int) -> None:
     import numpy as np
     from matplotlib import patheffects
     from matplotlib.colors import to_rgb
