@@ -107,10 +107,9 @@ def _of_surroundings(error: BaseException) -> str:
             f"{type(error).__name__}: {error} ({Path(place.filename).name}, line {place.lineno}). A file or an option "
             "is of a shape that no check foresaw: run `vlalign check`, look at what was given, and please report it"
         )
-    number = getattr(error, "errno", None)
-    file, reason = getattr(error, "filename", None), getattr(error, "strerror", None) or str(error)
-    remedy = REMEDIES.get(number or 0, "mend that and run the same command again")
-    return f"{file}: {reason}; {remedy}" if file else f"{reason}; {remedy}"
+    remedy = REMEDIES.get(error.errno or 0, "mend that and run the same command again")
+    problem = f"{error.strerror or error}; {remedy}"
+    return f"{error.filename}: {problem}" if error.filename else problem
 
 
 def _fail(message: str, *, code: int = 1) -> NoReturn:

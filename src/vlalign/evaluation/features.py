@@ -34,13 +34,10 @@ BATCH_SIZE = 256
 class DenseFeatures:
     """What grounding needs beyond embeddings.
 
-    Attributes:
-        patches_IVD: projected patch tokens, not normalised.
-        coverage_IRV: share of each patch that object R + 1 of the label map covers, 0-1.
-        objects_IR: bool, which objects have a visible pixel.
-        phrases: the N phrases with known and visible referents.
-        phrases_ND: their unit-norm vectors.
-        left_out: how many phrases and captions could not be used, by cause.
+    patches_IVD: projected patch tokens, not normalised. coverage_IRV: share of each patch that object R + 1 of the
+    label map covers, 0-1. objects_IR: bool, which objects have a visible pixel. phrases: the N phrases with known and
+    visible referents. phrases_ND: their unit-norm vectors. left_out: how many phrases and captions could not be used,
+    by cause.
     """
 
     patches_IVD: Tensor
@@ -142,11 +139,7 @@ def _watched(directory: Path) -> Iterator[Sample]:
 def encode_images(
     encoder: DualEncoder, samples: Iterable[Sample], *, keep_patches: bool = False, batch_size: int = BATCH_SIZE
 ) -> tuple[tuple[Sample, ...], Tensor, Tensor]:
-    """Encode a stream of samples.
-
-    Returns:
-        The samples without their image bytes, images_ID, and patches_IVD (no rows unless `keep_patches`).
-    """
+    """The samples of a stream without their image bytes, images_ID, and patches_IVD (no rows unless `keep_patches`)."""
     prepare = preprocess(encoder)
     device = next(encoder.parameters()).device
     kept: list[Sample] = []
@@ -179,9 +172,8 @@ def encode_phrases(
 ) -> tuple[Tensor, list[GoldPhrase], Tensor, Counter[str]]:
     """Encode captions and, in the same pass, their phrases: the unit-norm sum of the unit-norm words.
 
-    Returns:
-        captions_CD; the phrases that kept a token, in caption order; phrases_ND, theirs; and how many were left out
-        because the context ended before them.
+    Returns captions_CD; the phrases that kept a token, in caption order; phrases_ND, theirs; and how many were left out
+    because the context ended before them.
     """
     device = next(encoder.parameters()).device
     by_caption: list[list[GoldPhrase]] = [[] for _ in captions]
@@ -203,13 +195,11 @@ def encode_phrases(
     return _finite(embeddings), kept, _finite(vectors), cut
 
 
-def _word_tokens(
-    encoder: DualEncoder, captions: list[str], parses: list[ParsedCaption | None]
-) -> tuple[Tensor, Tensor]:
+def _word_tokens(encoder: DualEncoder, captions: list[str], found: list[ParsedCaption | None]) -> tuple[Tensor, Tensor]:
     mapper = token_mapper(encoder.tokenizer, encoder.context_length)
     tokens_CL = torch.zeros(len(captions), encoder.context_length, dtype=torch.long)
     word_CL = torch.full_like(tokens_CL, -1)
-    for c, (caption, parse) in enumerate(zip(captions, parses, strict=True)):
+    for c, (caption, parse) in enumerate(zip(captions, found, strict=True)):
         if parse is None:
             tokens_CL[c] = encoder.tokenizer([caption])[0]
         else:
@@ -218,11 +208,8 @@ def _word_tokens(
 
 
 def object_coverage(samples: Sequence[Sample], encoder: DualEncoder) -> tuple[Tensor, Tensor]:
-    """Pool every image's label map to the encoder's patch grid.
-
-    Returns:
-        coverage_IRV, the share (0-1) of patch V that object R + 1 covers, and objects_IR, bool, whether it has a pixel
-        where the encoder looks.
+    """Pool every image's label map to the encoder's patch grid: coverage_IRV, the share (0-1) of patch V that object
+    R + 1 covers, and objects_IR, bool, whether the object has a pixel where the encoder looks.
     """
     return pool_masks((_instance_masks(sample) for sample in samples), encoder)
 

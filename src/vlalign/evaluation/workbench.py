@@ -50,12 +50,9 @@ class Prompts:
 class Workbench:
     """The splits of `data` through `encoder`.
 
-    Attributes:
-        encoder: in eval mode.
-        data: dataset folder with `<split>`, `zeroshot/<split>` and `composition/<split>`.
-        annotations: folder with `phrases/<split>`; None where there is none.
-        dense: keep what grounding needs when a retrieval split is encoded.
-        batch_size: images or captions per forward pass.
+    encoder: in eval mode. data: dataset folder with `<split>`, `zeroshot/<split>` and `composition/<split>`.
+    annotations: folder with `phrases/<split>`; None where there is none. dense: keep what grounding needs when a
+    retrieval split is encoded. batch_size: images or captions per forward pass.
     """
 
     encoder: DualEncoder

@@ -202,7 +202,7 @@ def _log_mean_kernel(
             distances.diagonal(0 if mirrored else within.start + start).fill_(torch.inf)
         before, largest = largest, torch.maximum(largest, -distances.min() / (2 * kernel.widths.max()))
         _rescale((before - largest).exp(), total, x_sum, y_sum)
-        sum_of_tile, pull = _kernel_sums(distances, largest, kernel.widths, twice_from=len(rows) if mirrored else None)
+        sum_of_tile, pull = _kernel_sums(distances, largest, kernel.widths, len(rows) if mirrored else None)
         total += sum_of_tile
         _pull(x_sum[tile], rows, pull, columns)
         if mirrored:
@@ -218,9 +218,7 @@ def _log_mean_kernel(
     return largest + total.log() - math.log(pairs * len(kernel.widths)), x_sum, y_sum.div_(total)
 
 
-def _kernel_sums(
-    distances: Tensor, largest: Tensor, widths: Tensor, *, twice_from: int | None
-) -> tuple[Tensor, Tensor]:
+def _kernel_sums(distances: Tensor, largest: Tensor, widths: Tensor, twice_from: int | None) -> tuple[Tensor, Tensor]:
     """Sum of a tile's kernels, its columns from `twice_from` on counted twice, and Σ over kernels of k / σ²."""
     total, pull = distances.new_zeros(()), None
     for width in widths:

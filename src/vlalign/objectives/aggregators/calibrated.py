@@ -28,8 +28,8 @@ class Calibrated(NonLinearAggregator):
         """Random ones, which ζ is fitted to."""
         from vlalign.objectives.subsets import sample_subsets
 
-        subsets = sample_subsets(regions, self.samples, generator=generator, device=like.device)
-        return dataclasses.replace(self, subsets_SR=subsets.to(like.dtype))
+        subsets = sample_subsets(regions, self.samples, like=like, generator=generator)
+        return dataclasses.replace(self, subsets_SR=subsets)
 
     def fit(self, s: "Tensor", region_mask: "Tensor", phrase_mask: "Tensor") -> Aggregator:
         """With the ζ at which their mean T2 meets their mean R2T over the subsets."""

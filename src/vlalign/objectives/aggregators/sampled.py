@@ -26,5 +26,5 @@ class Sampled(Exact):
         """Random ones."""
         from vlalign.objectives.subsets import sample_subsets
 
-        subsets = sample_subsets(regions, self.samples, generator=generator, device=like.device)
-        return dataclasses.replace(self, subsets_SR=subsets.to(like.dtype))
+        subsets = sample_subsets(regions, self.samples, like=like, generator=generator)
+        return dataclasses.replace(self, subsets_SR=subsets)
