@@ -48,10 +48,7 @@ class Source(NamedTuple):
 def digest(command: str, **plugins: Iterable[str]) -> str:
     """SHA-256 of the code that a command depends on, data files of the package included.
 
-    Args:
-        command: such as "pretrain".
-        plugins: of each kind in `KINDS`, the names that the params give.
-
+    command: such as "pretrain". plugins: of each kind in `KINDS`, the names that the params give.
     Raises VlalignError for a plug-in that does not exist and for code that is no Python.
     """
     found, read = hashlib.sha256(), _sources()

@@ -27,10 +27,7 @@ Plugin = TypeVar("Plugin", bound=Registered)
 def plugins(base: type[Plugin], package: str) -> dict[str, type[Plugin]]:
     """The plug-ins of a kind by name, in the order of their names.
 
-    Args:
-        base: what all of them derive from.
-        package: where their modules lie, such as "vlalign.training.terms".
-
+    base: what all of them derive from. package: where their modules lie, such as "vlalign.training.terms".
     Raises VlalignError for a module without a plug-in, a name that two have, and one without documentation.
     """
     found: dict[str, type[Plugin]] = {}

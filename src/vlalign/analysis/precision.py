@@ -40,10 +40,9 @@ def precision_rows(
 
     As shares of the mean exact score: mean |approximation − exact|, mean (approximation − exact), mean bound.
 
-    Args:
-        encoder, powerset: the model of a run, and its params of the term, which it may not be trained with.
-        split: folder of pairs, whose first ones are measured.
-        annotations: folder with `phrases/<split>`, and `regions/<split>` if there are any.
+    encoder, powerset: the model of a run, and its params of the term, which it may not be trained with. split: folder
+    of pairs, whose first ones are measured. annotations: folder with `phrases/<split>`, and `regions/<split>` if there
+    are any.
     """
     sources = {
         "random": synthetic(params, clusters=None),

@@ -98,11 +98,9 @@ def encode_split(
 ) -> SplitFeatures:
     """Run `encoder` over every image and caption of a split, without gradients.
 
-    Args:
-        encoder: in eval mode, on any device; the features come back on the CPU.
-        directory: split with a manifest.
-        annotation: parsed captions by key; with it the dense features are kept too.
-        batch_size: images or captions per forward pass.
+    encoder: in eval mode, on any device; the features come back on the CPU. directory: split with a manifest.
+    annotation: parsed captions by key; with it the dense features are kept too. batch_size: images or captions per
+    forward pass.
 
     Raises VlalignError for an unreadable shard, a stale annotation, or embeddings that are not finite.
     """

@@ -2,7 +2,7 @@
 
 import contextlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -76,7 +76,20 @@ def read_metrics(directory: Path) -> dict[str, Measurement]:
     Raises VlalignError for a file that was changed since it was measured, or is no file of metrics, and when nothing
     was measured.
     """
-    return {file.stem: measurement(read_json(file), file) for file in _files(directory)}
+    folder, again = directory / "metrics", f"delete {directory / 'metrics'} and run the workflow again"
+    if not (folder / EVALUATION).exists():
+        raise VlalignError(f"{directory} holds no metrics; evaluate the run first")
+    record = check_record(folder / EVALUATION, remedy=again)
+    weights = _measured(record, folder / EVALUATION).get("weights")
+    if weights is not None and (directory / RUN).is_file():
+        try:
+            trained = read_record(directory / RUN)["files"]["model.safetensors"]["sha256"]
+        except (KeyError, TypeError):
+            trained = weights
+        if trained != weights:
+            raise VlalignError(f"{folder} was measured of other weights; {again}")
+    files = [folder / name for name in sorted(record["files"]) if (folder / name).parent == folder]
+    return {file.stem: measurement(read_json(file), file) for file in files}
 
 
 def check_comparable(run_dirs: Sequence[Path]) -> None:
@@ -93,26 +106,6 @@ def check_comparable(run_dirs: Sequence[Path]) -> None:
         raise VlalignError(
             f"{one} and {other} were not measured on the same data; delete {other}/metrics and run the workflow again"
         )
-
-
-def _files(directory: Path) -> Iterator[Path]:
-    """The metric files that the run's evaluation vouches for."""
-    folder = directory / "metrics"
-    if not (folder / EVALUATION).exists():
-        raise VlalignError(f"{directory} holds no metrics; evaluate the run first")
-    again = f"delete {folder} and run the workflow again"
-    record = check_record(folder / EVALUATION, remedy=again)
-    weights = _measured(record, folder / EVALUATION).get("weights")
-    if weights is not None and (directory / RUN).is_file():
-        try:
-            trained = read_record(directory / RUN)["files"]["model.safetensors"]["sha256"]
-        except (KeyError, TypeError):
-            trained = weights
-        if trained != weights:
-            raise VlalignError(f"{folder} was measured of other weights; {again}")
-    for name in sorted(record["files"]):
-        if (folder / name).parent == folder:
-            yield folder / name
 
 
 def _measured(record: Mapping[str, Any], file: Path) -> Mapping[str, Any]:

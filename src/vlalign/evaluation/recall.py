@@ -13,15 +13,11 @@ def retrieval_ranks(
 ) -> tuple[Tensor, Tensor]:
     """Count the wrong candidates that score at least as high as a query's best right one.
 
-    Args:
-        images_ID: unit-norm image embeddings.
-        captions_CD: unit-norm caption embeddings; an image may have any number of captions.
-        caption_image_C: long, the image of each caption.
-        chunk: images compared at once; bounds memory at chunk x C similarities.
+    images_ID, captions_CD: unit-norm embeddings; an image may have any number of captions. caption_image_C: long, the
+    image of each caption. chunk: images compared at once; bounds memory at chunk x C similarities.
 
-    Returns:
-        Zero-based ranks, long: of each image's best caption [I] (C for an image without captions), and of each
-        caption's image [C]. Ties, up to rounding, count against the model.
+    Returns zero-based ranks, long: of each image's best caption [I] (C for an image without captions), and of each
+    caption's image [C]. Ties, up to rounding, count against the model.
     """
     own_C = (images_ID[caption_image_C] * captions_CD).sum(1)
     none_I = torch.full((len(images_ID),), torch.inf)

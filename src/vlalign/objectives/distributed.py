@@ -79,8 +79,7 @@ class _Gather(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, group: Group) -> Tensor:
         parts = _rows_of_all(x, group)
-        rank = dist.get_rank(plain(group))
-        start = sum(len(part) for part in parts[:rank])
+        start = sum(len(part) for part in parts[: dist.get_rank(plain(group))])
         ctx.group, ctx.own = group, slice(start, start + len(x))
         return torch.cat(parts)
 

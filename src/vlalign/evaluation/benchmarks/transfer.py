@@ -72,11 +72,8 @@ def classifier_rows(
 ) -> list[MetricRow]:
     """Accuracy in percent of a linear classifier trained on image embeddings.
 
-    Args:
-        train: embeddings [N, D] and labels [N] (long) of the images to learn from.
-        tests: the same for what is classified: other "images", and the "text" of the class prompts.
-        classes: number of classes, for the chance level.
-
+    train: embeddings [N, D] and labels [N] (long) of the images to learn from. tests: the same for what is classified:
+    other "images", and the "text" of the class prompts. classes: number of classes, for the chance level.
     Raises UnmeasurableError when the images to learn from are all of one class.
     """
     from vlalign.evaluation.gap import linear_classifier

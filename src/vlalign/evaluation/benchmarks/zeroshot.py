@@ -37,12 +37,8 @@ def zeroshot_rows(
 ) -> list[MetricRow]:
     """Accuracy in percent, over images and per class; an image whose best class is tied counts as wrong.
 
-    Args:
-        images_ID: unit-norm image embeddings.
-        labels_I: long, index into `classnames`.
-        classifier_KD: unit-norm class vectors.
-        classnames: one name per class, by which the accuracy of a class is called; one without images is left out.
-
+    images_ID: unit-norm image embeddings. labels_I: long, index into `classnames`. classifier_KD: unit-norm class
+    vectors. classnames: one name per class, by which the accuracy of a class is called; one without images is left out.
     Raises UnmeasurableError for fewer than two classes.
     """
     import torch

@@ -34,7 +34,11 @@ class Differences(Figure):
             for index, (panel, metric) in enumerate(zip(axes, measured, strict=True)):
                 _draw_forest(panel, metric, results=results, arms=arms, colours=colours)
                 style.name_rows(panel, arms, colours=colours, shown=index % columns == 0)
-            _share_scale([panel for panel, metric in zip(axes, measured, strict=True) if metric.unit == "percent"])
+            # Scores in percent share one scale: panels of their own would draw noise as large as effects.
+            percent = [panel for panel, metric in zip(axes, measured, strict=True) if metric.unit == "percent"]
+            limits = [limit for panel in percent for limit in panel.get_xlim()]
+            for panel in percent:
+                panel.set_xlim(min(limits), max(limits))
             for panel, metric in zip(axes, measured, strict=True):
                 low, high = panel.get_xlim()
                 low, high = min(low, -0.08 * (high - low)), max(high, 0.08 * (high - low))
@@ -74,11 +78,3 @@ def _draw_forest(
     axes.set_ylim(len(arms) - 0.4, -0.6)
     axes.locator_params(axis="x", nbins=5)
     axes.grid(axis="x")
-
-
-def _share_scale(axes: "Sequence[style.Axes]") -> None:
-    """Give all scores in percent one scale: panels of their own would draw noise as large as effects."""
-    if axes:
-        low, high = min(panel.get_xlim()[0] for panel in axes), max(panel.get_xlim()[1] for panel in axes)
-        for panel in axes:
-            panel.set_xlim(low, high)
