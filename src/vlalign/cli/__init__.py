@@ -25,6 +25,12 @@ from vlalign.redact import Redaction, plain, redacted
 
 # What is no command.
 SHARED = {"options"}
+# Set to 1, errors of disk and memory show where they were raised.
+TRACEBACK = "VLALIGN_TRACEBACK"
+REMEDIES = {
+    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT), "make room on the disk and run the same command again"),
+    **dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), "change its permissions or give another path"),
+}
 
 
 class Commands(TyperGroup):
@@ -60,14 +66,6 @@ app = typer.Typer(
 @app.callback()
 def _group() -> None:
     """Commands are found in this package: a group, even when typer knows of none."""
-
-
-# Set to 1, errors of disk and memory show where they were raised.
-TRACEBACK = "VLALIGN_TRACEBACK"
-REMEDIES = {
-    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT), "make room on the disk and run the same command again"),
-    **dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), "change its permissions or give another path"),
-}
 
 
 def main() -> None:

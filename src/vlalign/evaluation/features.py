@@ -209,14 +209,10 @@ def object_coverage(samples: Sequence[Sample], encoder: DualEncoder) -> tuple[Te
     """Pool every image's label map to the encoder's patch grid: coverage_IRV, the share (0-1) of patch V that object
     R + 1 covers, and objects_IR, bool, whether the object has a pixel where the encoder looks.
     """
-    return pool_masks((_instance_masks(sample) for sample in samples), encoder)
-
-
-def _instance_masks(sample: Sample) -> np.ndarray:
-    if sample.instances is None:
-        return np.zeros((0, 1, 1), dtype=bool)
-    labels_HW = decode_instances(sample.instances)
-    return labels_HW == np.arange(1, int(labels_HW.max()) + 1)[:, None, None]
+    # A picture without a label map has no object.
+    maps = (np.zeros((1, 1), int) if one.instances is None else decode_instances(one.instances) for one in samples)
+    masks = (labels_HW == np.arange(1, int(labels_HW.max()) + 1)[:, None, None] for labels_HW in maps)
+    return pool_masks(masks, encoder)
 
 
 def _finite(batches: list[Tensor]) -> Tensor:

@@ -46,14 +46,11 @@ def read_category(path: Path) -> list[CompositionItem]:
 def category_hits(similarity_N22: Tensor, paired_N: Tensor) -> dict[str, Tensor]:
     """Which items of one category are right; a model that cannot tell two candidates apart gets nothing.
 
-    Args:
-        similarity_N22: [item, image, caption], in either place 0 the positive and 1 the negative; the row of a
-            negative image that does not exist is ignored.
-        paired_N: bool, whether the item has a negative image.
+    similarity_N22: [item, image, caption], in either place 0 the positive and 1 the negative; the row of a negative
+    image that does not exist is ignored. paired_N: bool, whether the item has a negative image.
 
-    Returns:
-        bool [N] of "accuracy" (SugarCrepe: the image prefers its caption); with pairs also, over these alone, of
-        Winoground's "text", "image" and "group" (arXiv 2204.03162, equations 1-3).
+    Returns bool [N] of "accuracy" (SugarCrepe: the image prefers its caption); with pairs also, over these alone, of
+    Winoground's "text", "image" and "group" (arXiv 2204.03162, equations 1-3).
     """
     prefers_caption = similarity_N22[:, 0, 0] > similarity_N22[:, 0, 1] + TIE
     if not paired_N.any():

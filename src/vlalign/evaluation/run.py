@@ -34,16 +34,13 @@ def evaluate(
 ) -> dict[str, Measurement]:
     """Run benchmarks on a trained encoder and write `<output_dir>/<benchmark>.json` for each.
 
-    Args:
-        run_dir: folder of a run, as training writes it.
-        data: dataset folder with `<split>`, `zeroshot/<split>`, `composition/<split>`.
-        annotations: folder with `phrases/<split>`, which grounding needs.
-        output_dir: `<run_dir>/metrics` when None.
-        settings: what is measured, on which split; of benchmarks that it does not name, those whose data are absent are
-            logged and left out. Thresholds, centres and classifiers always come from the split "validation".
+    run_dir: folder of a run, as training writes it. data: dataset folder with `<split>`, `zeroshot/<split>`,
+    `composition/<split>`. annotations: folder with `phrases/<split>`, which grounding needs. output_dir:
+    `<run_dir>/metrics` when None. settings: what is measured, on which split; of benchmarks that it does not name,
+    those whose data are absent are logged and left out. Thresholds, centres and classifiers always come from the split
+    "validation".
 
-    Returns:
-        What came of every benchmark, as written.
+    Returns what came of every benchmark, as written.
     Raises VlalignError for a benchmark asked for by name whose data are absent, and for class lists that do not fit the
     data.
     """

@@ -94,9 +94,7 @@ class Workbench:
         return labels
 
     def classes(self, split: str) -> Classes:
-        """What CLIP_benchmark's two files beside `zeroshot/<split>` say; raises AbsentError when one is missing, and
-        VlalignError when one is no list of names or templates.
-        """
+        """What CLIP_benchmark's two files say; raises AbsentError for a missing one, and VlalignError for a bad one."""
         if split not in self._classes:
             names, templates = self._class_file(split, "classnames.txt"), self._class_file(split, TEMPLATES)
             self._classes[split] = Classes(tuple(read_classnames(names)), tuple(read_templates(templates)), names)

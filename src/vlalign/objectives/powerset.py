@@ -27,6 +27,7 @@ from vlalign.objectives.numerics import (
 TILE_ELEMENTS = 2**20
 FITTED_PAIRS = 256
 Rows = Tensor | slice
+EVERYTHING = slice(None)
 
 
 def powerset_scores(
@@ -158,9 +159,6 @@ class Problem:
         with without_autocast(self.regions_IRD):
             similarity = torch.einsum("ird,cpd->icpr", self.regions_IRD[images], self.phrases_CPD[captions])
             return rule(similarity, self.region_mask[images, None], self.phrase_mask[None, captions])
-
-
-EVERYTHING = slice(None)
 
 
 class _Tiled(torch.autograd.Function):

@@ -50,8 +50,7 @@ class ScenesParams(Strict):
 
     @model_validator(mode="after")
     def _splits(self) -> "ScenesParams":
-        missing = {"train", "validation", "test"} - set(self.images)
-        if missing:
+        if missing := {"train", "validation", "test"} - set(self.images):
             raise ValueError(f"images must give a size for every split; missing: {', '.join(sorted(missing))}")
         return self
 

@@ -44,7 +44,15 @@ def read(path: str | Path) -> dict[str, Any]:
     """
     text = _text(path)
     try:
-        return _mapping(text)
+        values = _value(text)
+        if values is not None and not isinstance(values, dict):
+            raise yaml.YAMLError("it holds a list or a single value; begin with a key such as `train:`")
+        if values and TEMPLATE in values:
+            raise _MistakeError(
+                f"{TEMPLATE} lets Snakemake run expressions of this file, which it does before anything can look at "
+                "it; write plain values, and look at a file of somebody else's with `vlalign validate` first"
+            )
+        return values or {}
     except _MistakeError as error:
         raise VlalignError(f"{path}, {error}") from None
     except yaml.YAMLError as error:
@@ -183,20 +191,6 @@ def _written(value: Any) -> str:
         if isinstance(value, str) and _value(value) == value:
             return value
     return json.dumps(value)
-
-
-def _mapping(text: str) -> dict[str, Any]:
-    values = _value(text)
-    if values is None:
-        return {}
-    if not isinstance(values, dict):
-        raise yaml.YAMLError("it holds a list or a single value; begin with a key such as `train:`")
-    if TEMPLATE in values:
-        raise _MistakeError(
-            f"{TEMPLATE} lets Snakemake run expressions of this file, which it does before anything can look at it; "
-            "write plain values, and look at a file of somebody else's with `vlalign validate` first"
-        )
-    return values
 
 
 def _check(node: yaml.Node, *keys: str) -> None:

@@ -53,21 +53,18 @@ def write_card(run: str | Path) -> None:
     """Write `README.md` into a run's folder."""
     record, card = read_run(run), model_card(run)
     _, _, body = generate_readme(dict(card), f"{record.name}-seed-{record.seed}").split("---\n", 2)
-    same = _config(Path(run))["vlalign"].get("same_in_open_clip", {})
-    write_text(Path(run) / "README.md", f"---\n{_front_matter(card, same)}---\n{body}")
-    evaluation = Path(run) / "metrics" / EVALUATION
-    content = read_record(evaluation)
-    write_record(evaluation, {**content, "card": stamp(Path(run) / "README.md")})
-
-
-def _front_matter(card: Mapping[str, Any], same: Mapping[str, bool]) -> str:
-    """What the hub reads; it offers everyone a snippet of the library that is named here."""
+    # What the hub reads; it offers everyone a snippet of the library that is named here.
     lines = ["tags:", *(f"- {tag}" for tag in card["tags"])]
+    same = _config(Path(run))["vlalign"].get("same_in_open_clip")
     if same and all(same.values()):
         lines += ["library_name: open_clip", "pipeline_tag: zero-shot-image-classification"]
     else:
         lines += ["library_name: vlalign"]
-    return "\n".join([*lines, f"license: {card['license']}"]) + "\n"
+    front = "\n".join([*lines, f"license: {card['license']}"])
+    write_text(Path(run) / "README.md", f"---\n{front}\n---\n{body}")
+    evaluation = Path(run) / "metrics" / EVALUATION
+    content = read_record(evaluation)
+    write_record(evaluation, {**content, "card": stamp(Path(run) / "README.md")})
 
 
 def _described(folder: Path) -> dict[str, Any]:

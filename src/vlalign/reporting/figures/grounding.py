@@ -60,8 +60,7 @@ def _draw_bars(axes: "style.Axes", kind: str, *, results: "Results", colours: Ma
             axes.plot(bounds, [row, row], color=style.INK, linewidth=1.0)
         end = min(100.0, spread.mean + half)
         style.note(axes, number(spread.mean), (end, row), offset=(4, 0), va="center", fontsize=7.5)
-    chance = results.chance(metric)
-    if chance is not None:
+    if (chance := results.chance(metric)) is not None:
         axes.axvline(chance, color=style.INK, linewidth=1.0, linestyle=(0, (2, 2)))
         look = {"fontsize": 7, "color": style.MUTED, "va": "bottom"}
         style.note(axes, "chance", (chance, 1), offset=(2, 1), xycoords=("data", "axes fraction"), **look)
