@@ -4,10 +4,9 @@ Suffixes: I images, C captions, R regions per image, P phrases per caption, N ph
 D embedding, W words.
 """
 
-import dataclasses
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -147,7 +146,7 @@ def encode_images(
         embeddings.append(features.embedding_ID.float().cpu())
         if keep_patches:
             patches.append(features.patches_IVD.float().cpu())
-        kept += [dataclasses.replace(sample, image=b"") for sample in batch]
+        kept += [replace(sample, image=b"") for sample in batch]
     return tuple(kept), _finite(embeddings), torch.cat(patches) if patches else torch.empty(0)
 
 

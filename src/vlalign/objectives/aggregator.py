@@ -96,9 +96,7 @@ class Aggregator:
         return self
 
     def __call__(self, s: "Tensor", region_mask: "Tensor", phrase_mask: "Tensor") -> PowersetScores:
-        """Scores of similarities s [..., P, R]; the masks [..., R] and [..., P] broadcast against it. Pairs without a
-        real region or a real phrase score 0.
-        """
+        """Scores of s [..., P, R], 0 without a real region or phrase; masks [..., R] and [..., P] broadcast to it."""
         region_mask, phrase_mask = region_mask[..., None, :], phrase_mask[..., :, None]
         scores = self.aggregate((s - self.price) * region_mask, region_mask, phrase_mask)
         nothing = ~(region_mask.any(-1)[..., 0] & phrase_mask.any(-2)[..., 0])

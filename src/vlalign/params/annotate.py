@@ -48,11 +48,8 @@ class Segmenter(Strict, Registered):
         The masks are on the grid that `vlalign.annotate.regions.masks.grid_shape` lays over a picture, and the same
         picture always has the same ones; R may be 0.
 
-        Args:
-            side: cells along the longest side of that grid.
-            device: where a model runs, as torch names it; auto: a GPU if there is one.
-
-        Raises VlalignError when a model cannot be loaded.
+        side: cells along the longest side of that grid. device: where a model runs, as torch names it; auto: a GPU if
+        there is one. Raises VlalignError when a model cannot be loaded.
         """
         return None
 

@@ -97,8 +97,7 @@ class Selection(Strict):
     @model_validator(mode="after")
     def _nothing_twice(self) -> "Selection":
         for key in ("arms", "seeds", "ablations"):
-            twice = [value for value, count in Counter(getattr(self, key)).items() if count > 1]
-            if twice:
+            if twice := [value for value, count in Counter(getattr(self, key)).items() if count > 1]:
                 raise ValueError(f"{key}: {twice[0]!r} stands there more than once")
         return self
 

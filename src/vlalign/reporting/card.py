@@ -74,6 +74,7 @@ def _described(folder: Path) -> dict[str, Any]:
     train, objective, versions = params.train, params.objective, run.record.get("versions", {})
     length = f"{train.steps} steps" if train.epochs is None else f"{train.epochs} epochs"
     made_with = [f"{name} {versions[name]}" for name in ("vlalign", "torch", "open_clip_torch") if name in versions]
+    average = config["vlalign"].get("pooling") == "average"
     tags = [known_terms()[name].tag for name, term in objective.terms().items() if term.is_used]
     return {
         "tags": ["clip", "vlalign", *filter(None, tags)],
@@ -82,9 +83,7 @@ def _described(folder: Path) -> dict[str, Any]:
         f"{described_objective(objective)}.",
         "details": {
             "Towers": _towers(config["model_cfg"]),
-            "Pooling": "mean of projected patch and word tokens"
-            if config["vlalign"].get("pooling") == "average"
-            else "the towers' own",
+            "Pooling": "mean of projected patch and word tokens" if average else "the towers' own",
             "Training": f"{length} of {train.batch_size} pairs, AdamW, learning rate "
             f"{train.learning_rate:g}, weight decay {train.weight_decay:g}",
             "Params of the objective": f"`{json.dumps(run.params.get('objective', {}), sort_keys=True)}`",

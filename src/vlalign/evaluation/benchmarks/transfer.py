@@ -56,8 +56,7 @@ def mixed_gallery_rows(images_ND: "Tensor", captions_ND: "Tensor") -> list[Metri
     """`mixed_recall` in both directions, one caption per image; raises UnmeasurableError for fewer than two pairs."""
     from vlalign.evaluation.recall import mixed_recall
 
-    count = len(images_ND)
-    if count < 2:
+    if (count := len(images_ND)) < 2:
         raise UnmeasurableError(
             f"a mixed gallery needs at least 2 images with a caption that no other image has, not {count}"
         )

@@ -46,8 +46,7 @@ def zeroshot_rows(
 
     from vlalign.evaluation.ranking import percent, strictly_best
 
-    classes = len(classnames)
-    if classes < 2:
+    if (classes := len(classnames)) < 2:
         raise UnmeasurableError(f"zero-shot classification needs at least 2 classes, not {classes}")
     hits_I = strictly_best(images_ID @ classifier_KD.T, F.one_hot(labels_I, classes).bool())
     chance, accuracy = 100.0 / classes, percent(hits_I)

@@ -21,7 +21,6 @@ class AblationFigure(Figure):
     """Headline metrics against the values of each ablation, beside the baseline."""
 
     section = "Ablations"
-
     figure: Literal["ablation"] = "ablation"
     grids: tuple[Name, ...] | None = Field(default=None, description="Of which ablations; of all if left out")
 

@@ -16,15 +16,13 @@ class Differences(Figure):
     """Each arm's paired difference to the baseline, a panel for each headline metric."""
 
     section = "Summary"
-
     figure: Literal["differences"] = "differences"
 
     def draw(self, name: str, source: Measured, output: Path) -> None:
         """Bars are 95 % Student-t intervals over seeds. A filled dot: the interval excludes zero. A hollow one: it
         contains zero, or there is no interval because there is one seed.
         """
-        results = source.results
-        measured = results.headline
+        results, measured = source.results, source.results.headline
         arms = [arm for arm in results.arms if arm != results.baseline]
         if not arms or not measured or results.baseline not in results.arms:
             return style.placeholder(output, f"nothing to compare with {results.baseline}")

@@ -17,7 +17,6 @@ class Grounding(Figure):
     benchmarks: ClassVar = ("grounding",)
     section = "Grounding"
     rank = 0
-
     figure: Literal["grounding"] = "grounding"
 
     def draw(self, name: str, source: Measured, output: Path) -> None:

@@ -27,7 +27,6 @@ class Precision(Figure):
     """The relative error of every aggregator against τ, ζ and the number of regions, a row per kind of features."""
 
     section = "Precision of the aggregators"
-
     figure: Literal["precision"] = "precision"
 
     def names(self) -> tuple[str, ...]:

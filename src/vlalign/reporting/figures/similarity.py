@@ -25,7 +25,6 @@ class Similarity(Illustration):
 
     section = "Grounding"
     rank = 1
-
     figure: Literal["similarity"] = "similarity"
     phrases: Few = Field(default=4, description="At most this many of each picture")
 

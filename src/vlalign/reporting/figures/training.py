@@ -24,7 +24,6 @@ class Training(Figure):
     """Logged terms against the step: seeds thin, their smoothed mean thick. Ablations are left out."""
 
     section = "Training"
-
     figure: Literal["training"] = "training"
     terms: tuple[str, ...] | None = Field(
         default=None, description="Columns of history.csv, a panel each; if left out, all that have a label"
