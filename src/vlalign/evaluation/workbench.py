@@ -104,8 +104,7 @@ class Workbench:
         """Raises VlalignError when samples of a split of `zeroshot` have classes that the last one has no names for."""
         classes = self.classes(splits[-1])
         for split in splits:
-            data = self.data / "zeroshot" / split
-            check_labels(self.labels(split), classes.names, data=data, names=classes.file)
+            check_labels(self.labels(split), classes.names, data=self.data / "zeroshot" / split, names=classes.file)
 
     def prompts(self, split: str) -> Prompts:
         """Every class name of `zeroshot/<split>` in every template; see `classes` for what it raises."""

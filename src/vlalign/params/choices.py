@@ -48,12 +48,16 @@ class Needs:
     unpaired_captions: int = 0
 
     @property
+    def masks(self) -> bool:
+        """Whether regions must have been found; random boxes need no annotation."""
+        return self.regions is not None and "mask" in self.regions.kinds
+
+    @property
     def folders(self) -> tuple[str, ...]:
         """What must have been made: out of "phrases", "regions", "unpaired_images" and "unpaired_captions"."""
         wanted = {
             "phrases": self.phrases is not None,
-            # Random boxes need no annotation.
-            "regions": self.regions is not None and "mask" in self.regions.kinds,
+            "regions": self.masks,
             "unpaired_images": self.unpaired_images > 0,
             "unpaired_captions": self.unpaired_captions > 0,
         }

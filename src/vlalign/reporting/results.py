@@ -18,6 +18,9 @@ from vlalign.records import check_file, check_record, read_record
 from vlalign.reporting.cells import shown
 from vlalign.reporting.stats import Difference, Spread, paired_difference, spread
 
+# Of a run, which its record vouches for.
+WEIGHTS = "model.safetensors"
+
 
 @dataclass(frozen=True)
 class Run:
@@ -177,7 +180,7 @@ def read_run(directory: str | Path) -> Run:
 
 def weights_of(run: Run) -> str | None:
     """SHA-256 of the weights that the record of a run vouches for."""
-    return run.record.get("files", {}).get("model.safetensors", {}).get("sha256")
+    return run.record.get("files", {}).get(WEIGHTS, {}).get("sha256")
 
 
 def weights_by_place(run_dirs: Iterable[Path]) -> dict[str, str | None]:

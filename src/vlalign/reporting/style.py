@@ -119,8 +119,7 @@ def label_ends(axes: "Axes", ends: Sequence[End]) -> None:
     ends = sorted(ends)
     to_panel = axes.transScale + axes.transLimits
     wanted = np.array([to_panel.transform((axes.get_xlim()[1], y))[1] for y, _, _ in ends])
-    # As shares of the panel's height.
-    placed = spaced(wanted, gap=0.095)
+    placed = spaced(wanted, gap=0.095)  # of the panel's height
     placed = placed - min(0.0, placed[0]) - max(0.0, placed[-1] - 1.0)
     for (_, text, colour), y in zip(ends, placed, strict=True):
         axes.text(1.03, y, text, transform=axes.transAxes, color=colour, va="center", fontsize=7.5)

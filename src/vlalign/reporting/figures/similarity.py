@@ -97,8 +97,8 @@ def _draw_heat(axes: "style.Axes", scene: "SceneSimilarity", index: int) -> None
     grey = scene.image.mean(axis=2, keepdims=True) / 255
     backdrop = 0.35 * grey + 0.65
     alpha = 0.15 + 0.6 * heat[..., None]
-    tinted = colormaps["YlOrRd"](heat)[..., :3] * (0.6 + 0.4 * grey)
-    axes.imshow((1 - alpha) * backdrop + alpha * tinted, interpolation="none")
+    colours = alpha * colormaps["YlOrRd"](heat)[..., :3] * (0.6 + 0.4 * grey)
+    axes.imshow((1 - alpha) * backdrop + colours, interpolation="none")
 
 
 def _draw_masks(axes: "style.Axes", scene: "SceneSimilarity", index: int) -> None:
