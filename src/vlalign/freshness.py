@@ -124,11 +124,9 @@ def module_file(module: str) -> Path:
 @cache
 def _sources() -> dict[str, Source]:
     """Every module of the package, read; what was read before is taken from the cache, whatever its time says."""
-    before: dict[str, Source] = {}
+    before, after, keys = dict[str, Source](), dict[str, Source](), dict[str, str]()
     with contextlib.suppress(OSError, ValueError, TypeError, AttributeError):
         before = {key: Source(*values) for key, values in json.loads(CACHE.read_text(encoding="utf-8")).items()}
-    after: dict[str, Source] = {}
-    keys = {}
     for name in imports():
         content = module_file(name).read_bytes()
         keys[name] = key = f"{name} {hashlib.sha256(content).hexdigest()}"

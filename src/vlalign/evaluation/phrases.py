@@ -40,8 +40,7 @@ def parsed_captions(
         One entry per caption, None where the annotation has none; and how many captions lack one, by cause.
     Raises VlalignError when a parse belongs to another caption text: the annotation is stale.
     """
-    parses: list[ParsedCaption | None] = []
-    causes: Counter[str] = Counter()
+    parses, causes = list[ParsedCaption | None](), Counter[str]()
     for sample in samples:
         by_index = {parsed.caption_index: parsed for parsed in annotation.get(sample.key, ())}
         for index, caption in enumerate(sample.captions):
@@ -65,9 +64,7 @@ def gold_phrases(
 
     samples: the split, in order. parses: one per caption over all samples, as `parsed_captions` returns them.
     """
-    found: list[GoldPhrase] = []
-    causes: Counter[str] = Counter()
-    first_caption = 0
+    found, causes, first_caption = list[GoldPhrase](), Counter[str](), 0
     for image, sample in enumerate(samples):
         phrases, malformed = _well_formed(sample)
         causes["phrase that is malformed"] += malformed
