@@ -48,10 +48,7 @@ class Source(NamedTuple):
 def digest(command: str, **plugins: Iterable[str]) -> str:
     """SHA-256 of the code that a command depends on, data files of the package included.
 
-    Args:
-        command: such as "pretrain".
-        plugins: of each kind in `KINDS`, the names that the params give.
-
+    command: such as "pretrain". plugins: of each kind in `KINDS`, the names that the params give.
     Raises VlalignError for a plug-in that does not exist and for code that is no Python.
     """
     found, read = hashlib.sha256(), _sources()
@@ -112,12 +109,10 @@ def _plugin(kind: str, name: str) -> str | None:
     """The module of a plug-in; None where the kind has no package."""
     package = KINDS[kind]
     known = [module for module in imports() if module.rpartition(".")[0] == package]
-    if not known:
-        return None
-    for module in known:
-        if name in _sources()[module].plugins:
-            return module
-    raise VlalignError(f"{package} has no plug-in '{name}'")
+    found = next((module for module in known if name in _sources()[module].plugins), None)
+    if known and found is None:
+        raise VlalignError(f"{package} has no plug-in '{name}'")
+    return found
 
 
 def module_file(module: str) -> Path:
@@ -129,9 +124,9 @@ def module_file(module: str) -> Path:
 @cache
 def _sources() -> dict[str, Source]:
     """Every module of the package, read; what was read before is taken from the cache, whatever its time says."""
-    before = _cached()
-    after: dict[str, Source] = {}
-    keys = {}
+    before, after, keys = dict[str, Source](), dict[str, Source](), dict[str, str]()
+    with contextlib.suppress(OSError, ValueError, TypeError, AttributeError):
+        before = {key: Source(*values) for key, values in json.loads(CACHE.read_text(encoding="utf-8")).items()}
     for name in imports():
         content = module_file(name).read_bytes()
         keys[name] = key = f"{name} {hashlib.sha256(content).hexdigest()}"
@@ -141,13 +136,6 @@ def _sources() -> dict[str, Source]:
         with contextlib.suppress(OSError):
             write_text(CACHE, json.dumps(after))
     return {name: after[key] for name, key in keys.items()}
-
-
-def _cached() -> dict[str, Source]:
-    try:
-        return {key: Source(*values) for key, values in json.loads(CACHE.read_text(encoding="utf-8")).items()}
-    except (OSError, ValueError, TypeError, AttributeError):
-        return {}
 
 
 def read_source(content: bytes, module: str) -> Source:

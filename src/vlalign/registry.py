@@ -9,7 +9,7 @@ import importlib
 import inspect
 import pkgutil
 from functools import cache
-from typing import ClassVar, TypeGuard, TypeVar
+from typing import ClassVar, TypeVar
 
 from vlalign.errors import VlalignError
 
@@ -27,23 +27,22 @@ Plugin = TypeVar("Plugin", bound=Registered)
 def plugins(base: type[Plugin], package: str) -> dict[str, type[Plugin]]:
     """The plug-ins of a kind by name, in the order of their names.
 
-    Args:
-        base: what all of them derive from.
-        package: where their modules lie, such as "vlalign.training.terms".
-
+    base: what all of them derive from. package: where their modules lie, such as "vlalign.training.terms".
     Raises VlalignError for a module without a plug-in, a name that two have, and one without documentation.
     """
     found: dict[str, type[Plugin]] = {}
     for info in pkgutil.iter_modules(importlib.import_module(package).__path__, f"{package}."):
+        file = info.name.rpartition(".")[2]
         # What several plug-ins share.
-        if info.name.rpartition(".")[2].startswith("_"):
+        if file.startswith("_"):
             continue
         module = importlib.import_module(info.name)
-        own = [kind for kind in vars(module).values() if _is_plugin(kind, base) and kind.__module__ == info.name]
+        kinds = [kind for kind in vars(module).values() if inspect.isclass(kind) and issubclass(kind, base)]
+        own = [kind for kind in kinds if kind.__module__ == info.name and not inspect.isabstract(kind)]
         if not own:
             raise VlalignError(f"{module.__file__} has no class that derives from {base.__name__}; see CONTRIBUTING.md")
         for kind in own:
-            name = vars(kind).get("name") or info.name.rpartition(".")[2].replace("_", "-")
+            name = vars(kind).get("name") or file.replace("_", "-")
             if name in found:
                 raise VlalignError(f"{module.__file__}: {found[name].__module__} already has the name '{name}'")
             if not vars(kind).get("__doc__"):
@@ -56,7 +55,3 @@ def plugins(base: type[Plugin], package: str) -> dict[str, type[Plugin]]:
 def summary(kind: type) -> str:
     """The first paragraph of a plug-in's documentation, in one line."""
     return " ".join((inspect.getdoc(kind) or "").split("\n\n")[0].split())
-
-
-def _is_plugin(kind: object, base: type[Plugin]) -> TypeGuard[type[Plugin]]:
-    return inspect.isclass(kind) and issubclass(kind, base) and kind is not base and not inspect.isabstract(kind)

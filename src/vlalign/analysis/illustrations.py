@@ -14,7 +14,7 @@ from torch import Tensor
 from vlalign.annotate.phrases.annotation import ParsedCaption, PhraseFile
 from vlalign.annotate.regions.annotation import RegionFile
 from vlalign.data.samples import decode_image, decode_instances
-from vlalign.data.shards.split import Annotations, Split, read_split
+from vlalign.data.shards.split import Split, read_split
 from vlalign.evaluation.features import DenseFeatures, SplitFeatures, encode_images, encode_phrases
 from vlalign.evaluation.phrases import GoldPhrase
 from vlalign.evaluation.workbench import Workbench
@@ -83,9 +83,8 @@ def shown_runs(
     # Patches of a whole split are held only where referents are known, which is where splits are small.
     known = any("phrases" in sample.meta for sample in islice(read_split(data / split), 1))
     for name, directory in run_dirs.items():
-        is_compared = name in compared
-        bench = Workbench(load(directory), data, annotations, dense=known and is_compared)
-        yield ShownRun(name, directory, bench, split, is_compared)
+        bench = Workbench(load(directory), data, annotations, dense=known and name in compared)
+        yield ShownRun(name, directory, bench, split, name in compared)
 
 
 def scene_similarities(run: ShownRun) -> list[SceneSimilarity]:
@@ -157,27 +156,18 @@ def with_found_regions(encoder: DualEncoder, split: Path, annotations: Path) -> 
         entry = parsed.caption(row, 0)
         spans = choose_phrases(entry, PHRASES, present=set(range(len(entry.words))))
         if len(spans) >= 2:
-            found.append(_with_masks(encoder, data, image, entry, spans, _masks(regions, image)))
+            masks_RHW = torch.zeros(0, 1, 1, dtype=torch.bool)
+            if regions is not None:
+                file, place = regions.find(image)
+                masks_RHW = torch.from_numpy(file[place].masks(REGIONS))
+            found.append(_with_masks(encoder, data, image, entry, spans, masks_RHW))
         if len(found) == IMAGES:
             break
     return found
 
 
-def _masks(regions: Annotations[RegionFile] | None, image: int) -> Tensor:
-    """The largest regions of an image, or none."""
-    if regions is None:
-        return torch.zeros(0, 1, 1, dtype=torch.bool)
-    file, row = regions.find(image)
-    return torch.from_numpy(file[row].masks(REGIONS))
-
-
 def _with_masks(
-    encoder: DualEncoder,
-    data: Split,
-    image: int,
-    entry: ParsedCaption,
-    spans: list[tuple[int, int]],
-    masks_RHW: Tensor,
+    encoder: DualEncoder, data: Split, image: int, entry: ParsedCaption, spans: list[tuple[int, int]], masks_RHW: Tensor
 ) -> SceneSimilarity:
     shard, row = data.locate(image)
     sample = data.open(shard).sample(row)
@@ -195,8 +185,6 @@ def _with_masks(
         phrases=[entry.caption[words[phrase.words[0]].start : words[phrase.words[-1]].end] for phrase in phrases],
         patch_similarity=(phrases_PD @ F.normalize(patches_IVD[0], dim=-1).T).numpy(),
         grid=encoder.grid,
-        region_similarity=np.where(
-            seen_RHW.flatten(1).any(1).numpy(), (phrases_PD @ regions_IRD[0].T).numpy(), -np.inf
-        ),
+        region_similarity=np.where(seen_RHW.numpy().any((1, 2)), (phrases_PD @ regions_IRD[0].T).numpy(), -np.inf),
         referents=None,
     )

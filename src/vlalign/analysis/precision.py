@@ -27,21 +27,22 @@ ERRORS = ("error_relative", "bias_relative", "bound_relative")
 # Of the CSV file.
 COLUMNS = ("features", "aggregator", "direction", "tau", "zeta", "regions", "samples", *ERRORS)
 PHRASES, WIDTH = 12, 64
+# Of the CSV file, by column.
+Row = dict[str, object]
 # x of N pairs, N P R, and which regions N R and phrases N P are real.
 Similarities = tuple[Tensor, Tensor, Tensor]
 
 
 def precision_rows(
     encoder: DualEncoder, powerset: PowersetParams, split: Path, annotations: Path, params: PrecisionParams
-) -> Iterator[dict[str, object]]:
+) -> Iterator[Row]:
     """One row of `COLUMNS` per kind of features and setting.
 
     As shares of the mean exact score: mean |approximation − exact|, mean (approximation − exact), mean bound.
 
-    Args:
-        encoder, powerset: the model of a run, and its params of the term, which it may not be trained with.
-        split: folder of pairs, whose first ones are measured.
-        annotations: folder with `phrases/<split>`, and `regions/<split>` if there are any.
+    encoder, powerset: the model of a run, and its params of the term, which it may not be trained with. split: folder
+    of pairs, whose first ones are measured. annotations: folder with `phrases/<split>`, and `regions/<split>` if there
+    are any.
     """
     sources = {
         "random": synthetic(params, clusters=None),
@@ -54,7 +55,7 @@ def precision_rows(
                 yield {"features": name, "regions": count, **row}
 
 
-def write_precision(rows: Iterable[dict[str, object]], output: Path, *, weights: Mapping[str, str | None]) -> None:
+def write_precision(rows: Iterable[Row], output: Path, *, weights: Mapping[str, str | None]) -> None:
     """Write the rows as the CSV file that the report draws, and its record, which says of which weights they are."""
     stream = io.StringIO()
     writer = csv.DictWriter(stream, COLUMNS, lineterminator="\n")
@@ -64,13 +65,12 @@ def write_precision(rows: Iterable[dict[str, object]], output: Path, *, weights:
     write_record(record_of(output), {"weights": dict(weights), "files": stamps(output.parent, [output.name])})
 
 
-def precision_table(rows: Iterable[dict[str, object]]) -> Table:
+def precision_table(rows: Iterable[Row]) -> Table:
     """The rows for a terminal, in percent."""
     table = Table(*(name.replace("_", " ") for name in COLUMNS))
     for row in rows:
-        cells = (f"{v:.3%}" if name.endswith("relative") and v != "" else f"{v}" for name, v in row.items())
-        by_name = dict(zip(row, cells, strict=True))
-        table.add_row(*(by_name[name] for name in COLUMNS))
+        cells = {name: f"{v:.3%}" if name in ERRORS and v != "" else f"{v}" for name, v in row.items()}
+        table.add_row(*(cells[name] for name in COLUMNS))
     return table
 
 
@@ -107,23 +107,19 @@ def trained(
         phrase_choice=powerset.phrases,
         region_choice=RegionChoice(kinds=("mask", "box") if masks else ("box",), count=max(params.regions)),
     )
-    images = torch.arange(min(params.pairs, len(data)))
-    batch = data.select(images)
+    batch = data.select(torch.arange(min(params.pairs, len(data))))
     assert batch.region_mask is not None
     assert batch.phrase_mask is not None
     term = Powerset(powerset)
     image, text = encoder(normalise(batch.images, encoder), batch.tokens)
-    features = term.features(image, text, batch)
-    phi, p = term.aligned(features)
+    phi, p = term.aligned(term.features(image, text, batch))
     cost = powerset.cost
     if isinstance(cost, str):
         cost = batch_cost(phi, p, region_mask=batch.region_mask, phrase_mask=batch.phrase_mask).item()
     return p @ phi.mT - cost, batch.region_mask, batch.phrase_mask
 
 
-def measure(
-    similarity_NPR: Tensor, region_mask: Tensor, phrase_mask: Tensor, params: PrecisionParams
-) -> Iterator[dict[str, object]]:
+def measure(similarity_NPR: Tensor, region_mask: Tensor, phrase_mask: Tensor, params: PrecisionParams) -> Iterator[Row]:
     """Rows for x = s − b of matched pairs, in fp64; masks N R and N P."""
     s, masks = similarity_NPR.double(), (region_mask, phrase_mask)
     exact = Exact().draw(s.shape[-1], like=s, generator=None)(s, *masks)
@@ -136,9 +132,7 @@ def measure(
                 yield {"aggregator": kind.name, "direction": direction, **setting, **errors}
 
 
-def _rules(
-    kind: type[Aggregator], direction: str, params: PrecisionParams
-) -> Iterator[tuple[Aggregator, dict[str, object]]]:
+def _rules(kind: type[Aggregator], direction: str, params: PrecisionParams) -> Iterator[tuple[Aggregator, Row]]:
     """An aggregator with every combination of the values that are asked for of what its direction depends on."""
     grids = {"tau": params.taus, "zeta": params.zetas, "samples": params.samples}
     own, varied = {field.name for field in settings(kind)}, kind.approximates[direction]
@@ -149,7 +143,7 @@ def _rules(
         yield kind(**chosen), {name: chosen.get(name, "") for name in grids}
 
 
-def _errors(scores: Tensor, exact: Tensor, bound: Tensor | None) -> dict[str, object]:
+def _errors(scores: Tensor, exact: Tensor, bound: Tensor | None) -> Row:
     """As shares of the mean exact score; empty where that is 0: then nothing is above the cost."""
     scale = exact.abs().mean()
     if scale == 0:

@@ -25,6 +25,12 @@ from vlalign.redact import Redaction, plain, redacted
 
 # What is no command.
 SHARED = {"options"}
+# Set to 1, errors of disk and memory show where they were raised.
+TRACEBACK = "VLALIGN_TRACEBACK"
+REMEDIES = {
+    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT), "make room on the disk and run the same command again"),
+    **dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), "change its permissions or give another path"),
+}
 
 
 class Commands(TyperGroup):
@@ -60,14 +66,6 @@ app = typer.Typer(
 @app.callback()
 def _group() -> None:
     """Commands are found in this package: a group, even when typer knows of none."""
-
-
-# Set to 1, errors of disk and memory show where they were raised.
-TRACEBACK = "VLALIGN_TRACEBACK"
-REMEDIES = {
-    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT), "make room on the disk and run the same command again"),
-    **dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), "change its permissions or give another path"),
-}
 
 
 def main() -> None:
@@ -107,10 +105,9 @@ def _of_surroundings(error: BaseException) -> str:
             f"{type(error).__name__}: {error} ({Path(place.filename).name}, line {place.lineno}). A file or an option "
             "is of a shape that no check foresaw: run `vlalign check`, look at what was given, and please report it"
         )
-    number = getattr(error, "errno", None)
-    file, reason = getattr(error, "filename", None), getattr(error, "strerror", None) or str(error)
-    remedy = REMEDIES.get(number or 0, "mend that and run the same command again")
-    return f"{file}: {reason}; {remedy}" if file else f"{reason}; {remedy}"
+    remedy = REMEDIES.get(error.errno or 0, "mend that and run the same command again")
+    problem = f"{error.strerror or error}; {remedy}"
+    return f"{error.filename}: {problem}" if error.filename else problem
 
 
 def _fail(message: str, *, code: int = 1) -> NoReturn:

@@ -37,8 +37,6 @@ Part = Annotated[
     str | None, typer.Option(help="K-of-N: only the K-th of N parts of the shards, from 0, to be gathered.")
 ]
 Runs = Annotated[list[Path], typer.Option(help="Folder of one run and seed; repeat for more.")]
-Data = Annotated[Path, typer.Option(help="Folder of the dataset.")]
-Annotations = Annotated[Path, typer.Option(help="Folder of the annotations.")]
 OwnData = Annotated[Path | None, typer.Option(help="Folder of the dataset, if not that of the params.")]
 OwnAnnotations = Annotated[Path | None, typer.Option(help="Folder of the annotations, if not those of the params.")]
 

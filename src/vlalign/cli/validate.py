@@ -8,9 +8,7 @@ import typer
 from vlalign import params as parameters
 
 
-def validate(
-    files: Annotated[list[Path], typer.Argument(help="params.yaml, then overlays.")],
-) -> None:
+def validate(files: Annotated[list[Path], typer.Argument(help="params.yaml, then overlays.")]) -> None:
     """Check params files, and that the data they name are there, and list the runs that they describe."""
     from vlalign.data.source_checks import check_sources
 

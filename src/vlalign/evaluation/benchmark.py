@@ -185,8 +185,7 @@ class Benchmark(Registered):
 
 def known_benchmarks() -> dict[str, type[Benchmark]]:
     """All benchmarks by name, in the order in which they are measured."""
-    found = plugins(Benchmark, PACKAGE)
-    return dict(sorted(found.items(), key=lambda item: (item[1].rank, item[0])))
+    return dict(sorted(plugins(Benchmark, PACKAGE).items(), key=lambda item: (item[1].rank, item[0])))
 
 
 def headline(benchmarks: Iterable[str]) -> list[Metric]:

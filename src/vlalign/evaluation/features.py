@@ -4,10 +4,9 @@ Suffixes: I images, C captions, R regions per image, P phrases per caption, N ph
 D embedding, W words.
 """
 
-import dataclasses
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -34,13 +33,10 @@ BATCH_SIZE = 256
 class DenseFeatures:
     """What grounding needs beyond embeddings.
 
-    Attributes:
-        patches_IVD: projected patch tokens, not normalised.
-        coverage_IRV: share of each patch that object R + 1 of the label map covers, 0-1.
-        objects_IR: bool, which objects have a visible pixel.
-        phrases: the N phrases with known and visible referents.
-        phrases_ND: their unit-norm vectors.
-        left_out: how many phrases and captions could not be used, by cause.
+    patches_IVD: projected patch tokens, not normalised. coverage_IRV: share of each patch that object R + 1 of the
+    label map covers, 0-1. objects_IR: bool, which objects have a visible pixel. phrases: the N phrases with known and
+    visible referents. phrases_ND: their unit-norm vectors. left_out: how many phrases and captions could not be used,
+    by cause.
     """
 
     patches_IVD: Tensor
@@ -101,11 +97,9 @@ def encode_split(
 ) -> SplitFeatures:
     """Run `encoder` over every image and caption of a split, without gradients.
 
-    Args:
-        encoder: in eval mode, on any device; the features come back on the CPU.
-        directory: split with a manifest.
-        annotation: parsed captions by key; with it the dense features are kept too.
-        batch_size: images or captions per forward pass.
+    encoder: in eval mode, on any device; the features come back on the CPU. directory: split with a manifest.
+    annotation: parsed captions by key; with it the dense features are kept too. batch_size: images or captions per
+    forward pass.
 
     Raises VlalignError for an unreadable shard, a stale annotation, or embeddings that are not finite.
     """
@@ -121,9 +115,11 @@ def encode_split(
     coverage_IRV, objects_IR = object_coverage(samples, encoder)
     parses, causes = parsed_captions(samples, annotation)
     phrases, more_causes = gold_phrases(samples, parses)
-    phrases, invisible = _visible(phrases, objects_IR)
-    captions_CD, phrases, phrases_ND, cut = encode_phrases(encoder, captions, parses, phrases, batch_size=batch_size)
-    left_out = dict(sorted((causes + more_causes + invisible + cut).items()))
+    seen = [set((row.nonzero().squeeze(1) + 1).tolist()) for row in objects_IR]
+    visible = [phrase for phrase in phrases if seen[phrase.image].issuperset(phrase.instances)]
+    more_causes["phrase with a hidden referent"] = len(phrases) - len(visible)
+    captions_CD, phrases, phrases_ND, cut = encode_phrases(encoder, captions, parses, visible, batch_size=batch_size)
+    left_out = dict(sorted((causes + more_causes + cut).items()))
     dense = DenseFeatures(patches_IVD, coverage_IRV, objects_IR, tuple(phrases), phrases_ND, left_out)
     return SplitFeatures(samples, images_ID, captions, captions_CD, caption_image_C, dense)
 
@@ -136,21 +132,11 @@ def _watched(directory: Path) -> Iterator[Sample]:
             advance(1)
 
 
-def _visible(phrases: list[GoldPhrase], objects_IR: Tensor) -> tuple[list[GoldPhrase], Counter[str]]:
-    objects = [set((row.nonzero().squeeze(1) + 1).tolist()) for row in objects_IR]
-    visible = [phrase for phrase in phrases if objects[phrase.image].issuperset(phrase.instances)]
-    return visible, Counter({"phrase with a hidden referent": len(phrases) - len(visible)})
-
-
 @torch.inference_mode()
 def encode_images(
     encoder: DualEncoder, samples: Iterable[Sample], *, keep_patches: bool = False, batch_size: int = BATCH_SIZE
 ) -> tuple[tuple[Sample, ...], Tensor, Tensor]:
-    """Encode a stream of samples.
-
-    Returns:
-        The samples without their image bytes, images_ID, and patches_IVD (no rows unless `keep_patches`).
-    """
+    """The samples of a stream without their image bytes, images_ID, and patches_IVD (no rows unless `keep_patches`)."""
     prepare = preprocess(encoder)
     device = next(encoder.parameters()).device
     kept: list[Sample] = []
@@ -160,7 +146,7 @@ def encode_images(
         embeddings.append(features.embedding_ID.float().cpu())
         if keep_patches:
             patches.append(features.patches_IVD.float().cpu())
-        kept += [dataclasses.replace(sample, image=b"") for sample in batch]
+        kept += [replace(sample, image=b"") for sample in batch]
     return tuple(kept), _finite(embeddings), torch.cat(patches) if patches else torch.empty(0)
 
 
@@ -183,9 +169,8 @@ def encode_phrases(
 ) -> tuple[Tensor, list[GoldPhrase], Tensor, Counter[str]]:
     """Encode captions and, in the same pass, their phrases: the unit-norm sum of the unit-norm words.
 
-    Returns:
-        captions_CD; the phrases that kept a token, in caption order; phrases_ND, theirs; and how many were left out
-        because the context ended before them.
+    Returns captions_CD; the phrases that kept a token, in caption order; phrases_ND, theirs; and how many were left out
+    because the context ended before them.
     """
     device = next(encoder.parameters()).device
     by_caption: list[list[GoldPhrase]] = [[] for _ in captions]
@@ -207,13 +192,11 @@ def encode_phrases(
     return _finite(embeddings), kept, _finite(vectors), cut
 
 
-def _word_tokens(
-    encoder: DualEncoder, captions: list[str], parses: list[ParsedCaption | None]
-) -> tuple[Tensor, Tensor]:
+def _word_tokens(encoder: DualEncoder, captions: list[str], found: list[ParsedCaption | None]) -> tuple[Tensor, Tensor]:
     mapper = token_mapper(encoder.tokenizer, encoder.context_length)
     tokens_CL = torch.zeros(len(captions), encoder.context_length, dtype=torch.long)
     word_CL = torch.full_like(tokens_CL, -1)
-    for c, (caption, parse) in enumerate(zip(captions, parses, strict=True)):
+    for c, (caption, parse) in enumerate(zip(captions, found, strict=True)):
         if parse is None:
             tokens_CL[c] = encoder.tokenizer([caption])[0]
         else:
@@ -222,20 +205,13 @@ def _word_tokens(
 
 
 def object_coverage(samples: Sequence[Sample], encoder: DualEncoder) -> tuple[Tensor, Tensor]:
-    """Pool every image's label map to the encoder's patch grid.
-
-    Returns:
-        coverage_IRV, the share (0-1) of patch V that object R + 1 covers, and objects_IR, bool, whether it has a pixel
-        where the encoder looks.
+    """Pool every image's label map to the encoder's patch grid: coverage_IRV, the share (0-1) of patch V that object
+    R + 1 covers, and objects_IR, bool, whether the object has a pixel where the encoder looks.
     """
-    return pool_masks((_instance_masks(sample) for sample in samples), encoder)
-
-
-def _instance_masks(sample: Sample) -> np.ndarray:
-    if sample.instances is None:
-        return np.zeros((0, 1, 1), dtype=bool)
-    labels_HW = decode_instances(sample.instances)
-    return labels_HW == np.arange(1, int(labels_HW.max()) + 1)[:, None, None]
+    # A picture without a label map has no object.
+    maps = (np.zeros((1, 1), int) if one.instances is None else decode_instances(one.instances) for one in samples)
+    masks = (labels_HW == np.arange(1, int(labels_HW.max()) + 1)[:, None, None] for labels_HW in maps)
+    return pool_masks(masks, encoder)
 
 
 def _finite(batches: list[Tensor]) -> Tensor:

@@ -13,23 +13,23 @@ def linear_classifier() -> Pipeline:
     return make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000))
 
 
-def uniformity(x_ND: Tensor, *, t: float = 2.0, chunk: int = 1024) -> float:
-    """log E exp(-t |x - x'|^2) over the pairs of distinct samples (Wang & Isola, arXiv 2005.10242, section 4.1.2).
+def uniformity(x_ND: Tensor, *, chunk: int = 1024) -> float:
+    """log E exp(-2 |x - x'|^2) over the pairs of distinct samples (Wang & Isola, arXiv 2005.10242, section 4.1.2).
 
-    0 for a collapsed embedding; about -4 for unit vectors spread evenly over a large sphere at t = 2. Needs N >= 2.
+    0 for a collapsed embedding; about -4 for unit vectors spread evenly over a large sphere. Needs N >= 2.
     """
     x_ND = x_ND.double()
     count = len(x_ND)
-    total = sum(torch.exp(-t * torch.cdist(rows, x_ND).square()).sum().item() for rows in x_ND.split(chunk))
+    total = sum(torch.exp(-2.0 * torch.cdist(rows, x_ND).square()).sum().item() for rows in x_ND.split(chunk))
     return float(torch.tensor((total - count) / (count * (count - 1))).log())
 
 
-def probe_accuracy(images_ND: Tensor, captions_ND: Tensor, *, seed: int = 0) -> float:
+def probe_accuracy(images_ND: Tensor, captions_ND: Tensor) -> float:
     """Accuracy in percent of a linear probe that tells images from captions, on the half it was not trained on.
 
     Row i of both belongs to one pair and stays in one half, so that the probe cannot remember a pair's content.
     """
-    order = torch.randperm(len(images_ND), generator=torch.Generator().manual_seed(seed))
+    order = torch.randperm(len(images_ND), generator=torch.Generator().manual_seed(0))
     train, test = order[: len(order) // 2], order[len(order) // 2 :]
     probe = linear_classifier().fit(*_modalities(images_ND[train], captions_ND[train]))
     return 100.0 * float(probe.score(*_modalities(images_ND[test], captions_ND[test])))

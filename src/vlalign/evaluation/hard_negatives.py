@@ -31,22 +31,11 @@ def read_category(path: Path) -> list[CompositionItem]:
     for name, entry in read_object(path).items():
         try:
             negative = entry.get("negative_filename")
-            texts = [
-                entry["filename"],
-                entry["caption"],
-                entry["negative_caption"],
-                *([] if negative is None else [negative]),
-            ]
-            if not all(isinstance(text, str) for text in texts):
+            image, caption, false = (entry[key] for key in ("filename", "caption", "negative_caption"))
+            if not all(isinstance(text, str) for text in (image, caption, false, "" if negative is None else negative)):
                 raise VlalignError(f"{path}: item {name} has something else than text; see SugarCrepe's format")
-            items.append(
-                CompositionItem(
-                    key=Path(entry["filename"]).stem,
-                    caption=entry["caption"],
-                    negative_caption=entry["negative_caption"],
-                    negative_key=None if negative is None else Path(negative).stem,
-                )
-            )
+            negative_key = None if negative is None else Path(negative).stem
+            items.append(CompositionItem(Path(image).stem, caption, false, negative_key))
         except KeyError as error:
             raise VlalignError(f"{path}: item {name} has no {error.args[0]!r}; see SugarCrepe's format") from None
         except (AttributeError, TypeError):
@@ -57,14 +46,11 @@ def read_category(path: Path) -> list[CompositionItem]:
 def category_hits(similarity_N22: Tensor, paired_N: Tensor) -> dict[str, Tensor]:
     """Which items of one category are right; a model that cannot tell two candidates apart gets nothing.
 
-    Args:
-        similarity_N22: [item, image, caption], in either place 0 the positive and 1 the negative; the row of a
-            negative image that does not exist is ignored.
-        paired_N: bool, whether the item has a negative image.
+    similarity_N22: [item, image, caption], in either place 0 the positive and 1 the negative; the row of a negative
+    image that does not exist is ignored. paired_N: bool, whether the item has a negative image.
 
-    Returns:
-        bool [N] of "accuracy" (SugarCrepe: the image prefers its caption); with pairs also, over these alone, of
-        Winoground's "text", "image" and "group" (arXiv 2204.03162, equations 1-3).
+    Returns bool [N] of "accuracy" (SugarCrepe: the image prefers its caption); with pairs also, over these alone, of
+    Winoground's "text", "image" and "group" (arXiv 2204.03162, equations 1-3).
     """
     prefers_caption = similarity_N22[:, 0, 0] > similarity_N22[:, 0, 1] + TIE
     if not paired_N.any():
@@ -82,11 +68,9 @@ def item_similarities(
 
     Raises VlalignError naming the first image that the shards do not have.
     """
-    for key in (key for item in items for key in (item.key, item.negative_key)):
-        if key is not None and key not in images:
-            raise VlalignError(
-                f"composition image {key} is not in the shards beside its category file; make them again"
-            )
+    keys = (key for item in items for key in (item.key, item.negative_key) if key is not None)
+    for key in (key for key in keys if key not in images):
+        raise VlalignError(f"composition image {key} is not in the shards beside its category file; make them again")
     images_N2D = torch.stack([torch.stack([images[i.key], images[i.negative_key or i.key]]) for i in items])
     captions_N2D = torch.stack([torch.stack([captions[i.caption], captions[i.negative_caption]]) for i in items])
     similarity_N22 = (images_N2D[:, :, None] * captions_N2D[:, None]).sum(-1)

@@ -2,7 +2,7 @@
 
 import contextlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -51,19 +51,14 @@ def write_metrics(folder: Path, scores: Mapping[str, Measurement], *, measured: 
     measured: of what the scores are, such as the SHA-256 of the weights.
     """
     # What was measured of another model, or on other data, must not stand beside this; files of others stay.
-    for stale in _measured_before(folder) - {f"{name}.json" for name in scores}:
-        (folder / stale).unlink(missing_ok=True)
+    with contextlib.suppress(VlalignError, AttributeError):
+        before = {name for name in read_record(folder / EVALUATION).get("files", {}) if Path(name).name == name}
+        for stale in before - {f"{name}.json" for name in scores}:
+            (folder / stale).unlink(missing_ok=True)
     for name, found in scores.items():
         write_json(folder / f"{name}.json", found.content())
     files = stamps(folder, (f"{name}.json" for name in scores))
     write_record(folder / EVALUATION, {"measured": measured, "files": files})
-
-
-def _measured_before(folder: Path) -> set[str]:
-    """Names of the metric files that an earlier evaluation has written into a folder."""
-    with contextlib.suppress(VlalignError, AttributeError):
-        return {name for name in read_record(folder / EVALUATION).get("files", {}) if Path(name).name == name}
-    return set()
 
 
 def take_measured(previous: Path | None, folder: Path, measured: Mapping[str, Any]) -> bool:
@@ -81,7 +76,20 @@ def read_metrics(directory: Path) -> dict[str, Measurement]:
     Raises VlalignError for a file that was changed since it was measured, or is no file of metrics, and when nothing
     was measured.
     """
-    return {file.stem: measurement(read_json(file), file) for file in _files(directory)}
+    folder, again = directory / "metrics", f"delete {directory / 'metrics'} and run the workflow again"
+    if not (folder / EVALUATION).exists():
+        raise VlalignError(f"{directory} holds no metrics; evaluate the run first")
+    record = check_record(folder / EVALUATION, remedy=again)
+    weights = _measured(record, folder / EVALUATION).get("weights")
+    if weights is not None and (directory / RUN).is_file():
+        try:
+            trained = read_record(directory / RUN)["files"]["model.safetensors"]["sha256"]
+        except (KeyError, TypeError):
+            trained = weights
+        if trained != weights:
+            raise VlalignError(f"{folder} was measured of other weights; {again}")
+    files = [folder / name for name in sorted(record["files"]) if (folder / name).parent == folder]
+    return {file.stem: measurement(read_json(file), file) for file in files}
 
 
 def check_comparable(run_dirs: Sequence[Path]) -> None:
@@ -98,26 +106,6 @@ def check_comparable(run_dirs: Sequence[Path]) -> None:
         raise VlalignError(
             f"{one} and {other} were not measured on the same data; delete {other}/metrics and run the workflow again"
         )
-
-
-def _files(directory: Path) -> Iterator[Path]:
-    """The metric files that the run's evaluation vouches for."""
-    folder = directory / "metrics"
-    if not (folder / EVALUATION).exists():
-        raise VlalignError(f"{directory} holds no metrics; evaluate the run first")
-    again = f"delete {folder} and run the workflow again"
-    record = check_record(folder / EVALUATION, remedy=again)
-    weights = _measured(record, folder / EVALUATION).get("weights")
-    if weights is not None and (directory / RUN).is_file():
-        try:
-            trained = read_record(directory / RUN)["files"]["model.safetensors"]["sha256"]
-        except (KeyError, TypeError):
-            trained = weights
-        if trained != weights:
-            raise VlalignError(f"{folder} was measured of other weights; {again}")
-    for name in sorted(record["files"]):
-        if (folder / name).parent == folder:
-            yield folder / name
 
 
 def _measured(record: Mapping[str, Any], file: Path) -> Mapping[str, Any]:

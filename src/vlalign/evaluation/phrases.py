@@ -18,13 +18,9 @@ from vlalign.errors import VlalignError
 class GoldPhrase:
     """A phrase whose referents are known.
 
-    Attributes:
-        image: row of the image in the split.
-        caption: row of the caption in the split.
-        kind: what the dataset calls this kind of phrase.
-        instances: object ids of the image's label map, from 1.
-        words: indices of the caption's words inside the phrase.
-        text: the phrase as it stands in the caption.
+    image, caption: their rows in the split. kind: what the dataset calls this kind of phrase. instances: object ids of
+    the image's label map, from 1. words: indices of the caption's words inside the phrase. text: the phrase as it
+    stands in the caption.
     """
 
     image: int
@@ -44,8 +40,7 @@ def parsed_captions(
         One entry per caption, None where the annotation has none; and how many captions lack one, by cause.
     Raises VlalignError when a parse belongs to another caption text: the annotation is stale.
     """
-    parses: list[ParsedCaption | None] = []
-    causes: Counter[str] = Counter()
+    parses, causes = list[ParsedCaption | None](), Counter[str]()
     for sample in samples:
         by_index = {parsed.caption_index: parsed for parsed in annotation.get(sample.key, ())}
         for index, caption in enumerate(sample.captions):
@@ -65,18 +60,11 @@ def parsed_captions(
 def gold_phrases(
     samples: Sequence[Sample], parses: Sequence[ParsedCaption | None]
 ) -> tuple[list[GoldPhrase], Counter[str]]:
-    """All phrases of `meta["phrases"]`, in caption order.
+    """All phrases of `meta["phrases"]`, in caption order, and how many were left out by cause.
 
-    Args:
-        samples: the split, in order.
-        parses: one per caption over all samples, as `parsed_captions` returns them.
-
-    Returns:
-        The phrases, and how many were left out by cause.
+    samples: the split, in order. parses: one per caption over all samples, as `parsed_captions` returns them.
     """
-    found: list[GoldPhrase] = []
-    causes: Counter[str] = Counter()
-    first_caption = 0
+    found, causes, first_caption = list[GoldPhrase](), Counter[str](), 0
     for image, sample in enumerate(samples):
         phrases, malformed = _well_formed(sample)
         causes["phrase that is malformed"] += malformed
@@ -122,14 +110,9 @@ def words_inside(parsed: ParsedCaption, start: int, end: int) -> tuple[int, ...]
 
 
 def word_members(phrases_by_caption: Sequence[Sequence[GoldPhrase]], *, words: int) -> tuple[Tensor, Tensor]:
-    """Which words each phrase consists of.
+    """Which words each phrase consists of, member_CPW, and mask_CP, False where a caption has fewer phrases than P.
 
-    Args:
-        phrases_by_caption: the phrases of each of C captions.
-        words: number of words of the longest caption, W.
-
-    Returns:
-        member_CPW and mask_CP, both bool; mask is False where a caption has fewer phrases than P.
+    phrases_by_caption: the phrases of each of C captions. words: number of words of the longest caption, W.
     """
     most = max((len(phrases) for phrases in phrases_by_caption), default=0)
     member_CPW = torch.zeros(len(phrases_by_caption), most, words, dtype=torch.bool)

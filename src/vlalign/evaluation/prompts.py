@@ -40,11 +40,9 @@ def read_templates(path: Path) -> list[str]:
     without templates.
     """
     templates = _read_lines(path, "template")
-    for line, template in enumerate(templates, start=1):
-        if "{c}" not in template:
-            raise VlalignError(
-                f"{path}: line {line}, {template!r}, has no {{c}}; write it where the class name belongs"
-            )
+    for line, text in enumerate(templates, start=1):
+        if "{c}" not in text:
+            raise VlalignError(f"{path}: line {line}, {text!r}, has no {{c}}; write it where the class name belongs")
     return templates
 
 

@@ -15,13 +15,8 @@ def percent(hits: Tensor) -> float:
 def strictly_best(scores_NK: Tensor, correct_NK: Tensor, candidates_NK: Tensor | None = None) -> Tensor:
     """Whether every correct candidate beats every wrong one by more than rounding; a row without wrong ones counts.
 
-    Args:
-        scores_NK: similarities.
-        correct_NK: bool, the right answers of each row.
-        candidates_NK: bool, what may be chosen at all; everything when None.
-
-    Returns:
-        bool [N].
+    scores_NK: similarities. correct_NK: bool, the right answers of each row. candidates_NK: bool, what may be chosen at
+    all; everything when None. Returns bool [N].
     """
     wrong_NK = ~correct_NK if candidates_NK is None else candidates_NK & ~correct_NK
     worst_N = scores_NK.masked_fill(~correct_NK, torch.inf).amin(1)

@@ -13,24 +13,18 @@ def retrieval_ranks(
 ) -> tuple[Tensor, Tensor]:
     """Count the wrong candidates that score at least as high as a query's best right one.
 
-    Args:
-        images_ID: unit-norm image embeddings.
-        captions_CD: unit-norm caption embeddings; an image may have any number of captions.
-        caption_image_C: long, the image of each caption.
-        chunk: images compared at once; bounds memory at chunk x C similarities.
+    images_ID, captions_CD: unit-norm embeddings; an image may have any number of captions. caption_image_C: long, the
+    image of each caption. chunk: images compared at once; bounds memory at chunk x C similarities.
 
-    Returns:
-        Zero-based ranks, long: of each image's best caption [I] (C for an image without captions), and of each
-        caption's image [C]. Ties, up to rounding, count against the model.
+    Returns zero-based ranks, long: of each image's best caption [I] (C for an image without captions), and of each
+    caption's image [C]. Ties, up to rounding, count against the model.
     """
     own_C = (images_ID[caption_image_C] * captions_CD).sum(1)
-    best_I = torch.full((len(images_ID),), torch.inf).scatter_reduce(
-        0, caption_image_C, own_C, "amax", include_self=False
-    )
+    none_I = torch.full((len(images_ID),), torch.inf)
+    best_I = none_I.scatter_reduce(0, caption_image_C, own_C, "amax", include_self=False)
     caption_ranks_I = torch.full((len(images_ID),), len(captions_CD))
     image_ranks_C = torch.zeros(len(captions_CD), dtype=torch.long)
-    for start in range(0, len(images_ID), chunk):
-        rows = torch.arange(start, min(start + chunk, len(images_ID)))
+    for rows in torch.arange(len(images_ID)).split(chunk):
         scores = images_ID[rows] @ captions_CD.T
         scores.masked_fill_(caption_image_C[None] == rows[:, None], -torch.inf)
         image_ranks_C += (~(scores < own_C - TIE)).sum(0)
@@ -58,8 +52,7 @@ def mixed_recall(queries_ND: Tensor, partners_ND: Tensor, *, chunk: int = 512) -
     Row i of both is a pair of unit-norm embeddings; ties, up to rounding, count against the model.
     """
     hits = []
-    for start in range(0, len(queries_ND), chunk):
-        rows = torch.arange(start, min(start + chunk, len(queries_ND)))
+    for rows in torch.arange(len(queries_ND)).split(chunk):
         across, within = queries_ND[rows] @ partners_ND.T, queries_ND[rows] @ queries_ND.T
         pair = across.gather(1, rows[:, None]).squeeze(1)
         across.scatter_(1, rows[:, None], -torch.inf)

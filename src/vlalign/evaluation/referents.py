@@ -20,14 +20,10 @@ COVERED = 0.5
 class PhraseScores:
     """Similarities of the phrases of one split with the regions and patches of their own images.
 
-    Attributes:
-        regions_NR: similarity with each object's mask.
-        objects_NR: bool, which regions exist.
-        referents_NR: bool, which of them the phrase names (at least one).
-        patches_NV: similarity with each patch.
-        coverage_NV: share of each patch's area that the referents cover, 0-1.
-        boxes_NB: similarity with each random box of the image.
-        box_mask_NB: bool, which boxes exist; no columns where the dataset has no boxes.
+    regions_NR: similarity with each object's mask. objects_NR: bool, which regions exist. referents_NR: bool, which of
+    them the phrase names (at least one). patches_NV: similarity with each patch. coverage_NV: share of each patch's
+    area that the referents cover, 0-1. boxes_NB: similarity with each random box of the image. box_mask_NB: bool, which
+    boxes exist; no columns where the dataset has no boxes.
     """
 
     regions_NR: Tensor
@@ -79,9 +75,8 @@ def best_threshold(scores: PhraseScores, *, steps: int = 200) -> float:
 def set_scores(scores: PhraseScores, *, threshold: float) -> dict[str, float]:
     """How well the set of referents is found, in percent.
 
-    Returns:
-        "top_k" (the k best objects are exactly the k referents); "recall_at_k"; "f1" (mean over phrases) and "exact"
-        (the very set) of the objects that score above `threshold`.
+    Returns "top_k" (the k best objects are exactly the k referents); "recall_at_k"; "f1" (mean over phrases) and
+    "exact" (the very set) of the objects that score above `threshold`.
     """
     regions, objects, referents = scores.regions_NR, scores.objects_NR, scores.referents_NR
     chosen_NR = (regions > threshold) & objects

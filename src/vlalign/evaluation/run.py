@@ -34,16 +34,13 @@ def evaluate(
 ) -> dict[str, Measurement]:
     """Run benchmarks on a trained encoder and write `<output_dir>/<benchmark>.json` for each.
 
-    Args:
-        run_dir: folder of a run, as training writes it.
-        data: dataset folder with `<split>`, `zeroshot/<split>`, `composition/<split>`.
-        annotations: folder with `phrases/<split>`, which grounding needs.
-        output_dir: `<run_dir>/metrics` when None.
-        settings: what is measured, on which split; of benchmarks that it does not name, those whose data are absent are
-            logged and left out. Thresholds, centres and classifiers always come from the split "validation".
+    run_dir: folder of a run, as training writes it. data: dataset folder with `<split>`, `zeroshot/<split>`,
+    `composition/<split>`. annotations: folder with `phrases/<split>`, which grounding needs. output_dir:
+    `<run_dir>/metrics` when None. settings: what is measured, on which split; of benchmarks that it does not name,
+    those whose data are absent are logged and left out. Thresholds, centres and classifiers always come from the split
+    "validation".
 
-    Returns:
-        What came of every benchmark, as written.
+    Returns what came of every benchmark, as written.
     Raises VlalignError for a benchmark asked for by name whose data are absent, and for class lists that do not fit the
     data.
     """
@@ -54,7 +51,11 @@ def evaluate(
     dense = any("phrases" in benchmark.needs.split for benchmark in benchmarks)
     bench = Workbench(models.load(run_dir), data, annotations, dense=dense, batch_size=settings.batch_size)
     for benchmark in benchmarks:
-        _check_classes(bench, settings.split, benchmark)
+        splits = [split for kind, split in benchmark.needs.data(settings.split) if kind == "classes"]
+        # Whether data that are absent were asked for is decided when the benchmark is measured.
+        with contextlib.suppress(AbsentError):
+            if splits:
+                bench.check_classes(*splits)
     found = {one.name: _measure(bench, one, settings) for one in benchmarks}
     measured = {name: measurement for name, measurement in found.items() if measurement is not None}
     write_metrics(Path(run_dir) / "metrics" if output_dir is None else Path(output_dir), measured, measured=about)
@@ -104,12 +105,3 @@ def _measure(bench: Workbench, benchmark: Benchmark, settings: EvaluationParams)
             guessed = "" if row.chance is None else f" (chance {row.chance:.{metric.digits}f})"
             logger.info("%s: %s %.*f%s", name, metric.label, metric.digits, row.value, guessed)
     return found
-
-
-def _check_classes(bench: Workbench, split: str, benchmark: Benchmark) -> None:
-    """Raises VlalignError for class lists that are damaged or too short for the labels, before anything is measured."""
-    splits = [part for kind, part in benchmark.needs.data(split) if kind == "classes"]
-    # Whether data that are absent were asked for is decided when the benchmark is measured.
-    with contextlib.suppress(AbsentError):
-        if splits:
-            bench.check_classes(*splits)

@@ -43,12 +43,9 @@ def phrase_scores(
 ) -> PhraseScores:
     """Similarities of the N phrases with the contents of their own images.
 
-    Args:
-        dense: features of the split.
-        centres: subtracted from regions (boxes included), phrases and patches, which are then normalised again; raw
-            features when None.
-        boxes: coverage_IBV, the share of each patch that a box covers, and mask_IB, bool, which boxes exist.
-        chunk: phrases compared at once; bounds memory at chunk x V x D numbers.
+    centres: subtracted from regions (boxes included), phrases and patches, which are then normalised again; raw
+    features when None. boxes: coverage_IBV, the share of each patch that a box covers, and mask_IB, bool, which boxes
+    exist. chunk: phrases compared at once; bounds memory at chunk x V x D numbers.
     """
     image_N = torch.tensor([phrase.image for phrase in dense.phrases], dtype=torch.long)
     referents_NR = torch.zeros(len(image_N), dense.objects_IR.shape[1], dtype=torch.bool)

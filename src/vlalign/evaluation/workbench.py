@@ -15,13 +15,7 @@ from vlalign.data.shards.index import index_path, open_index
 from vlalign.data.shards.split import read_manifest, read_split
 from vlalign.errors import VlalignError
 from vlalign.evaluation.benchmark import AbsentError, Kind, manifest_of
-from vlalign.evaluation.features import (
-    BATCH_SIZE,
-    SplitFeatures,
-    encode_images,
-    encode_split,
-    encode_texts,
-)
+from vlalign.evaluation.features import BATCH_SIZE, SplitFeatures, encode_images, encode_split, encode_texts
 from vlalign.evaluation.hard_negatives import CompositionItem, read_category
 from vlalign.evaluation.prompts import check_labels, fill_templates, read_classnames, read_templates
 from vlalign.models import DualEncoder
@@ -56,12 +50,9 @@ class Prompts:
 class Workbench:
     """The splits of `data` through `encoder`.
 
-    Attributes:
-        encoder: in eval mode.
-        data: dataset folder with `<split>`, `zeroshot/<split>` and `composition/<split>`.
-        annotations: folder with `phrases/<split>`; None where there is none.
-        dense: keep what grounding needs when a retrieval split is encoded.
-        batch_size: images or captions per forward pass.
+    encoder: in eval mode. data: dataset folder with `<split>`, `zeroshot/<split>` and `composition/<split>`.
+    annotations: folder with `phrases/<split>`; None where there is none. dense: keep what grounding needs when a
+    retrieval split is encoded. batch_size: images or captions per forward pass.
     """
 
     encoder: DualEncoder
@@ -80,7 +71,10 @@ class Workbench:
 
     def split(self, name: str) -> SplitFeatures:
         """Features of the retrieval split `name`; raises AbsentError when it or its captions are missing."""
-        features = self._encoded(name, annotation=self._annotation(name))
+        annotation = None
+        if self.annotations and self.dense and name not in self._splits and self.has("phrases", name):
+            annotation = read_phrases(self.annotations / "phrases" / name)
+        features = self._encoded(name, annotation=annotation)
         if not features.captions:
             raise AbsentError(f"{self.data / name} has no captions; give every sample a .txt")
         return features
@@ -100,9 +94,7 @@ class Workbench:
         return labels
 
     def classes(self, split: str) -> Classes:
-        """What CLIP_benchmark's two files beside `zeroshot/<split>` say; raises AbsentError when one is missing, and
-        VlalignError when one is no list of names or templates.
-        """
+        """What CLIP_benchmark's two files say; raises AbsentError for a missing one, and VlalignError for a bad one."""
         if split not in self._classes:
             names, templates = self._class_file(split, "classnames.txt"), self._class_file(split, TEMPLATES)
             self._classes[split] = Classes(tuple(read_classnames(names)), tuple(read_templates(templates)), names)
@@ -112,8 +104,7 @@ class Workbench:
         """Raises VlalignError when samples of a split of `zeroshot` have classes that the last one has no names for."""
         classes = self.classes(splits[-1])
         for split in splits:
-            data = self.data / "zeroshot" / split
-            check_labels(self.labels(split), classes.names, data=data, names=classes.file)
+            check_labels(self.labels(split), classes.names, data=self.data / "zeroshot" / split, names=classes.file)
 
     def prompts(self, split: str) -> Prompts:
         """Every class name of `zeroshot/<split>` in every template; see `classes` for what it raises."""
@@ -150,18 +141,15 @@ class Workbench:
 
     def _encoded(self, name: str, *, annotation: Mapping[str, list[ParsedCaption]] | None = None) -> SplitFeatures:
         if name not in self._splits:
-            directory = self._directory(name)
-            self._splits[name] = encode_split(
-                self.encoder, directory, annotation=annotation, batch_size=self.batch_size
-            )
-            _check_shard_count(directory)
+            folder = self._directory(name)
+            self._splits[name] = encode_split(self.encoder, folder, annotation=annotation, batch_size=self.batch_size)
+            # A split that lost a shard would be measured without a word.
+            path, found = folder / "nshards.txt", len(list(folder.glob("*.tar")))
+            if path.is_file() and int(path.read_text()) != found:
+                raise VlalignError(
+                    f"{path} promises {path.read_text().strip()} shards, but {found} are there; make the split again"
+                )
         return self._splits[name]
-
-    def _annotation(self, name: str) -> Mapping[str, list[ParsedCaption]] | None:
-        directory = None if self.annotations is None else self.annotations / "phrases" / name
-        if not self.dense or directory is None or name in self._splits or not (directory / "manifest.json").is_file():
-            return None
-        return read_phrases(directory)
 
     def _directory(self, name: str) -> Path:
         directory = self.data / name
@@ -182,12 +170,3 @@ class Workbench:
                 f"into {folder / split}, and verify the split again"
             )
         return path
-
-
-def _check_shard_count(directory: Path) -> None:
-    """A split that lost a shard would be measured without a word."""
-    path = directory / "nshards.txt"
-    if path.is_file() and int(path.read_text()) != (found := len(list(directory.glob("*.tar")))):
-        raise VlalignError(
-            f"{path} promises {path.read_text().strip()} shards, but {found} are there; make the split again"
-        )

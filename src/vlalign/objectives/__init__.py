@@ -15,23 +15,15 @@ if TYPE_CHECKING:
     from vlalign.objectives.nonlinear import r2t_bounds, t1_bound
     from vlalign.objectives.powerset import batch_cost, powerset_scores
 
-# Where each name lies. They are imported when they are asked for: params are made from the aggregators' settings, and
-# the workflow, which needs nothing else of this package, does not wait for torch.
-_WHERE = {
-    "Aggregator": "aggregator",
-    "PowersetScores": "aggregator",
-    "known_aggregators": "aggregator",
-    "batch_cost": "powerset",
-    "centre": "alignment",
-    "cs_divergence": "divergence",
-    "pool_phrases": "alignment",
-    "pool_regions": "alignment",
-    "powerset_loss": "mining",
-    "powerset_scores": "powerset",
-    "r2t_bounds": "nonlinear",
-    "t1_bound": "nonlinear",
-    "token_cs_divergence": "divergence",
-    "triplet_margin": "mining",
+# What each module has. It is imported when it is asked for: params are made from the aggregators' settings, and the
+# workflow, which needs nothing else of this package, does not wait for torch.
+_NAMES = {
+    "aggregator": ("Aggregator", "PowersetScores", "known_aggregators"),
+    "alignment": ("centre", "pool_phrases", "pool_regions"),
+    "divergence": ("cs_divergence", "token_cs_divergence"),
+    "mining": ("powerset_loss", "triplet_margin"),
+    "nonlinear": ("r2t_bounds", "t1_bound"),
+    "powerset": ("batch_cost", "powerset_scores"),
 }
 
 __all__ = [
@@ -53,6 +45,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _WHERE:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f"{__name__}.{_WHERE[name]}"), name)
+    for module, names in _NAMES.items():
+        if name in names:
+            return getattr(importlib.import_module(f"{__name__}.{module}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

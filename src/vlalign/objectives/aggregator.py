@@ -11,6 +11,7 @@ bound. This module needs no torch, so that params and their schema are made with
 """
 
 import dataclasses
+import functools
 import importlib
 import math
 import pkgutil
@@ -87,9 +88,7 @@ class Aggregator:
         return self.cost
 
     def draw(self, regions: int, *, like: "Tensor", generator: "torch.Generator | None") -> "Aggregator":
-        """With the subsets of so many regions that serve for all pairs of a batch, of the type and on the device of
-        `like`.
-        """
+        """With the subsets of so many regions for all pairs of a batch, of the type and on the device of `like`."""
         return self
 
     def fit(self, s: "Tensor", region_mask: "Tensor", phrase_mask: "Tensor") -> "Aggregator":
@@ -97,18 +96,14 @@ class Aggregator:
         return self
 
     def __call__(self, s: "Tensor", region_mask: "Tensor", phrase_mask: "Tensor") -> PowersetScores:
-        """Scores of similarities s [..., P, R]; the masks [..., R] and [..., P] broadcast against it. Pairs without a
-        real region or a real phrase score 0.
-        """
+        """Scores of s [..., P, R], 0 without a real region or phrase; masks [..., R] and [..., P] broadcast to it."""
         region_mask, phrase_mask = region_mask[..., None, :], phrase_mask[..., :, None]
         scores = self.aggregate((s - self.price) * region_mask, region_mask, phrase_mask)
         nothing = ~(region_mask.any(-1)[..., 0] & phrase_mask.any(-2)[..., 0])
         return PowersetScores(*(x.masked_fill(nothing, 0) for x in scores))
 
     def aggregate(self, x: "Tensor", region_mask: "Tensor", phrase_mask: "Tensor") -> PowersetScores:
-        """Scores [...] of x = s − b [..., P, R], which is 0 at regions that are not real; masks [..., 1, R] and
-        [..., P, 1].
-        """
+        """Scores [...] of x = s − b [..., P, R], 0 at regions that are not real; masks [..., 1, R] and [..., P, 1]."""
         raise NotImplementedError
 
     def columns(self, regions: int) -> int:
@@ -155,21 +150,17 @@ def settings(kind: type[Aggregator]) -> list[dataclasses.Field[Any]]:
     return [field for field in dataclasses.fields(kind) if "description" in field.metadata]
 
 
-_known: dict[str, type[Aggregator]] = {}
-
-
+@functools.cache
 def known_aggregators() -> dict[str, type[Aggregator]]:
     """All of them by name: each module of `vlalign.objectives.aggregators` has one."""
-    if not _known:
-        found = {}
-        for info in pkgutil.iter_modules(importlib.import_module(PACKAGE).__path__):
-            module = importlib.import_module(f"{PACKAGE}.{info.name}")
-            kinds = (kind for kind in vars(module).values() if isinstance(kind, type) and issubclass(kind, Aggregator))
-            for kind in (kind for kind in kinds if kind.__module__ == module.__name__):
-                kind.name = vars(kind).get("name", info.name.replace("_", "-"))
-                found[kind.name] = kind
-        _known.update(sorted(found.items(), key=lambda item: (item[1].rank, item[0])))
-    return _known
+    found = {}
+    for info in pkgutil.iter_modules(importlib.import_module(PACKAGE).__path__):
+        module = importlib.import_module(f"{PACKAGE}.{info.name}")
+        kinds = (kind for kind in vars(module).values() if isinstance(kind, type) and issubclass(kind, Aggregator))
+        for kind in (kind for kind in kinds if kind.__module__ == module.__name__):
+            kind.name = vars(kind).get("name", info.name.replace("_", "-"))
+            found[kind.name] = kind
+    return dict(sorted(found.items(), key=lambda item: (item[1].rank, item[0])))
 
 
 def aggregator_of(aggregator: str | Aggregator, cost: Any = None, **fields: Any) -> Aggregator:
@@ -196,7 +187,9 @@ def _check(name: str, value: Any, limits: Any) -> None:
         if value not in limits["choices"]:
             raise ValueError(f"{name} is {value!r}; it must be one of {', '.join(limits['choices'])}")
     elif len(limits) > 1 and not (isinstance(value, int | float) and _within(value, limits)):
-        raise ValueError(f"{name} is {value}; it must be {_range(limits)}")
+        words = {"gt": "above", "ge": "at least", "le": "at most", "multiple_of": "a multiple of"}
+        ranges = (f"{words[key]} {limits[key]}" for key in words if key in limits)
+        raise ValueError(f"{name} is {value}; it must be a number {' and '.join(ranges)}")
 
 
 def _within(value: float, limits: Any) -> bool:
@@ -206,8 +199,3 @@ def _within(value: float, limits: Any) -> bool:
         and value > limits.get("gt", -math.inf)
         and ("multiple_of" not in limits or value % limits["multiple_of"] == 0)
     )
-
-
-def _range(limits: Any) -> str:
-    words = {"gt": "above", "ge": "at least", "le": "at most", "multiple_of": "a multiple of"}
-    return "a number " + " and ".join(f"{words[key]} {limits[key]}" for key in words if key in limits)

@@ -5,18 +5,14 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from vlalign.objectives.distributed import Group, total, total_plainly
-from vlalign.objectives.numerics import check_dimensions, checked_mask, precise, without_autocast
+from vlalign.objectives.numerics import check_dimensions, checked_mask, mismatch, precise, without_autocast
 
 
 def pool_regions(patches_IVD: Tensor, coverage_IRV: Tensor) -> Tensor:
     """φ_r = normalise(Σ_v coverage[r, v] · patch[v]): unit regions, I R D; a region that covers nothing is zero."""
-    check_dimensions(patches_IVD, "patches_IVD")
-    check_dimensions(coverage_IRV, "coverage_IRV")
-    if coverage_IRV.shape[0] != patches_IVD.shape[0] or coverage_IRV.shape[2] != patches_IVD.shape[1]:
-        raise ValueError(
-            f"coverage_IRV has shape {tuple(coverage_IRV.shape)}, patches_IVD {tuple(patches_IVD.shape)}: "
-            "I and V must agree"
-        )
+    check_dimensions(patches_IVD=patches_IVD, coverage_IRV=coverage_IRV)
+    if coverage_IRV.shape[::2] != patches_IVD.shape[:2]:
+        raise mismatch("I and V must agree", coverage_IRV=coverage_IRV, patches_IVD=patches_IVD)
     with without_autocast(patches_IVD):
         patches_IVD = precise(patches_IVD)
         return F.normalize(torch.bmm(coverage_IRV.to(patches_IVD.dtype), patches_IVD), dim=-1)
@@ -28,16 +24,11 @@ def pool_phrases(tokens_CLD: Tensor, word_CL: Tensor, member_CPW: Tensor, *, nor
     word_CL: the word that owns each token, -1 for none. member_CPW: the words of each phrase. normalise: unit phrases
     in place of the published sums; an empty phrase stays zero.
     """
-    check_dimensions(tokens_CLD, "tokens_CLD")
-    check_dimensions(member_CPW, "member_CPW")
+    check_dimensions(tokens_CLD=tokens_CLD, member_CPW=member_CPW)
     if word_CL.shape != tokens_CLD.shape[:2]:
-        raise ValueError(
-            f"word_CL has shape {tuple(word_CL.shape)}, tokens_CLD {tuple(tokens_CLD.shape)}: C and L must agree"
-        )
+        raise mismatch("C and L must agree", word_CL=word_CL, tokens_CLD=tokens_CLD)
     if len(member_CPW) != len(tokens_CLD):
-        raise ValueError(
-            f"member_CPW has shape {tuple(member_CPW.shape)}, tokens_CLD {tuple(tokens_CLD.shape)}: C must agree"
-        )
+        raise mismatch("C must agree", member_CPW=member_CPW, tokens_CLD=tokens_CLD)
     with without_autocast(tokens_CLD):
         tokens_CLD = precise(tokens_CLD)
         words = torch.arange(member_CPW.shape[2], device=word_CL.device)
@@ -62,10 +53,9 @@ def centre(
         mean_D: for one pair at a time, or to apply the mean of other data.
         group: processes over whose vectors the mean is taken.
 
-    Raises:
-        ValueError: naming the argument at fault and its shape.
+    Raises ValueError naming the argument at fault and its shape.
     """
-    check_dimensions(x_NKD, "x_NKD")
+    check_dimensions(x_NKD=x_NKD)
     x_NKD = precise(x_NKD)
     real = checked_mask(mask_NK, x_NKD, "mask_NK")[..., None] & (x_NKD != 0).any(-1, keepdim=True)
     # A masked vector may hold anything, NaN included.

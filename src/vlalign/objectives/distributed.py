@@ -79,8 +79,7 @@ class _Gather(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, group: Group) -> Tensor:
         parts = _rows_of_all(x, group)
-        rank = dist.get_rank(plain(group))
-        start = sum(len(part) for part in parts[:rank])
+        start = sum(len(part) for part in parts[: dist.get_rank(plain(group))])
         ctx.group, ctx.own = group, slice(start, start + len(x))
         return torch.cat(parts)
 
@@ -102,11 +101,9 @@ class _Total(torch.autograd.Function):
 
 def _counts(count: int, group: Group, device: torch.device) -> Sequence[int]:
     if isinstance(group, Shares):
-        expected = group.counts[dist.get_rank(group.processes)]
-        if count != expected:
-            raise ValueError(
-                f"{count} rows, but the shares of the group say {expected}; give the plain group for others"
-            )
+        share = group.counts[dist.get_rank(group.processes)]
+        if count != share:
+            raise ValueError(f"{count} rows, but the shares of the group say {share}; give the plain group for others")
         return group.counts
     counts = [torch.zeros(1, dtype=torch.long, device=device) for _ in range(world(group))]
     dist.all_gather(counts, torch.tensor([count], device=device), group)

@@ -5,6 +5,7 @@
 Everything is in log space, since the mean of kernels underflows to log 0 at small σ.
 """
 
+import functools
 import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -13,17 +14,11 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from vlalign.objectives.distributed import (
-    Group,
-    gather_plainly,
-    own_rows,
-    shared,
-    total_plainly,
-    world,
-)
+from vlalign.objectives.distributed import Group, gather_plainly, own_rows, shared, total_plainly, world
 from vlalign.objectives.numerics import (
     check_tile,
     checked_mask,
+    mismatch,
     precise_pair,
     refuse_second_order,
     without_autocast,
@@ -35,13 +30,7 @@ MEDIAN_POINTS = 1024
 
 
 def cs_divergence(
-    x_ND: Tensor,
-    y_MD: Tensor,
-    *,
-    sigma: Sigma = "median",
-    unbiased: bool = False,
-    tile: int = 256,
-    group: Group = None,
+    x_ND: Tensor, y_MD: Tensor, *, sigma: Sigma = "median", unbiased: bool = False, tile: int = 256, group: Group = None
 ) -> Tensor:
     """D_CS of two samples of any sizes; the points need not be paired, and an image may have several captions.
 
@@ -60,13 +49,10 @@ def cs_divergence(
         tile: rows of a kernel matrix that are held at once.
         group: processes that hold a part of the points each; see `vlalign.objectives.distributed`.
 
-    Raises:
-        ValueError: naming the argument at fault and its shape.
+    Raises ValueError naming the argument at fault and its shape.
     """
     if x_ND.ndim != 2 or y_MD.ndim != 2 or x_ND.shape[1] != y_MD.shape[1]:
-        raise ValueError(
-            f"x_ND has shape {tuple(x_ND.shape)}, y_MD {tuple(y_MD.shape)}: 2 dimensions, and D must agree"
-        )
+        raise mismatch("2 dimensions, and D must agree", x_ND=x_ND, y_MD=y_MD)
     check_tile(tile)
     with without_autocast(x_ND):
         x_ND, y_MD = precise_pair(x_ND, y_MD)
@@ -110,13 +96,10 @@ def token_cs_divergence(
         tile: pairs whose kernels are held at once; they are formed again in the backward pass.
         group: processes that hold a part of the pairs each; see `vlalign.objectives.distributed`.
 
-    Raises:
-        ValueError: naming the argument at fault and its shape.
+    Raises ValueError naming the argument at fault and its shape.
     """
     if x_BVD.ndim != 3 or y_BLD.ndim != 3 or x_BVD.shape[::2] != y_BLD.shape[::2]:
-        raise ValueError(
-            f"x_BVD has shape {tuple(x_BVD.shape)}, y_BLD {tuple(y_BLD.shape)}: 3 dimensions, B and D must agree"
-        )
+        raise mismatch("3 dimensions, B and D must agree", x_BVD=x_BVD, y_BLD=y_BLD)
     check_tile(tile)
     x_mask, y_mask = checked_mask(x_mask, x_BVD, "x_mask"), checked_mask(y_mask, y_BLD, "y_mask")
     with without_autocast(x_BVD):
@@ -131,7 +114,9 @@ def token_cs_divergence(
         parts = zip(*(torch.split(item[enough], tile) for item in (x_BVD, y_BLD, x_mask, y_mask)), strict=True)
         # Where there is no pair at all the loss is 0, and has a gradient.
         nothing = (x_BVD[x_mask].sum() + y_BLD[y_mask].sum()) * 0
-        sums = [_recomputed(_pairwise, *part, widths, unbiased).sum() for part in parts if len(part[0])]
+        # Without intermediate results, which the backward pass makes again.
+        pairwise = functools.partial(checkpoint, _pairwise, use_reentrant=False, preserve_rng_state=False)
+        sums = [pairwise(*part, widths, unbiased).sum() for part in parts if len(part[0])]
         count = total_plainly(enough.sum(), group).clamp_min(1)
         return shared((sum(sums, nothing)) / count, group)
 
@@ -217,7 +202,7 @@ def _log_mean_kernel(
             distances.diagonal(0 if mirrored else within.start + start).fill_(torch.inf)
         before, largest = largest, torch.maximum(largest, -distances.min() / (2 * kernel.widths.max()))
         _rescale((before - largest).exp(), total, x_sum, y_sum)
-        sum_of_tile, pull = _kernel_sums(distances, largest, kernel.widths, twice_from=len(rows) if mirrored else None)
+        sum_of_tile, pull = _kernel_sums(distances, largest, kernel.widths, len(rows) if mirrored else None)
         total += sum_of_tile
         _pull(x_sum[tile], rows, pull, columns)
         if mirrored:
@@ -233,9 +218,7 @@ def _log_mean_kernel(
     return largest + total.log() - math.log(pairs * len(kernel.widths)), x_sum, y_sum.div_(total)
 
 
-def _kernel_sums(
-    distances: Tensor, largest: Tensor, widths: Tensor, *, twice_from: int | None
-) -> tuple[Tensor, Tensor]:
+def _kernel_sums(distances: Tensor, largest: Tensor, widths: Tensor, twice_from: int | None) -> tuple[Tensor, Tensor]:
     """Sum of a tile's kernels, its columns from `twice_from` on counted twice, and Σ over kernels of k / σ²."""
     total, pull = distances.new_zeros(()), None
     for width in widths:
@@ -277,12 +260,6 @@ def _masked_log_mean(
     exponents = squared_distances(x_BND, y_BMD)[..., None] / (-2 * widths)
     exponents = exponents.masked_fill(~real[..., None], -torch.inf)
     return torch.logsumexp(exponents.flatten(1), 1) - (real.sum((1, 2), dtype=widths.dtype) * len(widths)).log()
-
-
-def _recomputed(function: Any, *arguments: Any) -> Tensor:
-    """`function` without its intermediate results, which the backward pass makes again."""
-    found: Tensor = checkpoint(function, *arguments, use_reentrant=False, preserve_rng_state=False)
-    return found
 
 
 def _evenly(points: Tensor, count: int) -> Tensor:

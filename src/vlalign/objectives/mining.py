@@ -42,8 +42,7 @@ def mine(scores_IC: Tensor, *, negatives: str, complete: Tensor | None = None) -
     hardest: the highest score off the diagonal. semi-hard: the highest among those below the positive's; where there is
     none, the lowest score, whose gradient pushes least. complete: which pairs may be a negative; all if left out.
     """
-    if negatives not in NEGATIVES:
-        raise ValueError(f"negatives is {negatives!r}; it must be one of {', '.join(NEGATIVES)}")
+    _check_choices(negatives=(negatives, NEGATIVES))
     if scores_IC.ndim != 2 or scores_IC.shape[0] != scores_IC.shape[1] or len(scores_IC) < 2:
         raise ValueError(f"scores_IC has shape {tuple(scores_IC.shape)}; it must be square with at least 2 rows")
     refused = torch.eye(len(scores_IC), dtype=torch.bool, device=scores_IC.device)
@@ -101,8 +100,7 @@ def powerset_loss(
         group: processes that hold a part of the pairs each; see `vlalign.objectives.distributed`. R and P must be the
             same in all of them (pad, and mask), and so must the state of `generator`.
 
-    Raises:
-        ValueError: naming the argument at fault and its shape.
+    Raises ValueError naming the argument at fault and its shape.
     """
     _check_choices(loss=(loss, LOSSES), direction=(direction, DIRECTIONS), negatives=(negatives, NEGATIVES))
     check_pairs(regions_IRD, phrases_CPD)

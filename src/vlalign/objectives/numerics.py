@@ -24,10 +24,17 @@ def precise_pair(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
     return x.to(dtype), y.to(dtype)
 
 
-def check_dimensions(x: Tensor, name: str) -> None:
-    """Raises ValueError naming the argument and its shape."""
-    if x.ndim != 3:
-        raise ValueError(f"{name} has shape {tuple(x.shape)}; it must have 3 dimensions")
+def check_dimensions(**arguments: Tensor) -> None:
+    """Raises ValueError naming the first argument that has not 3 dimensions, and its shape."""
+    for name, x in arguments.items():
+        if x.ndim != 3:
+            raise ValueError(f"{name} has shape {tuple(x.shape)}; it must have 3 dimensions")
+
+
+def mismatch(rule: str, **pair: Tensor) -> ValueError:
+    """The error of two arguments whose shapes do not fit each other."""
+    (name, x), (other, y) = pair.items()
+    return ValueError(f"{name} has shape {tuple(x.shape)}, {other} {tuple(y.shape)}: {rule}")
 
 
 def check_tile(tile: int | None) -> None:
@@ -47,10 +54,9 @@ def checked_mask(mask: Tensor | None, x: Tensor, name: str) -> Tensor:
 
     Raises ValueError naming the argument and its shape.
     """
+    shape = x.shape[:2]
     if mask is None:
-        return torch.ones(x.shape[:2], dtype=torch.bool, device=x.device)
-    if mask.shape != x.shape[:2] or mask.dtype != torch.bool:
-        raise ValueError(
-            f"{name} has shape {tuple(mask.shape)} and dtype {mask.dtype}; expected bool {tuple(x.shape[:2])}"
-        )
+        return torch.ones(shape, dtype=torch.bool, device=x.device)
+    if mask.shape != shape or mask.dtype != torch.bool:
+        raise ValueError(f"{name} has shape {tuple(mask.shape)} and dtype {mask.dtype}; expected bool {tuple(shape)}")
     return mask

@@ -17,6 +17,7 @@ from vlalign.objectives.numerics import (
     check_dimensions,
     check_tile,
     checked_mask,
+    mismatch,
     precise_pair,
     refuse_second_order,
     without_autocast,
@@ -26,6 +27,7 @@ from vlalign.objectives.numerics import (
 TILE_ELEMENTS = 2**20
 FITTED_PAIRS = 256
 Rows = Tensor | slice
+EVERYTHING = slice(None)
 
 
 def powerset_scores(
@@ -62,8 +64,7 @@ def powerset_scores(
         generator: of the random subsets, on the CPU; torch's global one if left out.
         tile: images, and captions, at a time; by default as many as keep the similarities below a million.
 
-    Raises:
-        ValueError: naming the argument at fault and its shape.
+    Raises ValueError naming the argument at fault and its shape.
     """
     check_tile(tile)
     problem = Problem.of(regions_IRD, phrases_CPD, region_mask, phrase_mask)
@@ -83,13 +84,9 @@ class Problem:
         cls, regions_IRD: Tensor, phrases_CPD: Tensor, region_mask: Tensor | None, phrase_mask: Tensor | None
     ) -> "Problem":
         """Raises ValueError naming the argument at fault and its shape."""
-        check_dimensions(regions_IRD, "regions_IRD")
-        check_dimensions(phrases_CPD, "phrases_CPD")
+        check_dimensions(regions_IRD=regions_IRD, phrases_CPD=phrases_CPD)
         if regions_IRD.shape[2] != phrases_CPD.shape[2]:
-            raise ValueError(
-                f"regions_IRD has shape {tuple(regions_IRD.shape)}, phrases_CPD {tuple(phrases_CPD.shape)}: "
-                "D must agree"
-            )
+            raise mismatch("D must agree", regions_IRD=regions_IRD, phrases_CPD=phrases_CPD)
         regions_IRD, phrases_CPD = precise_pair(regions_IRD, phrases_CPD)
         regions_IRD, region_mask = _real(regions_IRD, region_mask, "region_mask")
         phrases_CPD, phrase_mask = _real(phrases_CPD, phrase_mask, "phrase_mask")
@@ -114,8 +111,8 @@ class Problem:
         )
 
     def prepared(self, rule: Aggregator, generator: torch.Generator | None) -> Aggregator:
-        """The rule with what is found once for all pairs: its cost, its subsets, and what is fitted to some of them:
-        pairs that belong together (where I = C) and as many that do not.
+        """The rule with its cost, its subsets, and what is fitted to some pairs that belong together (where I = C) and
+        as many that do not: all that is found once for all pairs.
         """
         like, captions = self.regions_IRD, len(self.phrases_CPD)
         if isinstance(rule.cost, str):
@@ -150,24 +147,18 @@ class Problem:
 
     def scores(self, rule: Aggregator, *, tile: int | None = None) -> PowersetScores:
         """Scores of all pairs, I C in either direction, tile by tile."""
-        tile = tile or self._tile_side(rule)
+        held = rule.columns(self.regions_IRD.shape[1]) * self.phrases_CPD.shape[1]
+        tile = tile or max(1, math.isqrt(TILE_ELEMENTS // max(1, held)))
         if max(self.region_mask.shape[0], self.phrase_mask.shape[0]) <= tile:
             return self.tile(rule, EVERYTHING, EVERYTHING)
         cost = torch.as_tensor(rule.cost, dtype=self.regions_IRD.dtype, device=self.regions_IRD.device)
         return PowersetScores(*_Tiled.apply(self.regions_IRD, self.phrases_CPD, cost, self, rule, tile))
-
-    def _tile_side(self, rule: Aggregator) -> int:
-        columns, phrases = rule.columns(self.regions_IRD.shape[1]), self.phrases_CPD.shape[1]
-        return max(1, math.isqrt(TILE_ELEMENTS // max(1, columns * phrases)))
 
     def tile(self, rule: Aggregator, images: slice, captions: slice) -> PowersetScores:
         """Scores of these images with these captions, all at once."""
         with without_autocast(self.regions_IRD):
             similarity = torch.einsum("ird,cpd->icpr", self.regions_IRD[images], self.phrases_CPD[captions])
             return rule(similarity, self.region_mask[images, None], self.phrase_mask[None, captions])
-
-
-EVERYTHING = slice(None)
 
 
 class _Tiled(torch.autograd.Function):
@@ -179,13 +170,7 @@ class _Tiled(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any,
-        regions_IRD: Tensor,
-        phrases_CPD: Tensor,
-        cost: Tensor,
-        problem: Problem,
-        rule: Aggregator,
-        tile: int,
+        ctx: Any, regions_IRD: Tensor, phrases_CPD: Tensor, cost: Tensor, problem: Problem, rule: Aggregator, tile: int
     ) -> tuple[Tensor, Tensor]:
         ctx.save_for_backward(regions_IRD, phrases_CPD, cost)
         ctx.problem, ctx.rule = problem, rule
@@ -219,11 +204,7 @@ class _Tiled(torch.autograd.Function):
 
 
 def batch_cost(
-    regions_IRD: Tensor,
-    phrases_CPD: Tensor,
-    *,
-    region_mask: Tensor | None = None,
-    phrase_mask: Tensor | None = None,
+    regions_IRD: Tensor, phrases_CPD: Tensor, *, region_mask: Tensor | None = None, phrase_mask: Tensor | None = None
 ) -> Tensor:
     """b from the batch: the mean similarity of the real regions and phrases of pairs that belong together, a scalar.
 

@@ -15,12 +15,10 @@ def all_subsets(count: int, *, device: torch.device | None = None) -> Tensor:
     return (torch.arange(2**count, device=device)[:, None] >> torch.arange(count, device=device) & 1).bool()
 
 
-def sample_subsets(
-    count: int, samples: int, *, generator: torch.Generator | None = None, device: torch.device | None = None
-) -> Tensor:
-    """Indicators of `samples` // 2 uniform subsets, then of their complements, S R."""
-    half = torch.randint(0, 2, (samples // 2, count), generator=generator).bool().to(device)
-    return torch.cat([half, ~half])
+def sample_subsets(count: int, samples: int, *, like: Tensor, generator: torch.Generator | None) -> Tensor:
+    """Indicators of `samples` // 2 uniform subsets, then of their complements, S R, in the type and place of `like`."""
+    half = torch.randint(0, 2, (samples // 2, count), generator=generator).bool().to(like.device)
+    return torch.cat([half, ~half]).to(like.dtype)
 
 
 def mean_of_subsets(x: Tensor, phrase_mask: Tensor, subsets_SR: Tensor) -> Tensor:
@@ -32,9 +30,7 @@ def mean_of_subsets(x: Tensor, phrase_mask: Tensor, subsets_SR: Tensor) -> Tenso
 
 
 def best_subset(x: Tensor, region_mask: Tensor, *, empty_subset: bool) -> Tensor:
-    """max over subsets of Σ x, [..., P]: all that are above 0 or, where the empty subset does not count, the least bad
-    one.
-    """
+    """max over subsets of Σ x, [..., P]: all above 0 or, where the empty subset does not count, the least bad one."""
     best = x.relu().sum(-1)
     if empty_subset:
         return best

@@ -21,18 +21,14 @@ class ParserParams(Strict):
     language: str = Field(default="en", description="What Stanza calls it (source: download)")
     package: str = Field(default="default", description="Stanza package to download")
     seed: Annotated[Seed, Field(le=2**32 - 1)] = 0
-    trees: Annotated[int, Field(ge=50, le=1_000_000)] = Field(
-        default=1200, description="Training trees (source: train)"
-    )
+    trees: int = Field(default=1200, ge=50, le=1_000_000, description="Training trees (source: train)")
     epochs: Few = Field(default=5, description="Epochs of the constituency parser (source: train)")
-    max_words: Annotated[Count, Field(le=10_000)] = Field(
-        default=100, description="Captions of more words are too long"
-    )
+    max_words: int = Field(default=100, ge=1, le=10_000, description="Captions of more words are too long")
     long_captions: Literal["skip", "cut"] = Field(
         default="skip", description="Skip and count what is too long, or parse the sentences or words that fit"
     )
-    max_skipped: Annotated[float, Field(ge=0, le=100)] = Field(
-        default=10.0, description="Percent of captions that may be skipped before the step fails"
+    max_skipped: float = Field(
+        default=10.0, ge=0, le=100, description="Percent of captions that may be skipped before the step fails"
     )
     batch_size: Count = Field(default=200, description="Sentences tagged and parsed at once")
     device: Literal["auto", "cpu", "cuda"] = Field(default="auto", description="auto: a GPU where torch has one")
@@ -52,11 +48,8 @@ class Segmenter(Strict, Registered):
         The masks are on the grid that `vlalign.annotate.regions.masks.grid_shape` lays over a picture, and the same
         picture always has the same ones; R may be 0.
 
-        Args:
-            side: cells along the longest side of that grid.
-            device: where a model runs, as torch names it; auto: a GPU if there is one.
-
-        Raises VlalignError when a model cannot be loaded.
+        side: cells along the longest side of that grid. device: where a model runs, as torch names it; auto: a GPU if
+        there is one. Raises VlalignError when a model cannot be loaded.
         """
         return None
 
@@ -68,9 +61,7 @@ class Segmenter(Strict, Registered):
 class SegmentFilters(Segmenter):
     """A segmenter of whose segments some are kept; `vlalign.annotate.regions.segments.select` says which."""
 
-    count: Annotated[Count, Field(le=10_000)] = Field(
-        default=16, description="At most this many of an image, the largest ones"
-    )
+    count: int = Field(default=16, ge=1, le=10_000, description="At most this many of an image, the largest ones")
     min_area: Share = Field(default=0.005, description="Share of the picture; 0.005 is one patch of 14 x 14")
     max_area: Share = Field(default=0.95, description="Share of the picture")
     max_overlap: Share = Field(

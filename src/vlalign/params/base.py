@@ -50,9 +50,8 @@ class Strict(BaseModel):
 
 def nested(path: str, value: Any) -> dict[str, Any]:
     """`a.b`, 1 -> {"a": {"b": 1}}"""
-    *above, last = path.split(".")
-    found = {last: value}
-    for key in reversed(above):
+    found: dict[str, Any] = value
+    for key in reversed(path.split(".")):
         found = {key: found}
     return found
 

@@ -50,8 +50,7 @@ class ScenesParams(Strict):
 
     @model_validator(mode="after")
     def _splits(self) -> "ScenesParams":
-        missing = {"train", "validation", "test"} - set(self.images)
-        if missing:
+        if missing := {"train", "validation", "test"} - set(self.images):
             raise ValueError(f"images must give a size for every split; missing: {', '.join(sorted(missing))}")
         return self
 
@@ -145,9 +144,8 @@ class SplitsParams(Strict):
 
 def _kind(value: Any) -> str:
     """Whose keys these are."""
-    if isinstance(value, dict):
-        return "splits" if set(value) & set(SplitsParams.model_fields) else "scenes"
-    return "splits" if isinstance(value, SplitsParams) else "scenes"
+    named = set(SplitsParams.model_fields).intersection(value) if isinstance(value, dict) else ()
+    return "splits" if named or isinstance(value, SplitsParams) else "scenes"
 
 
 Dataset = Annotated[

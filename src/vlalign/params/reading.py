@@ -5,7 +5,7 @@ import json
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import yaml
 
@@ -44,7 +44,15 @@ def read(path: str | Path) -> dict[str, Any]:
     """
     text = _text(path)
     try:
-        return _mapping(text)
+        values = _value(text)
+        if values is not None and not isinstance(values, dict):
+            raise yaml.YAMLError("it holds a list or a single value; begin with a key such as `train:`")
+        if values and TEMPLATE in values:
+            raise _MistakeError(
+                f"{TEMPLATE} lets Snakemake run expressions of this file, which it does before anything can look at "
+                "it; write plain values, and look at a file of somebody else's with `vlalign validate` first"
+            )
+        return values or {}
     except _MistakeError as error:
         raise VlalignError(f"{path}, {error}") from None
     except yaml.YAMLError as error:
@@ -114,67 +122,48 @@ def _text(path: str | Path) -> str:
         ) from None
 
 
+class _Extent(NamedTuple):
+    """How many values there are, a collection one of them, and how deep they lie; anchor: what the YAML calls them."""
+
+    anchor: str | None = None
+    values: int = 1
+    depth: int = 1
+
+
 def _check_extent(text: str) -> None:
-    """Raises for tags, too many values or too deep ones, before anything recursive sees them."""
-    extent = _Extent()
+    """Raises for tags, too many values or too deep ones, aliases in full, before anything recursive sees them."""
+    # Of the collections that have not ended, as far as they were read.
+    open_ones, known = [_Extent()], dict[str, _Extent]()
     for event in yaml.parse(text, Loader=LOADER):
+        mark = event.start_mark
         if tag := getattr(event, "tag", None):
-            raise _MistakeError(f"the tag {tag!r}; only plain values can stand here, text in quotes", event.start_mark)
-        extent.add(event)
-        if extent.depth > MAX_DEPTH:
-            raise _MistakeError(f"values more than {MAX_DEPTH} levels deep; nothing needs so many", event.start_mark)
-        if extent.values > MAX_VALUES:
-            raise _MistakeError(
-                f"more than {MAX_VALUES:,} values, aliases counted in full; shorten it", event.start_mark
-            )
-
-
-class _Open:
-    """A collection that has not ended: how many values it has so far, itself one of them, and how deep they lie."""
-
-    def __init__(self, anchor: str | None) -> None:
-        self.anchor, self.values, self.depth = anchor, 1, 1
-
-
-class _Extent:
-    """How many values a document has and how deep they lie, every alias in full, while its events pass by."""
-
-    def __init__(self) -> None:
-        self.open = [_Open(None)]
-        self.known: dict[str, tuple[int, int]] = {}
-
-    @property
-    def values(self) -> int:
-        """Those of the innermost open collection, which the others have as well when it ends."""
-        return self.open[-1].values
-
-    @property
-    def depth(self) -> int:
-        """Of all that is open."""
-        return len(self.open) + self.open[-1].depth - 2
-
-    def add(self, event: yaml.Event) -> None:
-        """Count what begins, ends or is named."""
+            raise _MistakeError(f"the tag {tag!r}; only plain values can stand here, text in quotes", mark)
         if isinstance(event, yaml.CollectionStartEvent):
-            self.open.append(_Open(event.anchor))
-        elif isinstance(event, yaml.CollectionEndEvent):
-            ended = self.open.pop()
-            self._count(event, ended.anchor, ended.values, ended.depth)
-        elif isinstance(event, yaml.ScalarEvent):
-            self._count(event, event.anchor, 1, 0)
-        elif isinstance(event, yaml.AliasEvent):
-            if event.anchor not in self.known:
-                raise _MistakeError(f"*{event.anchor} stands for nothing, or within itself", event.start_mark)
-            self._count(event, None, *self.known[event.anchor])
+            open_ones.append(_Extent(event.anchor))
+        elif ended := _ended(event, open_ones, known):
+            if ended.anchor in known:
+                raise _MistakeError(f"&{ended.anchor} names a second value; rename one", mark)
+            if ended.anchor:
+                known[ended.anchor] = ended
+            anchor, values, depth = open_ones[-1]
+            open_ones[-1] = _Extent(anchor, values + ended.values, max(depth, ended.depth + 1))
+        if len(open_ones) + open_ones[-1].depth - 2 > MAX_DEPTH:
+            raise _MistakeError(f"values more than {MAX_DEPTH} levels deep; nothing needs so many", mark)
+        if open_ones[-1].values > MAX_VALUES:
+            raise _MistakeError(f"more than {MAX_VALUES:,} values, aliases counted in full; shorten it", mark)
 
-    def _count(self, event: yaml.Event, anchor: str | None, values: int, depth: int) -> None:
-        if anchor in self.known:
-            raise _MistakeError(f"&{anchor} names a second value; rename one", event.start_mark)
-        if anchor:
-            self.known[anchor] = (values, depth)
-        around = self.open[-1]
-        around.values += values
-        around.depth = max(around.depth, depth + 1)
+
+def _ended(event: yaml.Event, open_ones: list[_Extent], known: dict[str, _Extent]) -> _Extent | None:
+    """The collection, text or alias that is whole with this event, if one is."""
+    if isinstance(event, yaml.CollectionEndEvent):
+        return open_ones.pop()
+    if isinstance(event, yaml.ScalarEvent):
+        return _Extent(event.anchor, 1, 0)
+    if isinstance(event, yaml.AliasEvent):
+        if event.anchor not in known:
+            raise _MistakeError(f"*{event.anchor} stands for nothing, or within itself", event.start_mark)
+        return known[event.anchor]._replace(anchor=None)
+    return None
 
 
 def _value(text: str, *keys: str) -> Any:
@@ -202,20 +191,6 @@ def _written(value: Any) -> str:
         if isinstance(value, str) and _value(value) == value:
             return value
     return json.dumps(value)
-
-
-def _mapping(text: str) -> dict[str, Any]:
-    values = _value(text)
-    if values is None:
-        return {}
-    if not isinstance(values, dict):
-        raise yaml.YAMLError("it holds a list or a single value; begin with a key such as `train:`")
-    if TEMPLATE in values:
-        raise _MistakeError(
-            f"{TEMPLATE} lets Snakemake run expressions of this file, which it does before anything can look at it; "
-            "write plain values, and look at a file of somebody else's with `vlalign validate` first"
-        )
-    return values
 
 
 def _check(node: yaml.Node, *keys: str) -> None:

@@ -20,7 +20,7 @@ class ModelParams(Strict):
     """The two towers."""
 
     tower: str | dict[str, Any] = Field(
-        description="An open_clip model name, or a JSON file of an open_clip config, whose content is put in its place",
+        description="An open_clip model name, or a JSON file of an open_clip config, whose content is put in its place"
     )
     pooling: Literal["average", "default"] = Field(
         default="average", description="average: mean of patch tokens and of real word tokens; default: the tower's own"
@@ -145,18 +145,6 @@ class RuntimeParams(Strict):
         return self
 
 
-def _terms() -> dict[str, Any]:
-    """A key for every term, with its defaults."""
-    known = import_module("vlalign.training.term").known_terms()
-    return {
-        name.replace("-", "_"): (
-            a_number_is_the_weight(kind.Params),
-            Field(default=kind.Params(), description=summary(kind.Params)),
-        )
-        for name, kind in known.items()
-    }
-
-
 class Terms(Strict):
     """total = the sum of weight times loss over the terms"""
 
@@ -170,9 +158,7 @@ class Terms(Strict):
         return Needs.of_all(term.needs() for term in self.terms().values() if term.is_used)
 
     def relevant(self) -> dict[str, Any]:
-        """See TermParams.relevant. A term that is off, as it is where nothing is said of it, is left out: what other
-        terms there are changes no run.
-        """
+        """See TermParams.relevant. A term that is off, as it is by default, is left out: a new term changes no run."""
         off = {name: not field.get_default().is_used for name, field in type(self).model_fields.items()}
         terms = {name: getattr(self, name) for name in off}
         return {name: term.relevant() for name, term in terms.items() if term.is_used or not off[name]}
@@ -185,7 +171,13 @@ if TYPE_CHECKING:
 
         def __getattr__(self, name: str) -> Any: ...
 else:
-    ObjectiveParams = create_model("ObjectiveParams", __base__=Terms, __doc__=Terms.__doc__, **_terms())
+    # A key for every term, with its defaults.
+    KINDS = {name: kind.Params for name, kind in import_module("vlalign.training.term").known_terms().items()}
+    KEYS = {
+        name.replace("-", "_"): (a_number_is_the_weight(kind), Field(default=kind(), description=summary(kind)))
+        for name, kind in KINDS.items()
+    }
+    ObjectiveParams = create_model("ObjectiveParams", __base__=Terms, __doc__=Terms.__doc__, **KEYS)
 
 
 class RunParams(Strict):
@@ -201,9 +193,7 @@ class RunParams(Strict):
         return self
 
     def relevant(self) -> dict[str, Any]:
-        """As plain values, without the params of terms that are switched off, so that changing these trains nothing
-        again.
-        """
+        """As plain values, without the params of terms that are off, so that changing these trains nothing again."""
         plain = self.model_dump(mode="json", exclude={"objective"})
         del plain["train"]["steps" if self.train.epochs is not None else "epochs"]
         return {**plain, "objective": self.objective.relevant()}

@@ -97,8 +97,7 @@ class Selection(Strict):
     @model_validator(mode="after")
     def _nothing_twice(self) -> "Selection":
         for key in ("arms", "seeds", "ablations"):
-            twice = [value for value, count in Counter(getattr(self, key)).items() if count > 1]
-            if twice:
+            if twice := [value for value, count in Counter(getattr(self, key)).items() if count > 1]:
                 raise ValueError(f"{key}: {twice[0]!r} stands there more than once")
         return self
 
@@ -148,10 +147,12 @@ class PrecisionParams(Strict):
 
 
 AnyFigure = Annotated[Figure, OneOf(FIGURES, key="figure")]
-
-
-def _a_name_is_a_figure(value: Any) -> Any:
-    return {"figure": value} if isinstance(value, str) else value
+NamedFigure = Annotated[
+    AnyFigure,
+    BeforeValidator(
+        lambda value: {"figure": value} if isinstance(value, str) else value, json_schema_input_type=str | AnyFigure
+    ),
+]
 
 
 class ReportParams(Strict):
@@ -159,10 +160,7 @@ class ReportParams(Strict):
 
     baseline: Name = "clip"
     control: Name = Field(default="linear", description="The arm without subsets")
-    figures: (
-        tuple[Annotated[AnyFigure, BeforeValidator(_a_name_is_a_figure, json_schema_input_type=str | AnyFigure)], ...]
-        | None
-    ) = Field(
+    figures: tuple[NamedFigure, ...] | None = Field(
         default=None, description="Names of figures, or their params; all whose benchmarks are measured, if left out"
     )
     precision: PrecisionParams = PrecisionParams()
@@ -198,13 +196,9 @@ class Params(Strict):
         return self
 
     @model_validator(mode="after")
-    def _every_arm_is_valid(self) -> "Params":
+    def _arms_are_valid_and_names_exist(self) -> "Params":
         for arm in self.arms:
             self._run_params(arm)
-        return self
-
-    @model_validator(mode="after")
-    def _names_exist(self) -> "Params":
         for key, wanted, known in self._references():
             for name in wanted:
                 if name not in known:
@@ -223,17 +217,13 @@ class Params(Strict):
         yield "focus", (self.focus,), set(self.all_runs)
 
     @model_validator(mode="after")
-    def _benchmarks_have_their_data(self) -> "Params":
+    def _benchmarks_and_figures_have_their_data(self) -> "Params":
         for name in self.evaluation.benchmarks or ():
             if name not in self._measurable:
                 raise ValueError(
                     f"evaluation.benchmarks: {name} cannot be measured on split {self.evaluation.split} of the dataset "
                     f"{self.dataset}, which has what is needed for {', '.join(self._measurable)}"
                 )
-        return self
-
-    @model_validator(mode="after")
-    def _figures_can_be_drawn(self) -> "Params":
         for figure in self.report.figures or ():
             for missing in set(figure.benchmarks) - set(self.benchmarks):
                 raise ValueError(f"report.figures: {figure.name} shows the benchmark {missing}, which is not measured")
@@ -317,10 +307,8 @@ class Params(Strict):
 
     def _run_params(self, arm: str, *changes: Mapping[str, Any], where: str = "") -> RunParams:
         base = {key: getattr(self, key).model_dump() for key in ("model", "train", "objective")}
-        for change in (self.arms[arm].changes(), *changes):
-            base = merged(base, change)
         try:
-            return RunParams.model_validate(base)
+            return RunParams.model_validate(merged(base, self.arms[arm].changes(), *changes))
         except ValidationError as error:
             raise ValueError(describe(error, of=RunParams, prefix=where or f"arms.{arm}")) from None
 
@@ -355,9 +343,8 @@ class Run:
         try:
             params = RunParams.model_validate(merged(self.params.model_dump(), own))
         except ValidationError as error:
-            raise VlalignError(
-                f"the run {self.name} cannot be so:\n{describe(error, of=RunParams, given=own)}"
-            ) from None
+            problem = describe(error, of=RunParams, given=own)
+            raise VlalignError(f"the run {self.name} cannot be so:\n{problem}") from None
         name = f"{self.name}-{digest([self.config(), changes])[:8]}"
         return replace(self, name=name, params=params, grid=None, value=None)
 

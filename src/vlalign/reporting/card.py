@@ -16,7 +16,7 @@ from vlalign.previous import EVALUATION
 from vlalign.records import read_record, stamp, write_record
 from vlalign.reporting.cells import number, units
 from vlalign.reporting.results import is_number, read_run, run_params
-from vlalign.training.term import Term, known_terms
+from vlalign.training.term import known_terms
 
 SNIPPET = """```python
 import vlalign
@@ -53,20 +53,18 @@ def write_card(run: str | Path) -> None:
     """Write `README.md` into a run's folder."""
     record, card = read_run(run), model_card(run)
     _, _, body = generate_readme(dict(card), f"{record.name}-seed-{record.seed}").split("---\n", 2)
-    write_text(Path(run) / "README.md", f"---\n{_front_matter(card, _same(Path(run)))}---\n{body}")
-    evaluation = Path(run) / "metrics" / EVALUATION
-    content = read_record(evaluation)
-    write_record(evaluation, {**content, "card": stamp(Path(run) / "README.md")})
-
-
-def _front_matter(card: Mapping[str, Any], same: Mapping[str, bool]) -> str:
-    """What the hub reads; it offers everyone a snippet of the library that is named here."""
+    # What the hub reads; it offers everyone a snippet of the library that is named here.
     lines = ["tags:", *(f"- {tag}" for tag in card["tags"])]
+    same = _config(Path(run))["vlalign"].get("same_in_open_clip")
     if same and all(same.values()):
         lines += ["library_name: open_clip", "pipeline_tag: zero-shot-image-classification"]
     else:
         lines += ["library_name: vlalign"]
-    return "\n".join([*lines, f"license: {card['license']}"]) + "\n"
+    front = "\n".join([*lines, f"license: {card['license']}"])
+    write_text(Path(run) / "README.md", f"---\n{front}\n---\n{body}")
+    evaluation = Path(run) / "metrics" / EVALUATION
+    content = read_record(evaluation)
+    write_record(evaluation, {**content, "card": stamp(Path(run) / "README.md")})
 
 
 def _described(folder: Path) -> dict[str, Any]:
@@ -76,16 +74,16 @@ def _described(folder: Path) -> dict[str, Any]:
     train, objective, versions = params.train, params.objective, run.record.get("versions", {})
     length = f"{train.steps} steps" if train.epochs is None else f"{train.epochs} epochs"
     made_with = [f"{name} {versions[name]}" for name in ("vlalign", "torch", "open_clip_torch") if name in versions]
+    average = config["vlalign"].get("pooling") == "average"
+    tags = [known_terms()[name].tag for name, term in objective.terms().items() if term.is_used]
     return {
-        "tags": ["clip", "vlalign", *filter(None, (term.tag for term in _used_terms(objective)))],
+        "tags": ["clip", "vlalign", *filter(None, tags)],
         "license": "other",
         "description": f"Run `{run.name}`, seed {run.seed}, of vlalign: image and text towers trained with "
         f"{described_objective(objective)}.",
         "details": {
             "Towers": _towers(config["model_cfg"]),
-            "Pooling": "mean of projected patch and word tokens"
-            if config["vlalign"].get("pooling") == "average"
-            else "the towers' own",
+            "Pooling": "mean of projected patch and word tokens" if average else "the towers' own",
             "Training": f"{length} of {train.batch_size} pairs, AdamW, learning rate "
             f"{train.learning_rate:g}, weight decay {train.weight_decay:g}",
             "Params of the objective": f"`{json.dumps(run.params.get('objective', {}), sort_keys=True)}`",
@@ -110,21 +108,11 @@ def _config(folder: Path) -> dict[str, Any]:
     return config
 
 
-def _same(folder: Path) -> Mapping[str, bool]:
-    """Which embeddings open_clip gives as they are; empty where the run does not say."""
-    return _config(folder)["vlalign"].get("same_in_open_clip", {})
-
-
 def described_objective(objective: ObjectiveParams) -> str:
     """The terms that train, with their weights."""
     known = known_terms()
     parts = [item for name, params in objective.terms().items() for item in known[name].describe(params).items()]
     return " + ".join(f"{weight:g} × {name}" for name, weight in parts if weight)
-
-
-def _used_terms(objective: ObjectiveParams) -> list[type[Term]]:
-    """The terms that train."""
-    return [known_terms()[name] for name, params in objective.terms().items() if params.is_used]
 
 
 def _towers(config: Mapping[str, Any]) -> str:

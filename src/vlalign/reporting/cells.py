@@ -31,9 +31,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Table:
-    """What readers see (title, caption, header, rows) below a heading of the report (section), and the same numbers
-    unrounded, for its CSV (records).
-    """
+    """What readers see below a heading of the report (section); the same numbers unrounded, for its CSV (records)."""
 
     name: str
     title: str
@@ -81,8 +79,8 @@ def difference_cell(difference: Difference | None, *, metric: Metric) -> Cell:
     """`+18.8 [12.1, 25.4]`, toned by its verdict."""
     if difference is None:
         return Cell(MISSING)
-    note = interval_text(difference, digits=metric.digits)
     text = number(difference.mean, digits=metric.digits, signed=True)
+    note = interval_text(difference, digits=metric.digits)
     return Cell(text, note, tone(difference, direction=metric.direction))
 
 

@@ -26,9 +26,8 @@ def collect(run_dirs: Sequence[str | Path]) -> list[MetricRow]:
                 f"{run.directory} and {first} are both seed {run.seed} of {run.name}; name one of them only"
             )
         seen[run.name, run.seed] = run.directory
-        of_run = {"run": run.name, "seed": run.seed}
-        measured = read_metrics(run.directory).values()
-        rows += [row.model_copy(update=of_run) for measurement in measured for row in measurement.rows]
+        found = (row for measurement in read_metrics(run.directory).values() for row in measurement.rows)
+        rows += [row.model_copy(update={"run": run.name, "seed": run.seed}) for row in found]
     return rows
 
 

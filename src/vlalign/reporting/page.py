@@ -51,11 +51,9 @@ def write_page(
 ) -> None:
     """Write the report as one HTML file that needs no network, script or font.
 
-    Args:
-        figures: SVG files, each with the figure that has drawn it.
-        manifests: manifest.json of the data that was trained and evaluated on; their `source` is shown, which is where
-            attribution of third parties' work comes from.
-        overlaps: how many images of each split that is measured occur in the training split.
+    figures: SVG files, each with the figure that has drawn it. manifests: manifest.json of the data that was trained
+    and evaluated on; their `source` is shown, which is where attribution of third parties' work comes from. overlaps:
+    how many images of each split that is measured occur in the training split.
     Raises VlalignError when an input is missing.
     """
     environment = jinja2.Environment(

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from vlalign.reporting.cells import MISSING, Cell, Row, Table, shown
-from vlalign.reporting.results import Results, Run, differing, flat_params
+from vlalign.reporting.results import Results, differing, flat_params
 
 
 @dataclass(frozen=True)
@@ -21,25 +21,17 @@ class Provenance:
 
 def provenance(results: Results) -> Provenance:
     """Summarise all runs; packages or commits that are not the same everywhere are warned about."""
-    versions = _versions(results.runs)
-    commits = tuple(sorted({str(run.record.get("git_commit") or "none") for run in results.runs}))
-    warnings = [
-        f"Runs were made with different versions of {name}: {', '.join(many)}."
-        for name, many in versions.items()
-        if len(many) > 1
-    ]
-    if len(commits) > 1:
-        warnings.append(f"Runs were made at {len(commits)} different commits.")
-    joined = {name: ", ".join(many) for name, many in versions.items()}
-    return Provenance(_runs_table(results), _params_table(results), joined, commits, tuple(warnings))
-
-
-def _versions(runs: Sequence[Run]) -> dict[str, list[str]]:
     found: dict[str, set[str]] = {}
-    for run in runs:
+    for run in results.runs:
         for name, version in run.record.get("versions", {}).items():
             found.setdefault(name, set()).add(str(version))
-    return {name: sorted(found[name]) for name in sorted(found)}
+    versions = {name: ", ".join(sorted(found[name])) for name in sorted(found)}
+    different = (name for name in versions if len(found[name]) > 1)
+    warnings = [f"Runs were made with different versions of {name}: {versions[name]}." for name in different]
+    commits = tuple(sorted({str(run.record.get("git_commit") or "none") for run in results.runs}))
+    if len(commits) > 1:
+        warnings.append(f"Runs were made at {len(commits)} different commits.")
+    return Provenance(_runs_table(results), _params_table(results), versions, commits, tuple(warnings))
 
 
 def _runs_table(results: Results) -> Table:

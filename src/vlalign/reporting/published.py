@@ -19,8 +19,7 @@ def _table(entry: dict[str, Any]) -> Table:
     rows, records = [], []
     for method, values in entry["rows"].items():
         rows.append(Row(method, tuple(Cell(MISSING if value is None else f"{value}") for value in values)))
-        for column, value in zip(columns, values, strict=True):
-            if value is not None:
-                records.append({"method": method, "metric": column, "value": value, "source": entry["source"]})
+        known = ((column, value) for column, value in zip(columns, values, strict=True) if value is not None)
+        records += [{"method": method, "metric": column, "value": v, "source": entry["source"]} for column, v in known]
     caption = f"{entry['setting']} Source: {entry['source']}."
     return Table(f"published-{entry['name']}", entry["title"], caption, ("method", *columns), tuple(rows), records)

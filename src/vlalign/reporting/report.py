@@ -29,14 +29,11 @@ def write_report(
 ) -> None:
     """Write CSV tables into `tables`, SVG figures into `figures` and the HTML report to `output`.
 
-    Args:
-        metrics: the collected metrics.json.
-        run_dirs: directories of single seeds, in the order in which arms are to appear.
-        params: the figures, and the arms that the others are compared with; either of these may be absent.
-        precision: CSV of the aggregators' errors.
-        figures: holds the SVGs that need the models.
-        manifests: manifest.json of the data, for attribution; the first is that of the training split.
-        held_out: those of the splits that are measured, in which images of the training split are looked for.
+    metrics: the collected metrics.json. run_dirs: directories of single seeds, in the order in which arms are to
+    appear. params: the figures, and the arms that the others are compared with; either of these may be absent.
+    precision: CSV of the aggregators' errors. figures: holds the SVGs that need the models. manifests: manifest.json of
+    the data, for attribution; the first is that of the training split. held_out: those of the splits that are measured,
+    in which images of the training split are looked for.
     """
     results = load_results(metrics, run_dirs, baseline=params.baseline, control=params.control)
     check_made_of(record_of(precision), results.runs)

@@ -159,11 +159,8 @@ class RunRecord(BaseModel, strict=True):
 
 
 def read_run(directory: str | Path) -> Run:
-    """Read run.json of one seed's directory. Raises VlalignError when it is missing or damaged, or stands in the place
-    of another run.
-    """
-    file = Path(directory) / "run.json"
-    again = "delete the run and train it again"
+    """Read run.json of a run's folder; raises VlalignError where it is missing, damaged or in another's place."""
+    file, again = Path(directory) / "run.json", "delete the run and train it again"
     record = read_record(file, remedy=again)
     try:
         typed = RunRecord.model_validate(record)
@@ -215,10 +212,8 @@ def run_params(run: Run) -> RunParams:
     try:
         return RunParams.model_validate(run.params)
     except ValidationError as error:
-        file = run.directory / "run.json"
-        raise VlalignError(
-            f"{file}: its params are not valid; delete the run and train it again:\n{describe(error, of=RunParams)}"
-        ) from None
+        problem = f"its params are not valid; delete the run and train it again:\n{describe(error, of=RunParams)}"
+        raise VlalignError(f"{run.directory / 'run.json'}: {problem}") from None
 
 
 def load_results(
@@ -230,15 +225,13 @@ def load_results(
 
 def ablation_grids(runs: Sequence[Run]) -> list[Grid]:
     """Group the runs of ablations by name; the arm itself joins as a point if it differs in nothing else."""
-    grids = []
-    for name in sorted({run.ablation["name"] for run in runs if run.ablation}):
-        members = [run for run in runs if run.ablation and run.ablation["name"] == name]
-        first = members[0].ablation or {}
-        grids.append(_grid(name, first["param"], members[0].arm, members=members, runs=runs))
-    return grids
+    names = sorted({run.ablation["name"] for run in runs if run.ablation})
+    return [_grid([run for run in runs if run.ablation and run.ablation["name"] == name], runs) for name in names]
 
 
-def _grid(name: str, param: str, arm: str, *, members: Sequence[Run], runs: Sequence[Run]) -> Grid:
+def _grid(members: Sequence[Run], runs: Sequence[Run]) -> Grid:
+    first, arm = members[0].ablation or {}, members[0].arm
+    param = first["param"]
     points = {run.name: run.ablation["value"] for run in members if run.ablation}
     own = next((run for run in runs if run.ablation is None and run.name == arm), None)
     others = differing(own.params, members[0].params) - {param} if own is not None else set()
@@ -249,7 +242,7 @@ def _grid(name: str, param: str, arm: str, *, members: Sequence[Run], runs: Sequ
     ordered = sorted(points.items(), key=lambda item: _order(item[1]))
     changed = {other: lookup(members[0].params, other) for other in others}
     seeds = len({run.seed for run in members})
-    return Grid(name, param, arm, tuple((value, run) for run, value in ordered), changed, seeds)
+    return Grid(first["name"], param, arm, tuple((value, run) for run, value in ordered), changed, seeds)
 
 
 def _order(value: Any) -> tuple[bool, float, str]:
@@ -271,9 +264,7 @@ def lookup(params: Mapping[str, Any], dotted: str) -> Any:
 
 def differing(*params: Mapping[str, Any]) -> set[str]:
     """Dotted names of the params that are not the same in all of `params` that have them."""
-    flat = [flat_params(one) for one in params]
     found: dict[str, list[Any]] = {}
-    for one in flat:
-        for name, value in one.items():
-            found.setdefault(name, []).append(value)
+    for name, value in (item for one in params for item in flat_params(one).items()):
+        found.setdefault(name, []).append(value)
     return {name for name, values in found.items() if any(value != values[0] for value in values)}

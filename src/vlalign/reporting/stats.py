@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from scipy.special import stdtrit
 from scipy.stats import ttest_rel
 
+# Of the intervals.
+LEVEL = 0.95
 ABOVE = "above"
 BELOW = "below"
 NOISE = "not distinguishable from noise"
@@ -48,17 +50,15 @@ def spread(values: Iterable[float]) -> Spread:
     return Spread(statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else None, len(values))
 
 
-def half_width(values: Sequence[float], *, level: float = 0.95) -> float | None:
+def half_width(values: Sequence[float]) -> float | None:
     """Half of the Student-t interval of the mean, or None for fewer than two values."""
     if len(values) < 2:
         return None
-    quantile = float(stdtrit(len(values) - 1, (1 + level) / 2))
+    quantile = float(stdtrit(len(values) - 1, (1 + LEVEL) / 2))
     return quantile * statistics.stdev(values) / math.sqrt(len(values))
 
 
-def paired_difference(
-    values: Mapping[int, float], reference: Mapping[int, float], *, level: float = 0.95
-) -> Difference | None:
+def paired_difference(values: Mapping[int, float], reference: Mapping[int, float]) -> Difference | None:
     """Difference `values - reference` over the seeds that both have; None when they share no seed.
 
     Pairing removes what a seed gives to both (initial weights, order of samples), so the interval is that of the
@@ -74,5 +74,5 @@ def paired_difference(
     if len(set(differences)) == 1:  # no spread, of which scipy makes no interval
         return Difference(mean, mean, mean, len(seeds))
     ours, theirs = zip(*((values[seed], reference[seed]) for seed in seeds), strict=True)
-    interval = ttest_rel(ours, theirs).confidence_interval(level)
+    interval = ttest_rel(ours, theirs).confidence_interval(LEVEL)
     return Difference(mean, float(interval.low), float(interval.high), len(seeds))

@@ -41,29 +41,22 @@ RC: dict[Any, Any] = {
     "axes.titlelocation": "left",
     "axes.titlepad": 7.0,
     "axes.labelsize": 8.5,
-    "axes.labelcolor": MUTED,
-    "axes.edgecolor": "#9aa1ab",
     "axes.linewidth": 0.8,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
+    **dict.fromkeys(("axes.spines.top", "axes.spines.right"), False),
     "axes.axisbelow": True,
     "axes.unicode_minus": True,
     "grid.color": RULE,
     "grid.linewidth": 0.6,
     "text.color": INK,
-    "xtick.color": "#9aa1ab",
-    "ytick.color": "#9aa1ab",
-    "xtick.labelcolor": MUTED,
-    "ytick.labelcolor": MUTED,
-    "xtick.labelsize": 8.0,
-    "ytick.labelsize": 8.0,
+    **dict.fromkeys(("axes.edgecolor", "xtick.color", "ytick.color"), "#9aa1ab"),
+    **dict.fromkeys(("axes.labelcolor", "xtick.labelcolor", "ytick.labelcolor"), MUTED),
+    **dict.fromkeys(("xtick.labelsize", "ytick.labelsize"), 8.0),
     "legend.fontsize": 8.5,
     "legend.handlelength": 1.4,
     "xtick.major.size": 3.0,
     "ytick.major.size": 0.0,
     "lines.solid_capstyle": "round",
-    "figure.facecolor": "white",
-    "savefig.facecolor": "white",
+    **dict.fromkeys(("figure.facecolor", "savefig.facecolor"), "white"),
 }
 
 
@@ -117,8 +110,8 @@ def arm_colours(arms: Sequence[str], *, baseline: str) -> dict[str, str]:
     return {baseline: BASELINE, **palette(arm for arm in arms if arm != baseline)}
 
 
-def label_ends(axes: "Axes", ends: Sequence[End], *, gap: float = 0.095) -> None:
-    """Write (y, text, colour) labels right of the panel, at least `gap` of its height apart."""
+def label_ends(axes: "Axes", ends: Sequence[End]) -> None:
+    """Write (y, text, colour) labels right of the panel, far enough apart to be read."""
     if not ends:
         return
     import numpy as np
@@ -126,7 +119,7 @@ def label_ends(axes: "Axes", ends: Sequence[End], *, gap: float = 0.095) -> None
     ends = sorted(ends)
     to_panel = axes.transScale + axes.transLimits
     wanted = np.array([to_panel.transform((axes.get_xlim()[1], y))[1] for y, _, _ in ends])
-    placed = spaced(wanted, gap=gap)
+    placed = spaced(wanted, gap=0.095)  # of the panel's height
     placed = placed - min(0.0, placed[0]) - max(0.0, placed[-1] - 1.0)
     for (_, text, colour), y in zip(ends, placed, strict=True):
         axes.text(1.03, y, text, transform=axes.transAxes, color=colour, va="center", fontsize=7.5)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from vlalign.evaluation.benchmark import Metric
 from vlalign.reporting.cells import interval_text, number, tone
 from vlalign.reporting.results import Results, lookup
-from vlalign.reporting.stats import ABOVE, NOISE, ONE_SEED, Difference
+from vlalign.reporting.stats import ABOVE, NOISE, ONE_SEED
 
 COLLAPSE = Metric("uniformity_image", "Uniformity, images", benchmark="modality")
 POSITIVE = Metric("positive_share", "positive similarities", benchmark="grounding")
@@ -50,7 +50,8 @@ def summarise(results: Results) -> Summary:
     """Compare every arm with the baseline, and with the control those that differ from both."""
     comparisons = _comparisons(results, results.baseline, excluded=())
     controls = _comparisons(results, results.control, excluded=(results.baseline,))
-    return Summary(tuple(_lead(results, comparisons)), comparisons, controls, tuple(_cautions(results)))
+    cautions = (text for arm in results.arms for text in (_collapse(results, arm), _trivial_subsets(results, arm)))
+    return Summary(tuple(_lead(results, comparisons)), comparisons, controls, tuple(filter(None, cautions)))
 
 
 def _comparisons(results: Results, reference: str, *, excluded: Sequence[str]) -> tuple[Comparison, ...]:
@@ -68,13 +69,10 @@ def compare(results: Results, arm: str, *, reference: str) -> Comparison:
         difference = results.difference(arm, metric, reference=reference)
         if difference is not None:
             seeds = max(seeds, difference.n)
-            found[tone(difference, direction=metric.direction)].append(_finding(metric, difference))
+            signed = number(difference.mean, digits=metric.digits, signed=True)
+            finding = Finding(metric.label, signed, interval_text(difference, digits=metric.digits))
+            found[tone(difference, direction=metric.direction)].append(finding)
     return Comparison(arm, reference, seeds, **{name: tuple(items) for name, items in found.items()})
-
-
-def _finding(metric: Metric, difference: Difference) -> Finding:
-    signed = number(difference.mean, digits=metric.digits, signed=True)
-    return Finding(metric.label, signed, interval_text(difference, digits=metric.digits))
 
 
 def _lead(results: Results, comparisons: Sequence[Comparison]) -> list[str]:
@@ -82,9 +80,8 @@ def _lead(results: Results, comparisons: Sequence[Comparison]) -> list[str]:
         return [f"The arm {results.baseline} was not run, so there is nothing to compare with."]
     if not comparisons:
         return [f"Only {results.baseline} was run, so there is nothing to compare."]
-    counts = {
-        name: sum(len(getattr(one, name)) for one in comparisons) for name in ("better", "worse", "noise", "single")
-    }
+    verdicts = ("better", "worse", "noise", "single")
+    counts = {name: sum(len(getattr(one, name)) for one in comparisons) for name in verdicts}
     if not any(counts.values()):
         return [f"No headline metric was measured for both {results.baseline} and another arm."]
     decided = counts["better"] + counts["worse"] + counts["noise"]
@@ -124,16 +121,8 @@ def _extremes(comparisons: Sequence[Comparison]) -> list[str]:
 
 def _arms_with(comparisons: Sequence[Comparison], label: str, name: str) -> list[str]:
     """`arm difference` of the comparisons that have this finding under `better` or `worse`."""
-    return [
-        f"{one.arm} {finding.difference}"
-        for one in comparisons
-        for finding in getattr(one, name)
-        if finding.label == label
-    ]
-
-
-def _cautions(results: Results) -> list[str]:
-    return [text for arm in results.arms for text in (_collapse(results, arm), _trivial_subsets(results, arm)) if text]
+    found = ((one.arm, finding) for one in comparisons for finding in getattr(one, name))
+    return [f"{arm} {finding.difference}" for arm, finding in found if finding.label == label]
 
 
 def _collapse(results: Results, arm: str) -> str:

@@ -1,7 +1,7 @@
 """Tables over runs: built once, written as CSV (unrounded) and rendered in the report (rounded)."""
 
 import csv
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,21 +24,21 @@ def write_tables(results: Results, output_dir: str | Path) -> list[Path]:
     paths = []
     for table in [*measured_tables(results), *published_tables()]:
         path = Path(output_dir) / f"{table.name}.csv"
-        _write_csv(path, table.records)
+        with atomic_write(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as stream:
+            writer = csv.DictWriter(stream, fieldnames=list(table.records[0]), lineterminator="\n")
+            writer.writeheader()
+            writer.writerows(table.records)
         paths.append(path)
     return paths
 
 
 def measured_tables(results: Results) -> list[Table]:
     """Every table with at least one row, in the order of the report."""
+    declared = ((name, table) for name, kind in known_benchmarks().items() for table in kind.tables)
     tables = [
         arms_table(results),
         *(differences_table(results, reference=arm) for arm in dict.fromkeys((results.baseline, results.control))),
-        *(
-            score_table(results, table, benchmark=name)
-            for name, kind in known_benchmarks().items()
-            for table in kind.tables
-        ),
+        *(score_table(results, table, benchmark=name) for name, table in declared),
         *(ablation_table(results, grid) for grid in results.grids),
     ]
     return [table for table in tables if table.rows]
@@ -47,15 +47,13 @@ def measured_tables(results: Results) -> list[Table]:
 def arms_table(results: Results) -> Table:
     """Arms by headline metrics, with what guessing scores."""
     metrics = results.headline
-    rows = _arm_rows(results, metrics) if metrics else []
-    records = [record for arm in results.arms for record in _spread_records(results, arm, metrics)]
     table = Table(
         "arms",
         "Headline metrics of all arms",
         f"{TINTED.format(baseline=results.baseline)} {units(metrics)}",
         ("arm", *(metric.label for metric in metrics)),
-        tuple(rows),
-        records,
+        tuple(_arm_rows(results, metrics)) if metrics else (),
+        _spread_records(results, results.arms, metrics),
         section="Results",
     )
     return turned(table)
@@ -68,8 +66,12 @@ def score_table(results: Results, table: ScoreTable, *, benchmark: str) -> Table
     rows: list[Row] = []
     for stratum in strata if columns else ():
         if len(strata) > 1:
-            counted = table.counted and replace(table.counted, benchmark=benchmark, stratum=stratum)
-            rows.append(Row(_counted(results, counted, stratum), kind="group"))
+            size = ""
+            if table.counted:
+                counted = replace(table.counted, benchmark=benchmark, stratum=stratum)
+                sizes = (results.spread(arm, counted) for arm in results.arms)
+                size = next((f": {spread.mean:.0f} {counted.label}" for spread in sizes if spread), "")
+            rows.append(Row(f"{stratum}{size}", kind="group"))
         rows += _arm_rows(results, [replace(column, stratum=stratum) for column in columns])
     measured = dict.fromkeys(
         Metric(row.metric, "", group=row.group, stratum=row.stratum, benchmark=benchmark)
@@ -81,7 +83,7 @@ def score_table(results: Results, table: ScoreTable, *, benchmark: str) -> Table
         f"{TINTED.format(baseline=results.baseline)} {table.caption}",
         ("arm", *(column.label for column in columns)),
         tuple(rows),
-        [record for arm in results.arms for record in _spread_records(results, arm, measured)],
+        _spread_records(results, results.arms, measured),
         section=table.section,
     )
 
@@ -92,13 +94,6 @@ def _columns(results: Results, metric: Metric, benchmark: str) -> list[Metric]:
     if metric.group != EACH:
         return [replace(metric, benchmark=benchmark)] if metric.group in groups else []
     return [replace(metric, benchmark=benchmark, group=group, label=group.replace("_", " ")) for group in groups]
-
-
-def _counted(results: Results, counted: Metric | None, stratum: str) -> str:
-    """A stratum with its size, where one is known: "clutter: 1000 images"."""
-    sizes = (results.spread(arm, counted) for arm in results.arms) if counted else ()
-    size = next((spread.mean for spread in sizes if spread), None)
-    return stratum if size is None or counted is None else f"{stratum}: {size:.0f} {counted.label}"
 
 
 def _arm_rows(results: Results, metrics: Sequence[Metric]) -> Iterator[Row]:
@@ -124,8 +119,14 @@ def differences_table(results: Results, *, reference: str) -> Table:
     measured = results.headline
     rows, records = [], []
     for arm in others:
-        rows.append(Row(arm, tuple(_difference(results, arm, metric, reference) for metric in measured)))
-        records += [_difference_record(results, arm, metric, reference) for metric in measured]
+        found = [(metric, results.difference(arm, metric, reference=reference)) for metric in measured]
+        rows.append(Row(arm, tuple(difference_cell(difference, metric=metric) for metric, difference in found)))
+        records += [
+            {"run": arm, "reference": reference, **_named(metric), "difference": difference.mean}
+            | {"low": difference.low, "high": difference.high, "n": difference.n, "verdict": difference.verdict}
+            for metric, difference in found
+            if difference
+        ]
     table = Table(
         f"differences-to-{reference}",
         f"Paired differences to {reference}",
@@ -133,7 +134,7 @@ def differences_table(results: Results, *, reference: str) -> Table:
         "the interval contains zero, so the difference is not distinguishable from noise.",
         ("arm", *(metric.label for metric in measured)),
         tuple(rows),
-        [record for record in records if record],
+        records,
         section="Results",
     )
     return turned(table)
@@ -146,27 +147,24 @@ def ablation_table(results: Results, grid: Grid) -> Table:
     for value, run in grid.points:
         name = f"{value}" if run != grid.arm else f"{value} ({grid.arm})"
         rows.append(Row(name, tuple(_spread(results, run, metric, tinted=not grid.changed) for metric in measured)))
-        records += [{"value": value, **record} for record in _spread_records(results, run, measured)]
+        records += [{"value": value, **record} for record in _spread_records(results, [run], measured)]
     if results.baseline in results.arms and not grid.changed:
         cells = tuple(_spread(results, results.baseline, metric) for metric in measured)
         rows.append(Row(results.baseline, cells, kind="chance"))
+    # What a number and its colour mean; of runs that differ from the arms in more, nothing is coloured.
+    explained = [SPREAD] if grid.seeds > 1 else []
+    if not grid.changed:
+        explained = [TINTED.format(baseline=results.baseline)]
     table = Table(
         f"ablation-{grid.name}",
         f"Ablation: {grid.name}",
-        " ".join((f"{grid.param} of {grid.arm}.", grid.remark, *_explained(results, grid))),
+        " ".join((f"{grid.param} of {grid.arm}.", grid.remark, *explained)),
         (grid.name, *(metric.label for metric in measured)),
         tuple(rows),
         records,
         section="Ablations",
     )
     return turned(table, corner=grid.name)
-
-
-def _explained(results: Results, grid: Grid) -> tuple[str, ...]:
-    """What a number and its colour mean in the table of a grid."""
-    if not grid.changed:
-        return (TINTED.format(baseline=results.baseline),)
-    return (SPREAD,) if grid.seeds > 1 else ()
 
 
 def _spread(results: Results, run: str, metric: Metric, *, tinted: bool = True) -> Cell:
@@ -178,34 +176,15 @@ def _spread(results: Results, run: str, metric: Metric, *, tinted: bool = True) 
     return spread_cell(results.spread(run, metric), digits=metric.digits, tone=shade)
 
 
-def _difference(results: Results, arm: str, metric: Metric, reference: str) -> Cell:
-    return difference_cell(results.difference(arm, metric, reference=reference), metric=metric)
-
-
-def _spread_records(results: Results, run: str, metrics: Iterable[Metric]) -> list[dict[str, Any]]:
-    found = ((metric, results.spread(run, metric)) for metric in metrics)
+def _spread_records(results: Results, runs: Iterable[str], metrics: Collection[Metric]) -> list[dict[str, Any]]:
+    found = ((run, metric, results.spread(run, metric)) for run in runs for metric in metrics)
     return [
         {"run": run, **_named(metric), "mean": spread.mean, "sd": spread.sd, "n": spread.n}
         | {"chance": results.chance(metric)}
-        for metric, spread in found
+        for run, metric, spread in found
         if spread is not None
     ]
 
 
 def _named(metric: Metric) -> dict[str, str]:
     return dict(zip(("benchmark", "metric", "group", "stratum"), metric.place, strict=True))
-
-
-def _difference_record(results: Results, arm: str, metric: Metric, reference: str) -> dict[str, Any]:
-    found = results.difference(arm, metric, reference=reference)
-    if found is None:
-        return {}
-    bounds = {"difference": found.mean, "low": found.low, "high": found.high, "n": found.n, "verdict": found.verdict}
-    return {"run": arm, "reference": reference, **_named(metric), **bounds}
-
-
-def _write_csv(path: Path, records: Sequence[dict[str, Any]]) -> None:
-    with atomic_write(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as stream:
-        writer = csv.DictWriter(stream, fieldnames=list(records[0]), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(records)

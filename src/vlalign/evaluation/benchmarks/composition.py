@@ -45,9 +45,7 @@ class Composition(Benchmark):
         from vlalign.evaluation.hard_negatives import item_similarities
 
         categories, images, captions = bench.composition(split)
-        return composition_rows(
-            {name: item_similarities(items, images, captions) for name, items in categories.items()}
-        )
+        return composition_rows({name: item_similarities(each, images, captions) for name, each in categories.items()})
 
 
 def composition_rows(categories: "Mapping[str, tuple[Tensor, Tensor]]") -> list[MetricRow]:

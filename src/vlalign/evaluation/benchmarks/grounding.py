@@ -102,11 +102,8 @@ def grounding_rows(
 ) -> list[MetricRow]:
     """Every grounding figure, over all phrases and within each stratum.
 
-    Args:
-        scores: the similarities of the N phrases.
-        kinds: the kind of each phrase, whatever the dataset calls them.
-        strata: the stratum of each phrase's image, None for none.
-        threshold: for "f1" and "exact"; tuned on other data than these.
+    scores: the similarities of the N phrases. kinds: the kind of each phrase, whatever the dataset calls them. strata:
+    the stratum of each phrase's image, None for none. threshold: for "f1" and "exact"; tuned on other data than these.
     """
     import torch
 

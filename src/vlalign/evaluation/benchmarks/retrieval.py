@@ -47,13 +47,8 @@ def retrieval_rows(
 ) -> list[MetricRow]:
     """`recall` over everything and per stratum, the gallery restricted to the stratum.
 
-    Args:
-        images_ID: unit-norm image embeddings.
-        captions_CD: unit-norm caption embeddings.
-        caption_image_C: long, the image of each caption.
-        strata: one name per image; None puts an image into `ALL` only.
-
-    Raises UnmeasurableError for a gallery of one image.
+    images_ID, captions_CD: unit-norm embeddings. caption_image_C: long, the image of each caption. strata: one name per
+    image; None puts an image into `ALL` only. Raises UnmeasurableError for a gallery of one image.
     """
     import torch
 

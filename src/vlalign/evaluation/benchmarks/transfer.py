@@ -56,8 +56,7 @@ def mixed_gallery_rows(images_ND: "Tensor", captions_ND: "Tensor") -> list[Metri
     """`mixed_recall` in both directions, one caption per image; raises UnmeasurableError for fewer than two pairs."""
     from vlalign.evaluation.recall import mixed_recall
 
-    count = len(images_ND)
-    if count < 2:
+    if (count := len(images_ND)) < 2:
         raise UnmeasurableError(
             f"a mixed gallery needs at least 2 images with a caption that no other image has, not {count}"
         )
@@ -72,11 +71,8 @@ def classifier_rows(
 ) -> list[MetricRow]:
     """Accuracy in percent of a linear classifier trained on image embeddings.
 
-    Args:
-        train: embeddings [N, D] and labels [N] (long) of the images to learn from.
-        tests: the same for what is classified: other "images", and the "text" of the class prompts.
-        classes: number of classes, for the chance level.
-
+    train: embeddings [N, D] and labels [N] (long) of the images to learn from. tests: the same for what is classified:
+    other "images", and the "text" of the class prompts. classes: number of classes, for the chance level.
     Raises UnmeasurableError when the images to learn from are all of one class.
     """
     from vlalign.evaluation.gap import linear_classifier

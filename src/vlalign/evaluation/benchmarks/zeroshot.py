@@ -37,12 +37,8 @@ def zeroshot_rows(
 ) -> list[MetricRow]:
     """Accuracy in percent, over images and per class; an image whose best class is tied counts as wrong.
 
-    Args:
-        images_ID: unit-norm image embeddings.
-        labels_I: long, index into `classnames`.
-        classifier_KD: unit-norm class vectors.
-        classnames: one name per class, by which the accuracy of a class is called; one without images is left out.
-
+    images_ID: unit-norm image embeddings. labels_I: long, index into `classnames`. classifier_KD: unit-norm class
+    vectors. classnames: one name per class, by which the accuracy of a class is called; one without images is left out.
     Raises UnmeasurableError for fewer than two classes.
     """
     import torch
@@ -50,8 +46,7 @@ def zeroshot_rows(
 
     from vlalign.evaluation.ranking import percent, strictly_best
 
-    classes = len(classnames)
-    if classes < 2:
+    if (classes := len(classnames)) < 2:
         raise UnmeasurableError(f"zero-shot classification needs at least 2 classes, not {classes}")
     hits_I = strictly_best(images_ID @ classifier_KD.T, F.one_hot(labels_I, classes).bool())
     chance, accuracy = 100.0 / classes, percent(hits_I)

@@ -1,7 +1,6 @@
 """The non-linear aggregators with the ζ that fits the batch."""
 
-import dataclasses
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar
 
 from vlalign.objectives.aggregator import Aggregator, NonLinearAggregator, PowersetScores, setting
@@ -28,8 +27,7 @@ class Calibrated(NonLinearAggregator):
         """Random ones, which ζ is fitted to."""
         from vlalign.objectives.subsets import sample_subsets
 
-        subsets = sample_subsets(regions, self.samples, generator=generator, device=like.device)
-        return dataclasses.replace(self, subsets_SR=subsets.to(like.dtype))
+        return replace(self, subsets_SR=sample_subsets(regions, self.samples, like=like, generator=generator))
 
     def fit(self, s: "Tensor", region_mask: "Tensor", phrase_mask: "Tensor") -> Aggregator:
         """With the ζ at which their mean T2 meets their mean R2T over the subsets."""
@@ -37,7 +35,7 @@ class Calibrated(NonLinearAggregator):
 
         assert self.subsets_SR is not None
         zeta = calibrated_zeta(s, region_mask, phrase_mask, self.subsets_SR, tau=self.tau, cost=self.price)
-        return dataclasses.replace(self, found_zeta=zeta)
+        return replace(self, found_zeta=zeta)
 
     def aggregate(self, x: "Tensor", region_mask: "Tensor", phrase_mask: "Tensor") -> PowersetScores:
         """T2 and T1."""

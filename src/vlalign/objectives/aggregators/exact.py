@@ -1,7 +1,6 @@
 """All subsets, enumerated."""
 
-import dataclasses
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar
 
 from vlalign.objectives.aggregator import Aggregator, PowersetScores, SubsetAggregator
@@ -31,7 +30,7 @@ class Exact(SubsetAggregator):
                 f"regions_IRD has {regions} regions: 'exact' enumerates 2^R subsets, R at most {MAX_REGIONS}; use "
                 "'nla' or 'sampled'"
             )
-        return dataclasses.replace(self, subsets_SR=all_subsets(regions, device=like.device).to(like.dtype))
+        return replace(self, subsets_SR=all_subsets(regions, device=like.device).to(like.dtype))
 
     def aggregate(self, x: "Tensor", region_mask: "Tensor", phrase_mask: "Tensor") -> PowersetScores:
         """Means and maxima over these subsets."""

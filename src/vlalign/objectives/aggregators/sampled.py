@@ -1,7 +1,6 @@
 """Random subsets in complementary pairs."""
 
-import dataclasses
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar
 
 from vlalign.objectives.aggregator import Aggregator, setting
@@ -26,5 +25,4 @@ class Sampled(Exact):
         """Random ones."""
         from vlalign.objectives.subsets import sample_subsets
 
-        subsets = sample_subsets(regions, self.samples, generator=generator, device=like.device)
-        return dataclasses.replace(self, subsets_SR=subsets.to(like.dtype))
+        return replace(self, subsets_SR=sample_subsets(regions, self.samples, like=like, generator=generator))

@@ -12,19 +12,15 @@ from vlalign.reporting import style
 from vlalign.reporting.figure import Caption, Figure, Measured
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-
     from vlalign.evaluation.benchmark import Metric
     from vlalign.params import Params
     from vlalign.reporting.results import Grid, Results
-    from vlalign.reporting.stats import Spread
 
 
 class AblationFigure(Figure):
     """Headline metrics against the values of each ablation, beside the baseline."""
 
     section = "Ablations"
-
     figure: Literal["ablation"] = "ablation"
     grids: tuple[Name, ...] | None = Field(default=None, description="Of which ablations; of all if left out")
 
@@ -74,14 +70,20 @@ class AblationFigure(Figure):
         return grids[wanted]
 
 
-def _draw_grid(axes: "Axes", grid: "Grid", metric: "Metric", *, results: "Results", colour: str) -> None:
+def _draw_grid(axes: "style.Axes", grid: "Grid", metric: "Metric", *, results: "Results", colour: str) -> None:
     from vlalign.reporting.stats import spread
 
     positions = _place(axes, [value for value, _ in grid.points])
     found = [(x, results.values(run, metric)) for x, (_, run) in zip(positions, grid.points, strict=True)]
     found = [(x, values) for x, values in found if values]
-    if not grid.changed:
-        _baseline_band(axes, results.spread(results.baseline, metric), name=results.baseline)
+    baseline = None if grid.changed else results.spread(results.baseline, metric)
+    if baseline is not None:
+        axes.axhline(baseline.mean, color=style.BASELINE, linewidth=1.0, linestyle=(0, (4, 2)), zorder=1)
+        if baseline.sd:
+            low, high = baseline.mean - baseline.sd, baseline.mean + baseline.sd
+            axes.axhspan(low, high, color=style.BASELINE, alpha=0.13, linewidth=0)
+        look = {"fontsize": 7.5, "color": style.BASELINE, "va": "center", "xycoords": ("axes fraction", "data")}
+        style.note(axes, results.baseline, (1.0, baseline.mean), offset=(3, 0), **look)
     for x, values in found:
         axes.plot([x] * len(values), list(values.values()), "o", color=colour, markersize=3.2, alpha=0.4, mew=0)
     means = [spread(values.values()).mean for _, values in found]
@@ -90,7 +92,7 @@ def _draw_grid(axes: "Axes", grid: "Grid", metric: "Metric", *, results: "Result
     axes.grid(axis="y")
 
 
-def _place(axes: "Axes", values: Sequence[Any]) -> list[float]:
+def _place(axes: "style.Axes", values: Sequence[Any]) -> list[float]:
     """Set the horizontal axis for `values` and return their positions on it."""
     from vlalign.reporting.results import is_number
 
@@ -106,14 +108,3 @@ def _place(axes: "Axes", values: Sequence[Any]) -> list[float]:
     axes.set_xticks(range(len(values)), labels)
     axes.set_xlim(-0.5, len(values) - 0.5)
     return [float(index) for index in range(len(values))]
-
-
-def _baseline_band(axes: "Axes", baseline: "Spread | None", *, name: str) -> None:
-    if baseline is None:
-        return
-    axes.axhline(baseline.mean, color=style.BASELINE, linewidth=1.0, linestyle=(0, (4, 2)), zorder=1)
-    if baseline.sd:
-        low, high = baseline.mean - baseline.sd, baseline.mean + baseline.sd
-        axes.axhspan(low, high, color=style.BASELINE, alpha=0.13, linewidth=0)
-    look = {"fontsize": 7.5, "color": style.BASELINE, "va": "center"}
-    style.note(axes, name, (1.0, baseline.mean), offset=(3, 0), xycoords=("axes fraction", "data"), **look)

@@ -8,8 +8,6 @@ from vlalign.reporting import style
 from vlalign.reporting.figure import Caption, Figure, Measured, intervals
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-
     from vlalign.evaluation.benchmark import Metric
     from vlalign.reporting.results import Results
 
@@ -18,15 +16,13 @@ class Differences(Figure):
     """Each arm's paired difference to the baseline, a panel for each headline metric."""
 
     section = "Summary"
-
     figure: Literal["differences"] = "differences"
 
     def draw(self, name: str, source: Measured, output: Path) -> None:
         """Bars are 95 % Student-t intervals over seeds. A filled dot: the interval excludes zero. A hollow one: it
         contains zero, or there is no interval because there is one seed.
         """
-        results = source.results
-        measured = results.headline
+        results, measured = source.results, source.results.headline
         arms = [arm for arm in results.arms if arm != results.baseline]
         if not arms or not measured or results.baseline not in results.arms:
             return style.placeholder(output, f"nothing to compare with {results.baseline}")
@@ -36,9 +32,17 @@ class Differences(Figure):
             for index, (panel, metric) in enumerate(zip(axes, measured, strict=True)):
                 _draw_forest(panel, metric, results=results, arms=arms, colours=colours)
                 style.name_rows(panel, arms, colours=colours, shown=index % columns == 0)
-            _share_scale([panel for panel, metric in zip(axes, measured, strict=True) if metric.unit == "percent"])
+            # Scores in percent share one scale: panels of their own would draw noise as large as effects.
+            percent = [panel for panel, metric in zip(axes, measured, strict=True) if metric.unit == "percent"]
+            limits = [limit for panel in percent for limit in panel.get_xlim()]
+            for panel in percent:
+                panel.set_xlim(min(limits), max(limits))
             for panel, metric in zip(axes, measured, strict=True):
-                _tint_better(panel, metric)
+                low, high = panel.get_xlim()
+                low, high = min(low, -0.08 * (high - low)), max(high, 0.08 * (high - low))
+                panel.set_xlim(low, high)
+                better = (0, high) if metric.direction == "higher" else (low, 0)
+                panel.axvspan(*better, color="#0072b2", alpha=0.06, linewidth=0)
 
     def caption(self, name: str, results: "Results") -> Caption:
         """See Figure."""
@@ -54,7 +58,7 @@ class Differences(Figure):
 
 
 def _draw_forest(
-    axes: "Axes", metric: "Metric", *, results: "Results", arms: Sequence[str], colours: Mapping[str, str]
+    axes: "style.Axes", metric: "Metric", *, results: "Results", arms: Sequence[str], colours: Mapping[str, str]
 ) -> None:
     from vlalign.reporting.cells import tone
 
@@ -72,18 +76,3 @@ def _draw_forest(
     axes.set_ylim(len(arms) - 0.4, -0.6)
     axes.locator_params(axis="x", nbins=5)
     axes.grid(axis="x")
-
-
-def _share_scale(axes: "Sequence[Axes]") -> None:
-    """Give all scores in percent one scale: panels of their own would draw noise as large as effects."""
-    if axes:
-        low, high = min(panel.get_xlim()[0] for panel in axes), max(panel.get_xlim()[1] for panel in axes)
-        for panel in axes:
-            panel.set_xlim(low, high)
-
-
-def _tint_better(axes: "Axes", metric: "Metric") -> None:
-    low, high = axes.get_xlim()
-    low, high = min(low, -0.08 * (high - low)), max(high, 0.08 * (high - low))
-    axes.set_xlim(low, high)
-    axes.axvspan(*((0, high) if metric.direction == "higher" else (low, 0)), color="#0072b2", alpha=0.06, linewidth=0)

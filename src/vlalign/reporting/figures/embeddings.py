@@ -12,7 +12,6 @@ from vlalign.reporting.figure import Caption, Illustration
 
 if TYPE_CHECKING:
     import numpy as np
-    from matplotlib.axes import Axes
 
     from vlalign.analysis.illustrations import ShownRun
     from vlalign.reporting.results import Results
@@ -24,7 +23,6 @@ class Embeddings(Illustration):
     """One panel per run: image and caption embeddings, with lines between some pairs."""
 
     section = "The shared space"
-
     figure: Literal["embeddings"] = "embeddings"
     points: Count = Field(default=300, description="Pairs that are drawn; the plane is fitted to all")
     lines: Count = Field(default=40, description="Pairs that a line joins, spread evenly over the rows")
@@ -77,7 +75,7 @@ def principal_plane(x_ND: "np.ndarray") -> "tuple[np.ndarray, float]":
     return centred_ND @ plane.T, float((singular[:2] ** 2).sum() / max((singular**2).sum(), 1e-30))
 
 
-def _draw_plane(axes: "Axes", plane: "np.ndarray", *, lines: int, points: int) -> None:
+def _draw_plane(axes: "style.Axes", plane: "np.ndarray", *, lines: int, points: int) -> None:
     import numpy as np
     from matplotlib.collections import LineCollection
 

@@ -8,8 +8,6 @@ from vlalign.reporting import style
 from vlalign.reporting.figure import Caption, Figure, Measured, intervals
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-
     from vlalign.reporting.results import Results
 
 
@@ -19,7 +17,6 @@ class Grounding(Figure):
     benchmarks: ClassVar = ("grounding",)
     section = "Grounding"
     rank = 0
-
     figure: Literal["grounding"] = "grounding"
 
     def draw(self, name: str, source: Measured, output: Path) -> None:
@@ -45,7 +42,7 @@ class Grounding(Figure):
         )
 
 
-def _draw_bars(axes: "Axes", kind: str, *, results: "Results", colours: Mapping[str, str]) -> None:
+def _draw_bars(axes: "style.Axes", kind: str, *, results: "Results", colours: Mapping[str, str]) -> None:
     from vlalign.evaluation.benchmark import Metric
     from vlalign.reporting.cells import number
     from vlalign.reporting.stats import half_width
@@ -62,8 +59,7 @@ def _draw_bars(axes: "Axes", kind: str, *, results: "Results", colours: Mapping[
             axes.plot(bounds, [row, row], color=style.INK, linewidth=1.0)
         end = min(100.0, spread.mean + half)
         style.note(axes, number(spread.mean), (end, row), offset=(4, 0), va="center", fontsize=7.5)
-    chance = results.chance(metric)
-    if chance is not None:
+    if (chance := results.chance(metric)) is not None:
         axes.axvline(chance, color=style.INK, linewidth=1.0, linestyle=(0, (2, 2)))
         look = {"fontsize": 7, "color": style.MUTED, "va": "bottom"}
         style.note(axes, "chance", (chance, 1), offset=(2, 1), xycoords=("data", "axes fraction"), **look)

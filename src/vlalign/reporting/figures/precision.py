@@ -10,7 +10,6 @@ from vlalign.reporting import style
 from vlalign.reporting.figure import Caption, Figure, Measured
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
     from pandas import DataFrame
 
     from vlalign.reporting.results import Results
@@ -28,7 +27,6 @@ class Precision(Figure):
     """The relative error of every aggregator against τ, ζ and the number of regions, a row per kind of features."""
 
     section = "Precision of the aggregators"
-
     figure: Literal["precision"] = "precision"
 
     def names(self) -> tuple[str, ...]:
@@ -82,14 +80,11 @@ def _read(precision: Path) -> "DataFrame":
         raise VlalignError(f"{precision} lacks the columns {', '.join(sorted(missing))}; delete it and measure again")
     if not all(pd.api.types.is_numeric_dtype(table[name]) for name in NUMBERS):
         raise VlalignError(f"{precision} has text among its numbers; delete it and measure again")
-    labels = (
-        name if pd.isna(samples) else f"{name}, {samples:g}"
-        for name, samples in zip(table["aggregator"], table["samples"], strict=True)
-    )
-    return table.assign(label=list(labels))
+    named = zip(table["aggregator"], table["samples"], strict=True)
+    return table.assign(label=[name if pd.isna(samples) else f"{name}, {samples:g}" for name, samples in named])
 
 
-def _draw_sweep(axes: "Axes", table: "DataFrame", sweep: str, *, colours: Mapping[str, str]) -> list[style.End]:
+def _draw_sweep(axes: "style.Axes", table: "DataFrame", sweep: str, *, colours: Mapping[str, str]) -> list[style.End]:
     rows = _fixed(table, sweep)
     ends: list[style.End] = []
     for label in dict.fromkeys(rows["label"].tolist()):

@@ -3,7 +3,7 @@
 import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
@@ -13,7 +13,6 @@ from vlalign.reporting.figure import Caption, Illustration
 
 if TYPE_CHECKING:
     import numpy as np
-    from matplotlib.axes import Axes
 
     from vlalign.analysis.illustrations import SceneSimilarity, ShownRun
     from vlalign.reporting.results import Results
@@ -26,7 +25,6 @@ class Similarity(Illustration):
 
     section = "Grounding"
     rank = 1
-
     figure: Literal["similarity"] = "similarity"
     phrases: Few = Field(default=4, description="At most this many of each picture")
 
@@ -88,7 +86,7 @@ def _draw_scene(row: "np.ndarray", run: str, scene: "SceneSimilarity") -> None:
         axes.set_title(title, color=HIT if right else MISS, fontsize=8)
 
 
-def _draw_heat(axes: "Axes", scene: "SceneSimilarity", index: int) -> None:
+def _draw_heat(axes: "style.Axes", scene: "SceneSimilarity", index: int) -> None:
     import numpy as np
     from matplotlib import colormaps
 
@@ -99,12 +97,11 @@ def _draw_heat(axes: "Axes", scene: "SceneSimilarity", index: int) -> None:
     grey = scene.image.mean(axis=2, keepdims=True) / 255
     backdrop = 0.35 * grey + 0.65
     alpha = 0.15 + 0.6 * heat[..., None]
-    axes.imshow(
-        (1 - alpha) * backdrop + alpha * colormaps["YlOrRd"](heat)[..., :3] * (0.6 + 0.4 * grey), interpolation="none"
-    )
+    colours = alpha * colormaps["YlOrRd"](heat)[..., :3] * (0.6 + 0.4 * grey)
+    axes.imshow((1 - alpha) * backdrop + colours, interpolation="none")
 
 
-def _draw_masks(axes: "Axes", scene: "SceneSimilarity", index: int) -> None:
+def _draw_masks(axes: "style.Axes", scene: "SceneSimilarity", index: int) -> None:
     import numpy as np
     from matplotlib import patheffects
     from matplotlib.colors import to_rgb
@@ -118,15 +115,8 @@ def _draw_masks(axes: "Axes", scene: "SceneSimilarity", index: int) -> None:
         colour, width = (style.INK, 1.8) if region in scene.outlined(index) else (style.MUTED, 0.7)
         axes.contour(mask.astype(float), levels=[0.5], colors=[to_rgb(colour)], linewidths=width)
         y, x = (float(places.mean()) for places in np.nonzero(mask))
-        best = region in scene.chosen(index)
-        axes.text(
-            x,
-            y,
-            number(float(scene.region_similarity[index, region]), digits=2),
-            ha="center",
-            va="center",
-            fontsize=8 if best else 7,
-            fontweight="bold" if best else "normal",
-            color=style.INK if best else style.MUTED,
-            path_effects=halo,
-        )
+        look: dict[str, Any] = {"fontsize": 7, "fontweight": "normal", "color": style.MUTED}
+        if region in scene.chosen(index):
+            look = {"fontsize": 8, "fontweight": "bold", "color": style.INK}
+        text = number(float(scene.region_similarity[index, region]), digits=2)
+        axes.text(x, y, text, ha="center", va="center", path_effects=halo, **look)

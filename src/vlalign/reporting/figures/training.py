@@ -24,7 +24,6 @@ class Training(Figure):
     """Logged terms against the step: seeds thin, their smoothed mean thick. Ablations are left out."""
 
     section = "Training"
-
     figure: Literal["training"] = "training"
     terms: tuple[str, ...] | None = Field(
         default=None, description="Columns of history.csv, a panel each; if left out, all that have a label"
@@ -38,9 +37,8 @@ class Training(Figure):
         results = source.results
         histories = {arm: [_history(run.directory) for run in results.runs if run.name == arm] for arm in results.arms}
         known = labels() if self.terms is None else self.terms
-        terms = [
-            term for term in known if any(_logged(history, term) for many in histories.values() for history in many)
-        ]
+        every = [history for many in histories.values() for history in many]
+        terms = [term for term in known if any(_logged(history, term) for history in every)]
         if not terms:
             return style.placeholder(output, "no training step was logged")
         colours = style.arm_colours(results.arms, baseline=results.baseline)
