@@ -97,7 +97,7 @@ def package(tmp_path_factory):
     """A copy of the package with two segmenters of its own."""
     folder = tmp_path_factory.mktemp("package")
     shutil.copytree(PACKAGE, folder / "vlalign", ignore=shutil.ignore_patterns("__pycache__"))
-    segmenters = folder / "vlalign" / "annotate" / "segmenters"
+    segmenters = folder / "vlalign" / "annotate" / "regions" / "segmenters"
     segmenters.mkdir(exist_ok=True)
     for name in ("__init__", "by_colour", "by_depth"):
         kind = name.title().replace("_", "")
@@ -114,7 +114,7 @@ def told(package: Path, call="digest('regions', segmenters=['by-colour'])"):
 
 
 def test_a_plug_in_that_nothing_names_changes_nothing(package):
-    segmenters, before = package / "vlalign" / "annotate" / "segmenters", told(package).stdout
+    segmenters, before = package / "vlalign" / "annotate" / "regions" / "segmenters", told(package).stdout
     assert len(before.strip()) == 64
     (segmenters / "by_depth.py").write_text('class ByDepth:\n    """Another."""\n\n    limit = 2\n')
     (segmenters / "new.py").write_text('class New:\n    """New."""\n')

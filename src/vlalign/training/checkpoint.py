@@ -13,6 +13,7 @@ Every file holds tensors and plain values only, and is complete or absent.
 
 import contextlib
 import fcntl
+import json
 import logging
 import os
 import shutil
@@ -201,4 +202,4 @@ def differences(theirs: Identity, ours: Identity) -> list[str]:
     before, after = flat_params(theirs), flat_params(ours)
     keys = sorted(before.keys() | after.keys())
     pairs = [(key, before.get(key, "absent"), after.get(key, "absent")) for key in keys]
-    return [f"  {key} was {old}, is {new}" for key, old, new in pairs if old != new]
+    return [f"  {key} was {old}, is {new}" for key, old, new in pairs if json.dumps(old) != json.dumps(new)]

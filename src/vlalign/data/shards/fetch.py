@@ -355,7 +355,7 @@ def _refuse_long_pause(response: Response) -> None:
     if limit is not None and limit.remaining == 0:
         pause = limit.reset_in_seconds
     else:
-        pause = int(asked) if asked.isdigit() else 0
+        pause = int(asked) if asked.isdecimal() else 0
     if response.status_code in (408, 429, 503) and pause > LONGEST_ASKED:
         raise VlalignError(
             f"{address(str(response.url))} answers {response.status_code} and asks to wait for {pause} s; run again "
