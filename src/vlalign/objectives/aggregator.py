@@ -11,7 +11,6 @@ bound. This module needs no torch, so that params and their schema are made with
 """
 
 import dataclasses
-import functools
 import importlib
 import math
 import pkgutil
@@ -150,17 +149,21 @@ def settings(kind: type[Aggregator]) -> list[dataclasses.Field[Any]]:
     return [field for field in dataclasses.fields(kind) if "description" in field.metadata]
 
 
-@functools.cache
+_known: dict[str, type[Aggregator]] = {}
+
+
 def known_aggregators() -> dict[str, type[Aggregator]]:
     """All of them by name: each module of `vlalign.objectives.aggregators` has one."""
-    found = {}
-    for info in pkgutil.iter_modules(importlib.import_module(PACKAGE).__path__):
-        module = importlib.import_module(f"{PACKAGE}.{info.name}")
-        kinds = (kind for kind in vars(module).values() if isinstance(kind, type) and issubclass(kind, Aggregator))
-        for kind in (kind for kind in kinds if kind.__module__ == module.__name__):
-            kind.name = vars(kind).get("name", info.name.replace("_", "-"))
-            found[kind.name] = kind
-    return dict(sorted(found.items(), key=lambda item: (item[1].rank, item[0])))
+    if not _known:
+        found = {}
+        for info in pkgutil.iter_modules(importlib.import_module(PACKAGE).__path__):
+            module = importlib.import_module(f"{PACKAGE}.{info.name}")
+            kinds = (kind for kind in vars(module).values() if isinstance(kind, type) and issubclass(kind, Aggregator))
+            for kind in (kind for kind in kinds if kind.__module__ == module.__name__):
+                kind.name = vars(kind).get("name", info.name.replace("_", "-"))
+                found[kind.name] = kind
+        _known.update(sorted(found.items(), key=lambda item: (item[1].rank, item[0])))
+    return _known
 
 
 def aggregator_of(aggregator: str | Aggregator, cost: Any = None, **fields: Any) -> Aggregator:
