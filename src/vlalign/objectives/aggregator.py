@@ -149,6 +149,7 @@ def settings(kind: type[Aggregator]) -> list[dataclasses.Field[Any]]:
     return [field for field in dataclasses.fields(kind) if "description" in field.metadata]
 
 
+# torch.compile warns of functools.cache.
 _known: dict[str, type[Aggregator]] = {}
 
 
