@@ -14,7 +14,18 @@ from repository import Repository, new_repository
 torch.set_num_threads(1)
 
 # With `--dist loadfile` each worker begins with one of them: what takes longest, and what needs no finished workflow.
-FIRST = ("test_two_front_doors.py", "test_kills.py", "test_nothing_is_lost.py", "test_paper.py", "test_photographs.py")
+FIRST = (
+    "test_two_front_doors.py",
+    "test_kills.py",
+    "test_nothing_is_lost.py",
+    "test_paper.py",
+    "test_to_the_report.py",
+    "test_stale_code.py",
+    "test_photographs.py",
+    "test_own_tables.py",
+    "test_figure.py",
+    "test_benchmark.py",
+)
 
 
 def pytest_collection_modifyitems(items):

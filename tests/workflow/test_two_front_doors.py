@@ -286,7 +286,7 @@ def test_an_overlay_stays_below_its_root(finished_copy):
 @pytest.mark.parametrize(
     ("change", "rules"),
     [
-        ({"runtime": {"parts": 3}}, {"phrases_part", "regions_part", "parts"}),
+        ({"runtime": {"parts": 3}}, set()),
         ({"runtime": {"workers": 2, "cache_mib": 10, "log_every": 5}}, set()),
         ({"annotate": {"regions": {"batch_size": 4}}}, set()),
         ({"annotate": {"parser": {"batch_size": 100, "max_skipped": 5, "device": "cpu"}}}, set()),

@@ -3,6 +3,7 @@
 import json
 import os
 import shlex
+from base64 import urlsafe_b64encode
 from dataclasses import asdict
 from pathlib import Path
 
@@ -71,6 +72,7 @@ CLASSES = [f"zeroshot/{split}" for split in HELD_OUT if SCENES or f"zeroshot/{sp
 UNPAIRED = [split for split in SOURCES if split.startswith("unpaired/")]
 COMPOSITION = [f"composition/{split}" for split in HELD_OUT if SCENES]
 MANIFESTS = [f"{DATA}/{split}/manifest.json" for split in (*SPLITS, *CLASSES, *COMPOSITION, *UNPAIRED)]
+PARTED = [f"{DATA}/train", f"{ANNOTATIONS}/phrases/train", f"{ANNOTATIONS}/regions/train"]
 PARTS = [f"{part}-of-{PARAMS.runtime.parts}" for part in range(PARAMS.runtime.parts)]
 RUNS = PARAMS.all_runs
 SELECTED = [(name, seed) for name, run in RUNS.items() for seed in run.seeds]
@@ -112,7 +114,7 @@ rule parts:
     output:
         temp(touch("{folder}/parts/done")),
     wildcard_constraints:
-        folder="|".join([f"{DATA}/train", f"{ANNOTATIONS}/phrases/train", f"{ANNOTATIONS}/regions/train"]),
+        folder="|".join(PARTED),
 
 
 def detach_records():
@@ -125,6 +127,17 @@ def detach_records():
 
 
 detach_records()
+
+
+def forget_parts():
+    """Snakemake has recorded the parts that were gathered: another number of them is no reason to do any again."""
+    for folder in PARTED:
+        record = Path(".snakemake/metadata", urlsafe_b64encode(f"{folder}/parts/done".encode()).decode())
+        if record.is_file() and len(json.loads(record.read_text())["input"]) != len(PARTS):
+            record.unlink()
+
+
+forget_parts()
 
 
 def clear_dangling_links():
