@@ -22,7 +22,7 @@ IMAGES, CAPTIONS = style.PALETTE[:2]
 class Embeddings(Illustration):
     """One panel per run: image and caption embeddings, with lines between some pairs."""
 
-    section = "The shared space"
+    section = "Shared space"
     figure: Literal["embeddings"] = "embeddings"
     points: Count = Field(default=300, description="Pairs that are drawn; the plane is fitted to all")
     lines: Count = Field(default=40, description="Pairs that a line joins, spread evenly over the rows")
