@@ -6,6 +6,7 @@ wherever it is listed.
 """
 
 import importlib
+import importlib.util
 import inspect
 import pkgutil
 from functools import cache
@@ -36,7 +37,12 @@ def plugins(base: type[Plugin], package: str) -> dict[str, type[Plugin]]:
         # What several plug-ins share.
         if file.startswith("_"):
             continue
-        module = importlib.import_module(info.name)
+        try:
+            module = importlib.import_module(info.name)
+        except (Exception, SystemExit) as error:
+            where = importlib.util.find_spec(info.name)
+            problem = f"{type(error).__name__}: {error}"
+            raise VlalignError(f"{where and where.origin} cannot be imported ({problem}); mend or remove it") from error
         kinds = [kind for kind in vars(module).values() if inspect.isclass(kind) and issubclass(kind, base)]
         own = [kind for kind in kinds if kind.__module__ == info.name and not inspect.isabstract(kind)]
         if not own:
@@ -44,7 +50,9 @@ def plugins(base: type[Plugin], package: str) -> dict[str, type[Plugin]]:
         for kind in own:
             name = vars(kind).get("name") or file.replace("_", "-")
             if name in found:
-                raise VlalignError(f"{module.__file__}: {found[name].__module__} already has the name '{name}'")
+                raise VlalignError(
+                    f"{module.__file__}: {found[name].__module__} already has the name '{name}'; name one anew"
+                )
             if not vars(kind).get("__doc__"):
                 raise VlalignError(f"{module.__file__}: {kind.__name__} has no docstring; say in a line what it is")
             kind.name = name

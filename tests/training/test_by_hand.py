@@ -90,3 +90,20 @@ def test_a_mistake_is_one_message_and_trains_nothing(root, options, message):
     assert message in str(result.exception)
     assert not (root / "results").exists()
     assert not (root / "runs").exists()
+
+
+@pytest.mark.parametrize(
+    "change", [["train.steps=2"], ["--params", "train.steps=2"]], ids=["argument", "among the files"]
+)
+def test_changed_params_replace_no_result_of_the_workflow(root, change):
+    result = pretrain("--run", "powerclip", *change, "--output", "own/results/runs/powerclip/seed-0")
+    assert isinstance(result.exception, VlalignError)
+    assert "is the workflow's; with params or data of your own, give another --output" in str(result.exception)
+    assert not (root / "results").exists()
+
+
+def test_a_param_among_the_files_gives_the_run_a_folder_of_its_own(root):
+    assert pretrain("--run", "powerclip", "--params", "train.steps=2").exit_code == 0
+    assert not (root / "results").exists()
+    [folder] = (root / "runs").glob("powerclip-*/seed-0")
+    assert read_record(folder / "run.json")["params"]["train"]["steps"] == 2

@@ -45,17 +45,23 @@ OwnAnnotations = Annotated[Path | None, typer.Option(help="Folder of the annotat
 class Given:
     """What a command was told: the params, the folder that their paths count from, and where the workflow keeps things.
 
-    changes: params that were changed by hand, and folders that are not the workflow's.
+    changes: params that were changed by hand, and folders that are not the workflow's. laid_over: the params that
+    stand among the files.
     """
 
     params: parameters.Params
     base: Path
     folders: parameters.Folders
     changes: Mapping[str, Any]
+    laid_over: Mapping[str, Any]
 
     def agree(self, digest: str | None, step: str, **which: str) -> "Given":
-        """The same; raises VlalignError when what the step's result depends on is not what the workflow has."""
-        if digest is not None and digest != parameters.digest(parameters.relevant(self.params, step, **which)):
+        """The same; raises VlalignError when what the step's result depends on is not what the workflow has. Only the
+        workflow, which gives a digest, lays params over its files without changing them.
+        """
+        if digest is None:
+            return replace(self, changes={**self.laid_over, **self.changes})
+        if digest != parameters.digest(parameters.relevant(self.params, step, **which)):
             raise VlalignError(
                 f"the params of `{step}` are no longer those that the workflow was started with: a params file was "
                 "edited since; run the workflow again, which sees what has changed"
@@ -64,8 +70,11 @@ class Given:
 
     def output(self, own: Path | None, default: Path) -> Path:
         """Where to write; raises VlalignError where that would be in place of what the workflow makes."""
-        if own is None and self.changes:
-            raise VlalignError(f"{default} is the workflow's; with params or data of your own, give another --output")
+        runs = (self.folders.root / "results" / "runs").resolve()
+        if self.changes and (own is None or own.resolve().is_relative_to(runs)):
+            raise VlalignError(
+                f"{own or default} is the workflow's; with params or data of your own, give another --output"
+            )
         return own or default
 
 
@@ -93,4 +102,5 @@ def given(
     folders = parameters.Folders.of(Path() if root.resolve() == Path.cwd() else root, params.dataset)
     own = {name: path for name, path in (("data", data), ("annotations", annotations)) if path}
     paths = {name: str(path.absolute()) for name, path in own.items()}
-    return Given(params, base, replace(folders, **own), {**plain, **paths})
+    laid_over = parameters.merged({}, *map(parameters.read_change, filter(parameters.is_change, files or ())))
+    return Given(params, base, replace(folders, **own), {**plain, **paths}, laid_over)

@@ -44,14 +44,16 @@ def pretrain(
     from vlalign.training.pretrain import Places, pretrain
     from vlalign.training.processes import is_one_of_several, neighbours, start
 
-    told = given(params, changes, data=data, annotations=annotations)
-    chosen, folders = _run(told, run), told.agree(digest, "pretrain", run=run).folders
+    told = given(params, changes, data=data, annotations=annotations).agree(digest, "pretrain", run=run)
+    chosen, folders = _run(told, run), told.folders
     if processes > 1 and not is_one_of_several():
         start(processes, sys.argv[1:])
     torch.set_num_threads(max(1, threads // neighbours()))
     reads = folders.inputs(chosen.params.objective.needs)
     validation = reads.pop("validation")
     results = folders.run(chosen.name, seed, below="runs" if told.changes else "results/runs")
+    if output:
+        told.output(output, results)
     logger.info("%s seed %d goes to %s", chosen.name, seed, output or results)
     pretrain(
         chosen,
