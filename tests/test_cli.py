@@ -70,6 +70,7 @@ def test_phrases_pass_on_what_they_are_told(monkeypatch, options, part):
     assert called == {**expected, "part": part}
 
 
+@pytest.mark.slow
 def test_mistakes_are_one_message_without_a_traceback(tmp_path):
     for arguments, message in (
         (["validate", "absent.yaml"], "error: absent.yaml does not exist"),

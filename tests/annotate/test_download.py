@@ -12,6 +12,8 @@ from vlalign.annotate.phrases.parser import CaptionParser
 from vlalign.errors import VlalignError
 from vlalign.records import read_record
 
+pytestmark = pytest.mark.slow
+
 
 class Handler(http.server.SimpleHTTPRequestHandler):
     """Serves a folder and notes what was asked for."""

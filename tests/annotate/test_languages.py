@@ -10,6 +10,8 @@ from vlalign.data.shards.manifest import write_split
 from vlalign.errors import VlalignError
 from vlalign.records import read_record, write_record
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def parser(german_dir):

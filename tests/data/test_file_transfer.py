@@ -110,6 +110,7 @@ def test_files_of_this_machine_are_copied(local, tmp_path):
     assert path.exists()
 
 
+@pytest.mark.slow
 def test_copies_are_verified(local, tmp_path):
     path, source = local
     path.write_bytes(b"CONTENT")

@@ -67,6 +67,7 @@ def train(package, inputs, config, objective, folder):
         return said, labels, list(csv.DictReader(stream))
 
 
+@pytest.mark.slow
 def test_a_term_is_one_file(package, inputs, config, tmp_path):
     (package / "training" / "terms" / "sigmoid.py").write_text(TERM)
     assert "SigmoidParams" in json.loads(call(package, SCHEMA))["$defs"]
@@ -84,6 +85,7 @@ def test_an_overlay_names_it(package, tmp_path):
     assert call(package, RUNS, overlay).split() == ["clip", "sigmoid"]
 
 
+@pytest.mark.slow
 def test_an_aggregator_is_one_file(package, inputs, config, tmp_path):
     (package / "objectives" / "aggregators" / "power.py").write_text(AGGREGATOR)
     powerset = json.loads(call(package, SCHEMA))["$defs"]["PowersetParams"]["properties"]

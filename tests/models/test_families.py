@@ -319,7 +319,7 @@ def test_the_end_of_a_locked_tower_can_be_trained():
         ({"vision_cfg": timm("no_such_model", 64)}, r"open_clip cannot make these towers"),
         ({"vision_cfg": {**VIT, "depth": 3}}, r"depth"),
         ({"multimodal_cfg": {}}, r"CoCa has a decoder"),
-        ({"text_cfg": {"hf_model_name": "no/such-folder"}}, r"model\.tower"),
+        pytest.param({"text_cfg": {"hf_model_name": "no/such-folder"}}, r"model\.tower", marks=pytest.mark.slow),
     ],
     ids=["dropout", "parallel", "size", "timm name", "key", "decoder", "text name"],
 )

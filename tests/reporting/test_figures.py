@@ -38,6 +38,7 @@ def draw_all(results, folder):
     return sorted(folder.glob("*.svg"))
 
 
+@pytest.mark.slow
 def test_figures_are_the_same_bytes_twice_and_carry_no_date(tmp_path):
     results = load_tree(tmp_path, write_tree(tmp_path, arms=("clip", "powerclip"), taus=(0.1,)))
     folders = [tmp_path / name for name in ("a", "b")]
