@@ -8,10 +8,20 @@ from unittest import mock
 from vlalign.errors import VlalignError
 
 # What `tokenizer_kwargs` may hold: options of open_clip's and transformers' tokenizers that only say how text is cut.
-TOKENIZER_OPTIONS = frozenset({
-    "additional_special_tokens", "clean", "language", "legacy", "padding_side", "reduction_mask", "strip_sep_token",
-    "tokenizer_mode", "truncation_side", "use_fast",
-})  # fmt: skip
+TOKENIZER_OPTIONS = frozenset(
+    {
+        "additional_special_tokens",
+        "clean",
+        "language",
+        "legacy",
+        "padding_side",
+        "reduction_mask",
+        "strip_sep_token",
+        "tokenizer_mode",
+        "truncation_side",
+        "use_fast",
+    }
+)
 
 
 def refuse_code(config: Any, *, source: str) -> None:

@@ -102,8 +102,10 @@ def test_changed_params_replace_no_result_of_the_workflow(root, change):
     assert not (root / "results").exists()
 
 
-def test_a_param_among_the_files_gives_the_run_a_folder_of_its_own(root):
-    assert pretrain("--run", "powerclip", "--params", "train.steps=2").exit_code == 0
+def test_a_param_among_the_files_is_like_an_overlay_and_gives_the_run_a_folder_of_its_own(root):
+    laid_over = "train={steps: 2, batch_size: 4}"
+    assert pretrain("--run", "powerclip", "--params", laid_over).exit_code == 0
     assert not (root / "results").exists()
     [folder] = (root / "runs").glob("powerclip-*/seed-0")
-    assert read_record(folder / "run.json")["params"]["train"]["steps"] == 2
+    train = read_record(folder / "run.json")["params"]["train"]
+    assert (train["steps"], train["batch_size"]) == (3, 4), "what the arm itself says wins over files"

@@ -57,10 +57,11 @@ class Given:
 
     def agree(self, digest: str | None, step: str, **which: str) -> "Given":
         """The same; raises VlalignError when what the step's result depends on is not what the workflow has. Only the
-        workflow, which gives a digest, lays params over its files without changing them.
+        workflow, which gives a digest, lays params over its files without changing its own results.
         """
         if digest is None:
-            return replace(self, changes={**self.laid_over, **self.changes})
+            laid_over = {"--params": self.laid_over} if self.laid_over else {}
+            return replace(self, changes={**laid_over, **self.changes})
         if digest != parameters.digest(parameters.relevant(self.params, step, **which)):
             raise VlalignError(
                 f"the params of `{step}` are no longer those that the workflow was started with: a params file was "
