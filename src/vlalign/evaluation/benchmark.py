@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 PACKAGE = "vlalign.evaluation.benchmarks"
 # Thresholds, centres and classifiers come from this split, whichever is measured.
 TUNING_SPLIT = "validation"
+# What a task learns from, such as a linear probe.
+TRAINING_SPLIT = "train"
 # The group and the stratum of what was measured over everything.
 ALL = "all"
 # In a column of a table: one column for each group that was measured.
@@ -126,17 +128,19 @@ class Needs:
     """The data that a benchmark measures on: kinds of data of the split, and of the tuning split.
 
     phrases: annotated, with known referents; token features are kept for them. apart: whether the split that is
-    measured must not be the tuning split.
+    measured must not be the tuning split. training: kinds of data of the training split, for what is learned first.
     """
 
     split: tuple[Kind, ...]
     tuning: tuple[Kind, ...] = ()
     apart: bool = False
+    training: tuple[Kind, ...] = ()
 
     def data(self, split: str) -> list[tuple[Kind, str]]:
         """(kind of data, split) of all that is read where `split` is measured."""
+        learned = [(kind, TRAINING_SPLIT) for kind in self.training]
         tuned = [(kind, TUNING_SPLIT) for kind in self.tuning]
-        return list(dict.fromkeys([*tuned, *((kind, split) for kind in self.split)]))
+        return list(dict.fromkeys([*learned, *tuned, *((kind, split) for kind in self.split)]))
 
     def lacks(self, split: str, has: Callable[[Kind, str], bool]) -> str | None:
         """Why a split cannot be measured, where `has` tells which kinds of data there are of a split."""

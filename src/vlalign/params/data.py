@@ -56,7 +56,7 @@ class ScenesParams(Strict):
 
     def has(self, kind: str, split: str) -> bool:
         """Whether there are data of a kind (see `vlalign.evaluation.benchmark`) of a split."""
-        return True
+        return split in HELD_OUT or kind in ("pairs", "phrases")
 
 
 class VerifyParams(Strict):
@@ -138,8 +138,8 @@ class SplitsParams(Strict):
         return found
 
     def has(self, kind: str, split: str) -> bool:
-        """Whether there are data of a kind (see `vlalign.evaluation.benchmark`) of a split that is held out."""
-        return kind == "pairs" or (kind == "classes" and getattr(self.zeroshot, split) is not None)
+        """Whether there are data of a kind (see `vlalign.evaluation.benchmark`) of a split."""
+        return kind == "pairs" or (kind == "classes" and getattr(self.zeroshot, split, None) is not None)
 
 
 def _kind(value: Any) -> str:
