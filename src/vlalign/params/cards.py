@@ -113,7 +113,7 @@ class Suite(Strict):
         return self
 
     def columns(self) -> list[tuple[str, Card, str]]:
-        """(column, card, metric) of its table: a column is called by its card, and by its metric if there are several."""
+        """(column, card, metric) of its table; a column is called by its card, and its metric if there are several."""
         found = []
         for card in self.cards:
             metrics = self.metrics or card.metrics or headlines(self.task)
