@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 from pydantic import Field, ValidationError, model_validator
 
@@ -25,6 +25,7 @@ else:
 # Of one card, and of one list of cards, below a folder of cards.
 CARD, SUITE = "{}.yaml", "suites/{}.yaml"
 Split = Literal["train", "validation", "test"]
+Kind = TypeVar("Kind", bound=Strict)
 
 
 class Counts(Strict):
@@ -163,7 +164,7 @@ def _find(name: str, pattern: str, folders: Iterable[str | Path], *, what: str) 
     return files[name]
 
 
-def _valid(kind: Any, content: Mapping[str, Any], path: Path) -> Any:
+def _valid(kind: type[Kind], content: Mapping[str, Any], path: Path) -> Kind:
     try:
         return kind.model_validate(content)
     except ValidationError as error:
