@@ -6,18 +6,24 @@ import pytest
 import torch
 from evaluation_cases import by_place, phrase_case, random_case
 
+from vlalign.evaluation import referents
 from vlalign.evaluation.benchmarks.grounding import grounding_rows, kind_rows
 from vlalign.evaluation.ranking import percent
-from vlalign.evaluation.referents import (
-    PhraseScores,
-    best_threshold,
-    box_scores,
-    pointable,
-    pointing_scores,
-    positive_share,
-    set_scores,
-    top_k_chance,
-)
+from vlalign.evaluation.referents import PhraseScores, best_threshold, pointable, positive_share, top_k_chance
+
+
+def set_scores(case: PhraseScores, *, threshold: float) -> dict[str, float]:
+    return {name: percent(found) for name, found in referents.set_scores(case, threshold=threshold).items()}
+
+
+def box_scores(case: PhraseScores) -> tuple[float, float]:
+    hits, guessed = referents.box_scores(case)
+    return percent(hits), guessed
+
+
+def pointing_scores(case: PhraseScores) -> tuple[float, float]:
+    hits, guessed = referents.pointing_scores(case)
+    return percent(hits), guessed
 
 
 def naive_set_scores(case: PhraseScores, threshold: float) -> dict[str, float]:

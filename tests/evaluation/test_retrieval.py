@@ -4,7 +4,12 @@ import torch
 from evaluation_cases import by_place, constant, unit
 
 from vlalign.evaluation.benchmarks.retrieval import retrieval_rows
-from vlalign.evaluation.recall import RANKS, recall, retrieval_ranks
+from vlalign.evaluation.ranking import percent
+from vlalign.evaluation.recall import RANKS, recall_chance, recall_hits, retrieval_ranks
+
+
+def recall(*gallery: torch.Tensor) -> dict[tuple[str, int], float]:
+    return {which: percent(hits) for which, hits in recall_hits(*gallery).items()}
 
 
 def naive_recall(images: np.ndarray, captions: np.ndarray, owner: np.ndarray) -> dict[tuple[str, int], float]:
@@ -94,3 +99,11 @@ def test_strata_have_their_own_gallery() -> None:
 def test_stratum_without_captions_has_counts_only() -> None:
     rows = retrieval_rows(torch.eye(3), torch.eye(3)[:2], torch.arange(2), ["a", "a", "b"])
     assert {row.metric: row.value for row in rows if row.stratum == "b"} == {"images": 1, "captions": 0}
+
+
+def test_chance_is_what_random_orders_reach() -> None:
+    owner = torch.tensor([0, 0, 0, 1, 2, 2, 3, 3, 3, 3, 4, 5])
+    draws = [recall(unit(7, 40, seed=seed), unit(12, 40, seed=1000 + seed), owner) for seed in range(600)]
+    for which, chance in recall_chance(7, owner).items():
+        assert np.mean([draw[which] for draw in draws]) == pytest.approx(chance, abs=2.5)
+    assert recall_chance(7, owner)["text_to_image", 10] == 100

@@ -17,7 +17,8 @@ from vlalign.data.shards.manifest import write_split
 from vlalign.errors import VlalignError
 from vlalign.evaluation import workbench
 from vlalign.evaluation.benchmark import AbsentError, known_benchmarks
-from vlalign.evaluation.metrics import read_metrics
+from vlalign.evaluation.bootstrap import mean
+from vlalign.evaluation.metrics import ITEMS, read_items, read_metrics
 from vlalign.evaluation.run import evaluate
 from vlalign.evaluation.workbench import Workbench
 from vlalign.files import read_json, write_json, write_text
@@ -67,8 +68,9 @@ def test_every_benchmark_writes_what_it_returns(run_dir: Path, data: Path, annot
     )
     assert list(scores) == BENCHMARKS
     assert {path.stem for path in (tmp_path / "out").glob("*.json")} == {*BENCHMARKS, "evaluation"}
-    assert len(list((tmp_path / "out").iterdir())) == len(BENCHMARKS) + 1
-    assert set(check_record(tmp_path / "out" / "evaluation.json")["files"]) == {f"{name}.json" for name in BENCHMARKS}
+    assert len(list((tmp_path / "out").iterdir())) == len(BENCHMARKS) + 2
+    files = {ITEMS, *(f"{name}.json" for name in BENCHMARKS)}
+    assert set(check_record(tmp_path / "out" / "evaluation.json")["files"]) == files
     for name, found in scores.items():
         assert read_json(tmp_path / "out" / f"{name}.json") == found.content()
         assert {row.metric for row in found.rows} <= {metric.name for metric in known_benchmarks()[name].metrics}
@@ -84,6 +86,23 @@ def test_every_benchmark_writes_what_it_returns(run_dir: Path, data: Path, annot
     directions = {row.metric: row.direction for row in scores["modality"].rows}
     assert (directions["mean_distance"], directions["uniformity_text"]) == ("lower", None)
     assert [row.value for row in scores["transfer"].rows if row.metric == "classifier_on_images"] == [100]
+
+
+def test_what_every_item_scored_is_kept(run_dir: Path, data: Path, annotations: Path, tmp_path: Path) -> None:
+    found = evaluate(run_dir, data=data, annotations=annotations, output_dir=tmp_path / "out")
+    rows = {row.place: row for one in found.values() for row in one.rows if row.low is not None}
+    items = read_items(tmp_path / "out")
+    assert items.keys() == rows.keys()
+    assert {"retrieval", "zeroshot", "composition", "grounding", "transfer"} == {place[0] for place in rows}
+    for place, row in rows.items():
+        assert 100 * mean(*items[place]) == pytest.approx(row.value, abs=1e-4)
+        assert row.low - 1e-6 <= row.value <= row.high + 1e-6
+    items_path = tmp_path / "out" / ITEMS
+    content = bytearray(items_path.read_bytes())
+    content[-1] ^= 1
+    items_path.write_bytes(content)
+    with pytest.raises(VlalignError, match="was changed or damaged"):
+        read_items(tmp_path / "out")
 
 
 def test_results_repeat_bit_by_bit(run_dir: Path, data: Path, annotations: Path, tmp_path: Path) -> None:
@@ -153,7 +172,7 @@ def test_a_split_that_is_too_small_or_too_alike_leaves_a_benchmark_out(
     names = ("retrieval", "zeroshot", "composition", "modality", "transfer")
     scores = evaluate(run_dir, data=data, output_dir=tmp_path / "metrics", settings=asked(*names))
     written = {path.stem for path in (tmp_path / "metrics").iterdir()}
-    assert written == {*names, "evaluation"}, "the workflow waits for each"
+    assert written == {*names, "items", "evaluation"}, "the workflow waits for each"
     unmeasured = {name: found.not_measured for name, found in scores.items() if found.not_measured}
     assert set(unmeasured) == expected
     for name, reason in unmeasured.items():
@@ -247,8 +266,8 @@ def test_boxes_depend_on_the_keys_of_images_alone(data: Path) -> None:
 def test_measurements_of_another_model_do_not_stay(run_dir: Path, data: Path, tmp_path: Path) -> None:
     evaluate(run_dir, data=data, output_dir=tmp_path / "out", settings=asked("retrieval", "zeroshot"))
     evaluate(run_dir, data=data, output_dir=tmp_path / "out", settings=asked("retrieval"))
-    assert {path.name for path in (tmp_path / "out").iterdir()} == {"retrieval.json", "evaluation.json"}
-    assert list(check_record(tmp_path / "out" / "evaluation.json")["files"]) == ["retrieval.json"]
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"retrieval.json", ITEMS, "evaluation.json"}
+    assert list(check_record(tmp_path / "out" / "evaluation.json")["files"]) == [ITEMS, "retrieval.json"]
 
 
 def command(run: Path, data: Path, output: Path) -> Result:

@@ -5,7 +5,8 @@ import torch.nn.functional as F
 from evaluation_cases import constant, overall, unit
 
 from vlalign.evaluation.benchmarks.transfer import classifier_rows, mixed_gallery_rows
-from vlalign.evaluation.recall import mixed_recall
+from vlalign.evaluation.ranking import percent
+from vlalign.evaluation.recall import mixed_hits
 
 
 def naive_mixed(queries: np.ndarray, partners: np.ndarray) -> float:
@@ -21,21 +22,21 @@ def test_agrees_with_loops(noise: float) -> None:
     images = unit(60, 5)
     captions = F.normalize(images + noise * unit(60, 5, seed=1), dim=1)
     expected = naive_mixed(images.numpy(), captions.numpy())
-    assert mixed_recall(images, captions) == pytest.approx(expected)
-    assert mixed_recall(images, captions, chunk=7) == pytest.approx(expected)
+    assert percent(mixed_hits(images, captions)) == pytest.approx(expected)
+    assert percent(mixed_hits(images, captions, chunk=7)) == pytest.approx(expected)
 
 
 def test_constant_and_perfect_model() -> None:
     nothing = {"mixed_image_to_text_r1": 0, "mixed_text_to_image_r1": 0}
     assert overall(mixed_gallery_rows(constant(5), constant(5))) == nothing
-    assert mixed_recall(torch.eye(5), torch.eye(5)) == 100
+    assert percent(mixed_hits(torch.eye(5), torch.eye(5))) == 100
 
 
 def test_modality_gap_hides_pairs_from_a_mixed_gallery() -> None:
     gap = torch.zeros(31)
     gap[-1] = 3.0
     images, captions = F.normalize(F.pad(torch.eye(30), (0, 1)) + gap, dim=1), F.pad(torch.eye(30), (0, 1))
-    assert mixed_recall(images, captions) == 0
+    assert percent(mixed_hits(images, captions)) == 0
 
 
 def test_classifier_moves_to_text_only_where_the_spaces_agree() -> None:

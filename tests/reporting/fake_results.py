@@ -136,7 +136,7 @@ def write_run(root: Path, name: str, seed: int, *, arm: str, effect: tuple, abla
     directory = root / "runs" / name / f"seed-{seed}"
     (directory / "metrics").mkdir(parents=True)
     random = np.random.default_rng([seed, sum(map(ord, name))])
-    write_metrics(directory / "metrics", _metrics(random, effect), measured={})
+    write_metrics(directory / "metrics", _metrics(random, effect), {}, measured={})
     powerset, cs = "powerclip" in name or "linear" in name or bool(ablation), "cs" in name
     _history(directory / "history.csv", random, powerset=powerset, cs=cs)
     tau = ablation["value"] if ablation else 0.001
@@ -153,7 +153,7 @@ def write_run(root: Path, name: str, seed: int, *, arm: str, effect: tuple, abla
 
 def remeasure(run: Path, **found: Measurement) -> None:
     """Another outcome of some benchmarks, as an evaluation would have written it."""
-    write_metrics(run / "metrics", {**read_metrics(run), **found}, measured={})
+    write_metrics(run / "metrics", {**read_metrics(run), **found}, {}, measured={})
 
 
 def rewrite(run: Path, name: str, text: str) -> None:

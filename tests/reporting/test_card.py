@@ -41,7 +41,7 @@ def trained(tmp_path_factory):
         config = run_config(steps=2, batch_size=4)
         config["params"]["model"] = {"tower": tower}
         train_below(root, config, inputs, output=output)
-        write_metrics(root / output / "metrics", METRICS, measured={})
+        write_metrics(root / output / "metrics", METRICS, {}, measured={})
     return root
 
 
@@ -92,7 +92,7 @@ def test_how_far_open_clip_is_off_stands_in_the_card_if_the_run_knows(trained, t
 def test_what_could_not_be_measured_stands_in_the_card(trained, tmp_path):
     run = shutil.copytree(trained / "clip", tmp_path / "run")
     shutil.rmtree(run / "metrics")
-    write_metrics(run / "metrics", {"modality": Measurement(not_measured="it needs 4 images")}, measured={})
+    write_metrics(run / "metrics", {"modality": Measurement(not_measured="it needs 4 images")}, {}, measured={})
     write_card(run)
     assert "Not measured: modality, since it needs 4 images." in (run / "README.md").read_text()
 
@@ -141,7 +141,7 @@ def test_the_evaluation_vouches_for_the_card_too(trained, tmp_path):
     run = shutil.copytree(trained / "clip", tmp_path / "run")
     write_card(run)
     record = check_record(run / "metrics" / "evaluation.json")
-    assert set(record["files"]) == {f"{benchmark}.json" for benchmark in METRICS}
+    assert set(record["files"]) == {"items.safetensors", *(f"{benchmark}.json" for benchmark in METRICS)}
     assert record["card"] == stamp(run / "README.md")
     write_card(run)
     assert read_record(run / "metrics" / "evaluation.json") == record

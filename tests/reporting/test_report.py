@@ -10,6 +10,7 @@ from vlalign.data.samples import Sample, encode_png
 from vlalign.data.shards.manifest import write_split
 from vlalign.data.shards.overlap import Overlap
 from vlalign.errors import VlalignError
+from vlalign.evaluation.metrics import read_metrics
 from vlalign.files import read_json
 from vlalign.params import ReportParams
 from vlalign.records import check_record, read_record, write_record
@@ -232,9 +233,9 @@ def test_what_was_not_measured_is_one_line_with_its_reason(tmp_path):
 def test_a_report_without_any_measurement_is_written(tmp_path):
     run_dirs = write_tree(tmp_path, arms=("clip", "powerclip"), seeds=(0,), taus=(0.1,))
     for run in run_dirs:
-        measured = read_record(run / "metrics" / "evaluation.json")["files"]
-        remeasure(run, **{name.removesuffix(".json"): unmeasured("one image") for name in measured})
-        assert all(read_json(run / "metrics" / name) == {"not_measured": "one image"} for name in measured)
+        measured = read_metrics(run)
+        remeasure(run, **{name: unmeasured("one image") for name in measured})
+        assert all(read_json(run / "metrics" / f"{name}.json") == {"not_measured": "one image"} for name in measured)
     load_tree(tmp_path, run_dirs)
     everything(tmp_path, run_dirs)
     assert "No headline metric was measured" in (tmp_path / "report.html").read_text()

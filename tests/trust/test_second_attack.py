@@ -172,9 +172,9 @@ def test_a_forged_record_brings_nothing_back_elsewhere(workspace, tmp_path):
 def test_metrics_replace_no_files_of_others(workspace):
     run = workspace / RUN
     before = set(os.listdir(run))
-    write_metrics(run, {"retrieval": Measurement()}, measured={})
+    write_metrics(run, {"retrieval": Measurement()}, {}, measured={})
     assert before <= set(os.listdir(run))
-    write_metrics(run, {"zeroshot": Measurement()}, measured={})
+    write_metrics(run, {"zeroshot": Measurement()}, {}, measured={})
     assert "retrieval.json" not in os.listdir(run)
 
 

@@ -180,8 +180,11 @@ def run_files(run, seed):
     return [f"{run_folder(run, seed)}/{name}" for name in RUN_FILES]
 
 
+METRIC_FILES = [*(f"{name}.json" for name in BENCHMARKS), "items.safetensors", "evaluation.json"]
+
+
 def metric_files(run, seed):
-    return [f"{run_folder(run, seed)}/metrics/{name}.json" for name in (*BENCHMARKS, "evaluation")]
+    return [f"{run_folder(run, seed)}/metrics/{name}" for name in METRIC_FILES]
 
 
 def pretrained_weights(wildcards):

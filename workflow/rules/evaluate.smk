@@ -6,7 +6,7 @@ rule evaluate:
         model="results/runs/{run}/seed-{seed}/model.safetensors",
         tower="results/runs/{run}/seed-{seed}/open_clip_config.json",
     output:
-        expand("results/runs/{{run}}/seed-{{seed}}/metrics/{name}.json", name=[*BENCHMARKS, "evaluation"]),
+        expand("results/runs/{{run}}/seed-{{seed}}/metrics/{name}", name=METRIC_FILES),
         card="results/runs/{run}/seed-{seed}/README.md",
     log:
         "logs/evaluate/{run}/seed-{seed}.log",

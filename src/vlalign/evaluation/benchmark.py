@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 
 from vlalign.errors import VlalignError
 from vlalign.params.base import Strict, describe
@@ -58,8 +58,11 @@ class MetricRow(Strict, strict=True):
 
     metric: its name. group: of which group of what is measured, such as a class, a category or a kind of phrase.
     stratum: of which stratum of the images. n: how many items it is the mean of. chance: what guessing scores, in the
-    unit of the metric. The direction that is better and the benchmark are those of the metric; run and seed are those
-    of the run, and empty in its own files.
+    unit of the metric. low, high: 95 % bootstrap interval over the items. The direction that is better and the
+    benchmark are those of the metric; run and seed are those of the run, and empty in its own files.
+
+    items: what each item scored (0-1), of which `value` is the mean in percent; blocks: integers, where it is the mean
+    of the blocks' means. They are kept in a file of their own, so that models can be compared item by item.
     """
 
     metric: str
@@ -68,10 +71,14 @@ class MetricRow(Strict, strict=True):
     stratum: str = ALL
     n: int | None = None
     chance: float | None = None
+    low: float | None = None
+    high: float | None = None
     direction: Direction | None = None
     benchmark: str = ""
     run: str = ""
     seed: int | None = None
+    items: Any = Field(default=None, exclude=True, repr=False)
+    blocks: Any = Field(default=None, exclude=True, repr=False)
 
     @property
     def place(self) -> tuple[str, str, str, str]:
@@ -159,6 +166,8 @@ class Benchmark(Registered):
     # Benchmarks are measured, and shown, by rank and then by name.
     rank: ClassVar[int] = 100
     needs: ClassVar[Needs] = Needs(())
+    # How it is measured, in a sentence that stands beside every number of it.
+    protocol: ClassVar[str] = ""
     metrics: ClassVar[tuple[Metric, ...]] = ()
     tables: ClassVar[tuple[ScoreTable, ...]] = ()
 
@@ -184,7 +193,16 @@ class Benchmark(Registered):
                 problem = "stands there twice" if row.place in found else "is not among its metrics"
                 raise VlalignError(f"benchmark {self.name}: {row.metric} of {row.group} {problem}; correct its module")
             found[row.place] = row.model_copy(update={"benchmark": self.name, "direction": known[row.metric].direction})
-        return list(found.values())
+        return [_with_interval(row) for row in found.values()]
+
+
+def _with_interval(row: MetricRow) -> MetricRow:
+    from vlalign.evaluation.bootstrap import interval
+
+    if row.items is None:
+        return row
+    low, high = interval(row.items, row.blocks)
+    return row.model_copy(update={"low": 100.0 * low, "high": 100.0 * high})
 
 
 def known_benchmarks() -> dict[str, type[Benchmark]]:

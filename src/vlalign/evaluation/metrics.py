@@ -4,16 +4,30 @@ import contextlib
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from pydantic import Field, ValidationError
 
 from vlalign.errors import VlalignError
 from vlalign.evaluation.benchmark import MetricRow
-from vlalign.files import read_json, write_json
+from vlalign.files import atomic_write, read_json, write_json
 from vlalign.params.base import Strict, describe
 from vlalign.previous import EVALUATION, RUN, slots, take_back
 from vlalign.records import REMEDY, check_record, read_record, stamps, write_record
+
+# What every item scored, of all metrics that are means over items.
+ITEMS = "items.safetensors"
+# Between the parts of a name there, none of which holds one.
+TAB = "\t"
+# Benchmark, metric, group and stratum.
+Place = tuple[str, str, str, str]
+
+
+class Items(NamedTuple):
+    """What every item scored, 0-1, and the blocks whose means are averaged, if there are any; both of shape [N]."""
+
+    scores_N: Any
+    blocks_N: Any = None
 
 
 class Measurement(Strict, strict=True):
@@ -45,10 +59,18 @@ def read_collected(path: str | Path) -> list[MetricRow]:
     return rows
 
 
-def write_metrics(folder: Path, scores: Mapping[str, Measurement], *, measured: Mapping[str, Any]) -> None:
-    """Write `<benchmark>.json` for the measurement of each, and last `evaluation.json`, which vouches for them.
+def write_metrics(
+    folder: Path,
+    scores: Mapping[str, Measurement],
+    items: Mapping[Place, Items],
+    *,
+    measured: Mapping[str, Any],
+) -> None:
+    """Write `<benchmark>.json` for each measurement, `items.safetensors`, and last `evaluation.json`, which vouches for
+    them.
 
-    measured: of what the scores are, such as the SHA-256 of the weights.
+    items: what each item scored, by what `MetricRow.place` says. measured: of what the scores are, such as the SHA-256
+    of the weights.
     """
     # What was measured of another model, or on other data, must not stand beside this; files of others stay.
     with contextlib.suppress(VlalignError, AttributeError):
@@ -57,8 +79,38 @@ def write_metrics(folder: Path, scores: Mapping[str, Measurement], *, measured: 
             (folder / stale).unlink(missing_ok=True)
     for name, found in scores.items():
         write_json(folder / f"{name}.json", found.content())
-    files = stamps(folder, (f"{name}.json" for name in scores))
+    _write_items(folder / ITEMS, items)
+    files = stamps(folder, [ITEMS, *(f"{name}.json" for name in scores)])
     write_record(folder / EVALUATION, {"measured": measured, "files": files})
+
+
+def _write_items(path: Path, items: Mapping[Place, Items]) -> None:
+    from safetensors.numpy import save_file
+
+    found = {TAB.join(place): one.scores_N for place, one in items.items()}
+    found |= {TAB.join((*place, "blocks")): one.blocks_N for place, one in items.items() if one.blocks_N is not None}
+    with atomic_write(path) as temporary:
+        mode = temporary.stat().st_mode
+        save_file(found, temporary)
+        temporary.chmod(mode)  # safetensors puts a file of its own in the place of ours, for its owner alone
+
+
+def read_items(folder: Path) -> dict[Place, Items]:
+    """What every item scored, by benchmark, metric, group and stratum, from a folder of metrics.
+
+    Raises VlalignError when nothing was measured there, and for files that were changed since.
+    """
+    from safetensors.numpy import load_file
+
+    if not (folder / EVALUATION).exists():
+        raise VlalignError(f"{folder} holds no metrics; evaluate the model first")
+    if ITEMS not in check_record(folder / EVALUATION)["files"]:
+        raise VlalignError(f"{folder} holds no {ITEMS}; delete the folder and evaluate the model again")
+    found = load_file(folder / ITEMS)
+    names = {tuple(name.split(TAB)): name for name in found}
+    return {
+        place: Items(found[name], found.get(f"{name}{TAB}blocks")) for place, name in names.items() if len(place) == 4
+    }
 
 
 def take_measured(previous: Path | None, folder: Path, measured: Mapping[str, Any]) -> bool:
@@ -88,7 +140,8 @@ def read_metrics(directory: Path) -> dict[str, Measurement]:
             trained = weights
         if trained != weights:
             raise VlalignError(f"{folder} was measured of other weights; {again}")
-    files = [folder / name for name in sorted(record["files"]) if (folder / name).parent == folder]
+    names = (name for name in sorted(record["files"]) if name != ITEMS)
+    files = [folder / name for name in names if (folder / name).parent == folder]
     return {file.stem: measurement(read_json(file), file) for file in files}
 
 

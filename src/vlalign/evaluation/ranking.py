@@ -3,6 +3,9 @@
 import torch
 from torch import Tensor
 
+from vlalign.evaluation.benchmark import ALL, MetricRow
+from vlalign.evaluation.bootstrap import mean
+
 # Equal inputs need not give bit-equal similarities: a matrix product rounds differently at the edge of a tile.
 TIE = 1e-6
 
@@ -10,6 +13,29 @@ TIE = 1e-6
 def percent(hits: Tensor) -> float:
     """Mean of a non-empty bool or float tensor, in percent (0-100)."""
     return 100.0 * hits.double().mean().item()
+
+
+def scored(
+    metric: str,
+    scores_N: Tensor,
+    *,
+    group: str = ALL,
+    stratum: str = ALL,
+    chance: float | None = None,
+    blocks_N: Tensor | None = None,
+) -> MetricRow:
+    """The row of a metric that is the mean over items, in percent, which holds the items too.
+
+    scores_N: bool, or float in 0-1, at least one. blocks_N: long, where it is the mean of the blocks' means.
+    """
+    # Scores that are counted by their values are held in few bytes; single precision is that of all embeddings.
+    items = scores_N.numpy() if scores_N.dtype == torch.bool else scores_N.float().numpy()
+    blocks = None if blocks_N is None else blocks_N.numpy()
+    value = percent(scores_N) if blocks is None else 100.0 * mean(items, blocks)
+    n = len(scores_N)
+    return MetricRow(
+        metric=metric, group=group, stratum=stratum, value=value, n=n, chance=chance, items=items, blocks=blocks
+    )
 
 
 def strictly_best(scores_NK: Tensor, correct_NK: Tensor, candidates_NK: Tensor | None = None) -> Tensor:

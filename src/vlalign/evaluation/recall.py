@@ -33,8 +33,8 @@ def retrieval_ranks(
     return caption_ranks_I, image_ranks_C
 
 
-def recall(images_ID: Tensor, captions_CD: Tensor, caption_image_C: Tensor) -> dict[tuple[str, int], float]:
-    """R@K in percent by direction and K; see `retrieval_ranks` for the shapes.
+def recall_hits(images_ID: Tensor, captions_CD: Tensor, caption_image_C: Tensor) -> dict[tuple[str, int], Tensor]:
+    """Which queries find a right answer among the best K, bool, by direction and K; see `retrieval_ranks`.
 
     Images without captions are no queries, but stay in the gallery of the captions. Without any caption there is no
     recall.
@@ -43,11 +43,25 @@ def recall(images_ID: Tensor, captions_CD: Tensor, caption_image_C: Tensor) -> d
         return {}
     caption_ranks_I, image_ranks_C = retrieval_ranks(images_ID, captions_CD, caption_image_C)
     ranks = {"image_to_text": caption_ranks_I[caption_image_C.unique()], "text_to_image": image_ranks_C}
-    return {(way, k): percent(found < k) for way, found in ranks.items() for k in RANKS}
+    return {(way, k): found < k for way, found in ranks.items() for k in RANKS}
 
 
-def mixed_recall(queries_ND: Tensor, partners_ND: Tensor, *, chunk: int = 512) -> float:
-    """R@1 in percent when all queries and all partners form one gallery, without the query itself.
+def recall_chance(images: int, caption_image_C: Tensor) -> dict[tuple[str, int], float]:
+    """What R@K is in percent, by direction and K, where the K best are drawn at random without replacement."""
+    counts_Q = caption_image_C.bincount()
+    counts_Q = counts_Q[counts_Q > 0].double()
+    missed_Q, chances, captions = torch.ones_like(counts_Q), {}, len(caption_image_C)
+    for drawn in range(max(RANKS)):
+        left = captions - drawn
+        missed_Q = missed_Q * ((left - counts_Q).clamp(min=0) / left if left > 0 else 0)
+        if drawn + 1 in RANKS:
+            chances["image_to_text", drawn + 1] = percent(1 - missed_Q)
+            chances["text_to_image", drawn + 1] = 100 * min(1.0, (drawn + 1) / images)
+    return chances
+
+
+def mixed_hits(queries_ND: Tensor, partners_ND: Tensor, *, chunk: int = 512) -> Tensor:
+    """Which queries, bool, find their partner first when all queries and partners form one gallery, without the query.
 
     Row i of both is a pair of unit-norm embeddings; ties, up to rounding, count against the model.
     """
@@ -58,4 +72,4 @@ def mixed_recall(queries_ND: Tensor, partners_ND: Tensor, *, chunk: int = 512) -
         across.scatter_(1, rows[:, None], -torch.inf)
         within.scatter_(1, rows[:, None], -torch.inf)
         hits.append(pair > torch.maximum(across.amax(1), within.amax(1)) + TIE)
-    return percent(torch.cat(hits))
+    return torch.cat(hits)

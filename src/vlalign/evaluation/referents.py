@@ -72,28 +72,28 @@ def best_threshold(scores: PhraseScores, *, steps: int = 200) -> float:
     return max(thresholds, key=mean_f1)
 
 
-def set_scores(scores: PhraseScores, *, threshold: float) -> dict[str, float]:
-    """How well the set of referents is found, in percent.
+def set_scores(scores: PhraseScores, *, threshold: float) -> dict[str, Tensor]:
+    """How well each phrase's set of referents is found, bool or 0-1, [N].
 
-    Returns "top_k" (the k best objects are exactly the k referents); "recall_at_k"; "f1" (mean over phrases) and
+    Returns "top_k" (the k best objects are exactly the k referents); "recall_at_k"; "f1" and
     "exact" (the very set) of the objects that score above `threshold`.
     """
     regions, objects, referents = scores.regions_NR, scores.objects_NR, scores.referents_NR
     chosen_NR = (regions > threshold) & objects
     return {
-        "top_k": percent(strictly_best(regions, referents, objects)),
-        "recall_at_k": percent(recall_at_k(regions, referents, objects)),
-        "f1": percent(f1_per_phrase(chosen_NR, referents)),
-        "exact": percent((chosen_NR == referents).all(1)),
+        "top_k": strictly_best(regions, referents, objects),
+        "recall_at_k": recall_at_k(regions, referents, objects),
+        "f1": f1_per_phrase(chosen_NR, referents),
+        "exact": (chosen_NR == referents).all(1),
     }
 
 
-def box_scores(scores: PhraseScores) -> tuple[float, float]:
-    """Top-1 in percent of phrases with one referent when the image's random boxes compete with its objects; chance."""
+def box_scores(scores: PhraseScores) -> tuple[Tensor, float]:
+    """Top-1 of phrases with one referent, bool [N], when random boxes compete with the objects; chance in percent."""
     candidates = torch.cat([scores.objects_NR, scores.box_mask_NB], 1)
     referents = torch.cat([scores.referents_NR, torch.zeros_like(scores.box_mask_NB)], 1)
     hits = strictly_best(torch.cat([scores.regions_NR, scores.boxes_NB], 1), referents, candidates)
-    return percent(hits), percent(1.0 / candidates.sum(1))
+    return hits, percent(1.0 / candidates.sum(1))
 
 
 def pointable(scores: PhraseScores) -> Tensor:
@@ -101,15 +101,15 @@ def pointable(scores: PhraseScores) -> Tensor:
     return (scores.coverage_NV > COVERED).any(1)
 
 
-def pointing_scores(scores: PhraseScores) -> tuple[float, float]:
-    """How often, in percent, the phrase's best patch is one that its referents cover by more than half; chance.
+def pointing_scores(scores: PhraseScores) -> tuple[Tensor, float]:
+    """Whether each phrase's best patch is one that its referents cover by more than half, bool [N]; chance in percent.
 
     Every phrase is `pointable`. Chance is the share of such patches. A best patch that ties with one outside misses.
     """
     inside_NV = scores.coverage_NV > COVERED
     best_inside = scores.patches_NV.masked_fill(~inside_NV, -torch.inf).amax(1)
     best_outside = scores.patches_NV.masked_fill(inside_NV, -torch.inf).amax(1)
-    return percent(best_inside > best_outside + TIE), percent(inside_NV.double().mean(1))
+    return best_inside > best_outside + TIE, percent(inside_NV.double().mean(1))
 
 
 def positive_share(scores: PhraseScores) -> float:

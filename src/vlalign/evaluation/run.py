@@ -16,7 +16,7 @@ from vlalign.evaluation.benchmark import (
     known_benchmarks,
     manifest_of,
 )
-from vlalign.evaluation.metrics import Measurement, write_metrics
+from vlalign.evaluation.metrics import Items, Measurement, Place, write_metrics
 from vlalign.evaluation.workbench import Workbench
 from vlalign.params import EvaluationParams
 from vlalign.records import check_record, stamp
@@ -56,9 +56,11 @@ def evaluate(
         with contextlib.suppress(AbsentError):
             if splits:
                 bench.check_classes(*splits)
-    found = {one.name: _measure(bench, one, settings) for one in benchmarks}
+    items: dict[Place, Items] = {}
+    found = {one.name: _measure(bench, one, settings, items) for one in benchmarks}
     measured = {name: measurement for name, measurement in found.items() if measurement is not None}
-    write_metrics(Path(run_dir) / "metrics" if output_dir is None else Path(output_dir), measured, measured=about)
+    folder = Path(run_dir) / "metrics" if output_dir is None else Path(output_dir)
+    write_metrics(folder, measured, items, measured=about)
     return measured
 
 
@@ -84,14 +86,16 @@ def subject(run_dir: Path, *, data: Path, annotations: Path | None, settings: Ev
     }
 
 
-def _measure(bench: Workbench, benchmark: Benchmark, settings: EvaluationParams) -> Measurement | None:
-    """What came of one benchmark; None where it was not asked for and has no data."""
+def _measure(
+    bench: Workbench, benchmark: Benchmark, settings: EvaluationParams, items: dict[Place, Items]
+) -> Measurement | None:
+    """What came of one benchmark; None where it was not asked for and has no data. items: where its items go."""
     name, split = benchmark.name, settings.split
     logger.info("%s: measuring on %s", name, split)
     try:
         if reason := benchmark.needs.lacks(split, bench.has):
             raise AbsentError(reason)
-        found = Measurement(rows=benchmark.rows(bench, split))
+        rows = benchmark.rows(bench, split)
     except UnmeasurableError as reason:
         logger.warning("%s is not measured: %s", name, reason)
         return Measurement(not_measured=str(reason))
@@ -100,6 +104,8 @@ def _measure(bench: Workbench, benchmark: Benchmark, settings: EvaluationParams)
             raise VlalignError(f"benchmark {name}: {reason}") from None
         logger.warning("%s is left out: %s", name, reason)
         return None
+    items |= {row.place: Items(row.items, row.blocks) for row in rows if row.items is not None}
+    found = Measurement(rows=[row.model_copy(update={"items": None, "blocks": None}) for row in rows])
     for metric in headline([name]):
         for row in (row for row in found.rows if metric.place == row.place):
             guessed = "" if row.chance is None else f" (chance {row.chance:.{metric.digits}f})"

@@ -1,6 +1,6 @@
 """Compositional hard negatives: SugarCrepe's accuracy, and Winoground's scores where the negative has an image."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -23,6 +23,7 @@ class Composition(Benchmark):
 
     rank = 30
     needs = Needs(("composition",))
+    protocol = "the true caption must score strictly higher than the negative: a model that cannot tell gets nothing"
     metrics = (ACCURACY, MICRO, MACRO, Metric("text", "Text score"), Metric("image", "Image score"), GROUP)
     tables = (
         ScoreTable(
@@ -53,21 +54,31 @@ def composition_rows(categories: "Mapping[str, tuple[Tensor, Tensor]]") -> list[
 
     The mean "group" is over the categories that have pairs, and left out when none has. Empty categories are left out.
     """
+    import torch
+
     from vlalign.evaluation.hard_negatives import category_hits
-    from vlalign.evaluation.ranking import percent
+    from vlalign.evaluation.ranking import scored
 
     rows = [
-        MetricRow(metric=metric, group=name, value=percent(hits), n=len(hits), chance=CHANCE[metric])
+        scored(metric, hits, group=name, chance=CHANCE[metric])
         for name, tensors in categories.items()
         if len(tensors[0])
         for metric, hits in category_hits(*tensors).items()
     ]
-    each = [(row.value, row.n or 0) for row in rows if row.metric == "accuracy"]
-    items, groups = sum(n for _, n in each), [row.value for row in rows if row.metric == "group"]
-    micro, macro = sum(value * n for value, n in each) / items, sum(value for value, _ in each) / len(each)
-    rows.append(MetricRow(metric="micro", value=micro, n=items, chance=CHANCE["accuracy"]))
-    rows.append(MetricRow(metric="macro", value=macro, n=len(each), chance=CHANCE["accuracy"]))
+    answers, groups = ([row for row in rows if row.metric == metric] for metric in ("accuracy", "group"))
+    items = torch.cat([torch.from_numpy(row.items) for row in answers])
+    rows.append(scored("micro", items, chance=CHANCE["accuracy"]))
+    rows.append(_mean_over("macro", answers, chance=CHANCE["accuracy"]))
     if groups:
-        mean = sum(groups) / len(groups)
-        rows.append(MetricRow(metric="group", value=mean, n=len(groups), chance=CHANCE["group"]))
+        rows.append(_mean_over("group", groups, chance=CHANCE["group"]))
     return rows
+
+
+def _mean_over(metric: str, rows: Sequence[MetricRow], *, chance: float) -> MetricRow:
+    """The mean over categories, each of which counts as much as the others."""
+    import numpy as np
+
+    value = sum(row.value for row in rows) / len(rows)
+    blocks = np.repeat(np.arange(len(rows)), [len(row.items) for row in rows])
+    items = np.concatenate([row.items for row in rows])
+    return MetricRow(metric=metric, value=value, n=len(rows), chance=chance, items=items, blocks=blocks)

@@ -50,6 +50,7 @@ class Grounding(Benchmark):
 
     rank = 40
     needs = Needs(("pairs", "phrases"), tuning=("pairs", "phrases"))
+    protocol = "a phrase's k best regions must be its k referents; ties count against the model"
     metrics = (
         *CENTRED,
         *RAW,
@@ -120,7 +121,7 @@ def kind_rows(scores: "PhraseScores", kinds: Sequence[str], *, threshold: float)
     """`set_scores` per kind, the easiest by chance first, then for `MULTIPLE` and `ALL`; with boxes, and pointing."""
     import torch
 
-    from vlalign.evaluation.ranking import percent
+    from vlalign.evaluation.ranking import percent, scored
     from vlalign.evaluation.referents import box_scores, pointable, pointing_scores, set_scores, top_k_chance
 
     count_N = scores.referents_NR.sum(1)
@@ -130,13 +131,11 @@ def kind_rows(scores: "PhraseScores", kinds: Sequence[str], *, threshold: float)
     chance = {name: percent(top_k_chance(one.referents_NR, one.objects_NR)) for name, one in groups.items()}
     rows = []
     for name in sorted(groups, key=lambda name: (name == ALL, name == MULTIPLE, -chance[name], name)):
-        for metric, value in set_scores(groups[name], threshold=threshold).items():
-            guessed = chance[name] if metric == TOP_K.name else None
-            n = len(groups[name].regions_NR)
-            rows.append(MetricRow(metric=metric, group=name, value=value, n=n, chance=guessed))
+        for metric, found_N in set_scores(groups[name], threshold=threshold).items():
+            rows.append(scored(metric, found_N, group=name, chance=chance[name] if metric == TOP_K.name else None))
     boxed_N = (count_N == 1) & scores.box_mask_NB.any(1)
     for one, keep, score in ((BOXED, boxed_N, box_scores), (POINTING, pointable(scores), pointing_scores)):
         if keep.any():
-            value, guessed = score(scores.select(keep))
-            rows.append(MetricRow(metric=one.name, value=value, n=int(keep.sum()), chance=guessed))
+            hits_N, guessed = score(scores.select(keep))
+            rows.append(scored(one.name, hits_N, chance=guessed))
     return rows

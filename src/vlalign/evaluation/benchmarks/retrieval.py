@@ -24,6 +24,7 @@ class Retrieval(Benchmark):
 
     rank = 10
     needs = Needs(("pairs",))
+    protocol = "R@K: any of an image's captions among the K best; ties count against the model"
     metrics = (IMAGES, CAPTIONS, *RECALLS)
     tables = (
         ScoreTable(
@@ -45,14 +46,15 @@ class Retrieval(Benchmark):
 def retrieval_rows(
     images_ID: "Tensor", captions_CD: "Tensor", caption_image_C: "Tensor", strata: Sequence[str | None]
 ) -> list[MetricRow]:
-    """`recall` over everything and per stratum, the gallery restricted to the stratum.
+    """`recall_hits` over everything and per stratum, the gallery restricted to the stratum.
 
     images_ID, captions_CD: unit-norm embeddings. caption_image_C: long, the image of each caption. strata: one name per
     image; None puts an image into `ALL` only. Raises UnmeasurableError for a gallery of one image.
     """
     import torch
 
-    from vlalign.evaluation.recall import recall
+    from vlalign.evaluation.ranking import scored
+    from vlalign.evaluation.recall import recall_chance, recall_hits
 
     if len(images_ID) < 2:
         raise UnmeasurableError(f"retrieval needs at least 2 images, not {len(images_ID)}")
@@ -61,11 +63,11 @@ def retrieval_rows(
         inside_I = torch.tensor([stratum in (ALL, name) for name in strata])
         inside_C, position_I = inside_I[caption_image_C], inside_I.cumsum(0) - 1
         gallery = (images_ID[inside_I], captions_CD[inside_C], position_I[caption_image_C[inside_C]])
-        images, captions = len(gallery[0]), len(gallery[1])
-        queries = {"image_to_text": len(gallery[2].unique()), "text_to_image": captions}
-        rows += [MetricRow(metric="images", value=images, stratum=stratum)]
-        rows += [MetricRow(metric="captions", value=captions, stratum=stratum)]
-        for (way, k), value in recall(*gallery).items():
-            chance = 100 / images if k == 1 else None
-            rows.append(MetricRow(metric=f"{way}_r{k}", value=value, stratum=stratum, n=queries[way], chance=chance))
+        rows += [MetricRow(metric="images", value=len(gallery[0]), stratum=stratum)]
+        rows += [MetricRow(metric="captions", value=len(gallery[1]), stratum=stratum)]
+        chances = recall_chance(len(gallery[0]), gallery[2])
+        rows += [
+            scored(f"{way}_r{k}", hits, stratum=stratum, chance=chances[way, k])
+            for (way, k), hits in recall_hits(*gallery).items()
+        ]
     return rows

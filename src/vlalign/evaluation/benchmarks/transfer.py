@@ -53,16 +53,17 @@ class Transfer(Benchmark):
 
 
 def mixed_gallery_rows(images_ND: "Tensor", captions_ND: "Tensor") -> list[MetricRow]:
-    """`mixed_recall` in both directions, one caption per image; raises UnmeasurableError for fewer than two pairs."""
-    from vlalign.evaluation.recall import mixed_recall
+    """`mixed_hits` in both directions, one caption per image; raises UnmeasurableError for fewer than two pairs."""
+    from vlalign.evaluation.ranking import scored
+    from vlalign.evaluation.recall import mixed_hits
 
     if (count := len(images_ND)) < 2:
         raise UnmeasurableError(
             f"a mixed gallery needs at least 2 images with a caption that no other image has, not {count}"
         )
     return [
-        MetricRow(metric="mixed_image_to_text_r1", value=mixed_recall(images_ND, captions_ND), n=count),
-        MetricRow(metric="mixed_text_to_image_r1", value=mixed_recall(captions_ND, images_ND), n=count),
+        scored("mixed_image_to_text_r1", mixed_hits(images_ND, captions_ND), chance=100.0 / (2 * count - 1)),
+        scored("mixed_text_to_image_r1", mixed_hits(captions_ND, images_ND), chance=100.0 / (2 * count - 1)),
     ]
 
 
@@ -75,13 +76,16 @@ def classifier_rows(
     other "images", and the "text" of the class prompts. classes: number of classes, for the chance level.
     Raises UnmeasurableError when the images to learn from are all of one class.
     """
+    import torch
+
     from vlalign.evaluation.gap import linear_classifier
+    from vlalign.evaluation.ranking import scored
 
     if (found := len(train[1].unique())) < 2:
         raise UnmeasurableError(f"a classifier needs images of at least 2 classes to learn from, not of {found}")
     classifier = linear_classifier().fit(train[0].numpy(), train[1].numpy())
     rows = [MetricRow(metric="classes", value=classes)]
     for name, (features_ND, labels_N) in tests.items():
-        accuracy = 100.0 * float(classifier.score(features_ND.numpy(), labels_N.numpy()))
-        rows.append(MetricRow(metric=f"classifier_on_{name}", value=accuracy, n=len(labels_N), chance=100.0 / classes))
+        hits_N = torch.from_numpy(classifier.predict(features_ND.numpy()) == labels_N.numpy())
+        rows.append(scored(f"classifier_on_{name}", hits_N, chance=100.0 / classes))
     return rows
