@@ -22,6 +22,8 @@ else:
     BENCHMARKS, FOLDERS = benchmark.known_benchmarks(), benchmark.FOLDERS
     BenchmarkName = Literal[tuple(BENCHMARKS)]
 
+# The folder of the cards that come along.
+CARDS = "config/benchmarks"
 # Of one card, and of one list of cards, below a folder of cards.
 CARD, SUITE = "{}.yaml", "suites/{}.yaml"
 Split = Literal["train", "validation", "test"]
@@ -46,7 +48,7 @@ class Card(Strict):
     sources: Annotated[dict[Split, AnySource], Field(min_length=1)] = Field(
         description="Where each split comes from; paths count from `evaluation.files`"
     )
-    split: Split = Field(default="test", description="The split that is measured")
+    split: Literal["validation", "test"] = Field(default="test", description="The split that is measured")
     counts: Counts = Field(default=Counts(), description="Published counts; others are an error that says both")
     metrics: tuple[str, ...] = Field(
         default=(), description="Metrics that tables show, as metric or group/metric; the task's headlines if left out"
@@ -74,6 +76,10 @@ class Card(Strict):
             if "{c}" not in template:
                 raise ValueError(f"templates: {template!r} lacks {{c}}, where the name of a class comes")
         return self
+
+    def measured(self) -> dict[str, Any]:
+        """What its numbers depend on, as plain JSON values; where the data come from, their manifests say."""
+        return self.model_dump(mode="json", include={"name", "split", "counts", "templates"})
 
     @staticmethod
     def kind_of(task: str) -> str:

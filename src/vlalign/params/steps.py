@@ -9,11 +9,13 @@ from vlalign.params.workflow import Params
 TO_PARSE, PARSE_HOW = {"max_words", "long_captions"}, {"max_skipped", "batch_size", "device"}
 
 
-def relevant(params: Params, step: str, *, run: str = "", split: str = "") -> dict[str, Any]:
+def relevant(
+    params: Params, step: str, *, run: str = "", split: str = "", card: str = "", task: str = "", model: str = ""
+) -> dict[str, Any]:
     """The params on which the result of a command of the workflow depends, as plain JSON values.
 
     A change of them makes the workflow do the step again; other params change only how it works.
-    run, split: of which run or split the step is, where that matters.
+    run, split, card, task, model: of which of them the step is, where that matters.
     """
     parser, regions, report = params.annotate.parser, params.annotate.regions, params.report
     figures = [(figure, figure.model_dump(mode="json")) for figure in params.figures]
@@ -22,10 +24,10 @@ def relevant(params: Params, step: str, *, run: str = "", split: str = "") -> di
         "parser": lambda: {**parser.model_dump(exclude=TO_PARSE | PARSE_HOW), "classes": params.scenes.classes},
         "phrases": lambda: parser.model_dump(include=TO_PARSE),
         "regions": lambda: regions.model_dump(mode="json", exclude={"batch_size"}),
-        "shards": lambda: params.sources[split].shown(),
+        "shards": lambda: (params.cards[card].places() if card else params.sources)[split].shown(),
         "verify": lambda: params.verify.model_dump(exclude={"max_bad_share"}),
         "pretrain": lambda: params.all_runs[run].config(),
-        "evaluate": params.measured,
+        "evaluate": lambda: _evaluated(params, card, task, model),
         "precision": lambda: report.precision.model_dump(mode="json"),
         "illustrate": lambda: {
             "split": params.evaluation.split,
@@ -37,3 +39,13 @@ def relevant(params: Params, step: str, *, run: str = "", split: str = "") -> di
         },
     }
     return found[step]()
+
+
+def _evaluated(params: Params, card: str, task: str, model: str) -> dict[str, Any]:
+    """Of the dataset's own benchmarks, or of one task on one card; a run's weights are files that the step reads."""
+    spec = {"model": params.models[model].model_dump(mode="json", exclude={"trained_on"})} if model else {}
+    if not card:
+        return {**params.measured(), **spec}
+    evaluation = params.evaluation
+    how = {"params": evaluation.named((task,))[task].model_dump(mode="json"), "precision": evaluation.precision}
+    return {"card": params.cards[card].measured(), "task": task, **how, **spec}

@@ -1,18 +1,19 @@
 """The whole of params.yaml: which runs there are, and what is measured and reported of them."""
 
 import contextlib
+import itertools
 import json
 import os
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, ValidationError, create_model, model_validator
+from pydantic import BeforeValidator, Field, ValidationError, ValidationInfo, create_model, model_validator
 
 from vlalign.errors import VlalignError
 from vlalign.files import check_writable
@@ -34,6 +35,7 @@ from vlalign.params.base import (
     merged,
     nested,
 )
+from vlalign.params.cards import BENCHMARKS, CARDS, BenchmarkName, Card, EvaluatedModel, Suite, read_suite
 from vlalign.params.data import Dataset, ScenesParams, SplitsParams, VerifyParams
 from vlalign.params.reading import read_change, read_layers
 from vlalign.params.run import ModelParams, ObjectiveParams, RunParams, RuntimeParams, TrainParams
@@ -102,12 +104,9 @@ class Selection(Strict):
         return self
 
 
-BENCHMARKS: dict[str, Any] = import_module("vlalign.evaluation.benchmark").known_benchmarks()
 if TYPE_CHECKING:
-    BenchmarkName = str
     BenchmarkParams = Strict
 else:
-    BenchmarkName = Literal[tuple(BENCHMARKS)]
     KEYS = {
         name.replace("-", "_"): (kind.Params, Field(default=kind.Params(), description=summary(kind)))
         for name, kind in BENCHMARKS.items()
@@ -116,6 +115,18 @@ else:
     BenchmarkParams = create_model(
         "BenchmarkParams", __base__=Strict, __doc__="A key for every benchmark that has params.", **KEYS
     )
+
+
+def _read_suites(value: Any, info: ValidationInfo) -> Any:
+    """The content of the suites that are named stands in the place of their names."""
+    folders = info.data.get("cards", ())
+    try:
+        return [read_suite(one, folders) if isinstance(one, str) else one for one in value]
+    except VlalignError as error:
+        raise ValueError(str(error)) from None
+
+
+Suites = Annotated[tuple[Suite, ...], BeforeValidator(_read_suites, json_schema_input_type=list[str])]
 
 
 class EvaluationParams(Strict):
@@ -127,10 +138,35 @@ class EvaluationParams(Strict):
     )
     params: BenchmarkParams = Field(default=BenchmarkParams(), description="How they are measured")
     batch_size: Count = 250
+    cards: Annotated[tuple[PathText, ...], Field(min_length=1)] = Field(
+        default=(CARDS,), description="Folders of cards; of two cards of one name, that of the later folder counts"
+    )
+    suites: Suites = Field(
+        default=(), description="Names of suites, on whose cards every run and every model is measured"
+    )
+    files: PathText = Field(
+        default="benchmarks", description="Folder of the data sets that cards take from files in their published form"
+    )
+    precision: Literal["auto", "fp32", "bf16"] = Field(
+        default="auto", description="Arithmetic of the towers on cards; auto: bf16 on GPUs, fp32 on CPUs"
+    )
 
-    def named(self) -> dict[str, Strict]:
-        """The benchmarks that are asked for, all if none are, with their params."""
-        names = [name for name in BENCHMARKS if self.benchmarks is None or name in self.benchmarks]
+    @model_validator(mode="after")
+    def _cards_of_one_name_are_one(self) -> "EvaluationParams":
+        for (_, card), (_, other) in itertools.combinations(self.cells(), 2):
+            if card.name == other.name and card != other:
+                raise ValueError(f"suites: two of them have different cards {card.name}; rename one")
+        return self
+
+    def cells(self) -> list[tuple[str, Card]]:
+        """(task, card) of all that the suites ask for, each once."""
+        every = ((suite.task, card) for suite in self.suites for card in suite.cards)
+        return list({(task, card.name): (task, card) for task, card in every}.values())
+
+    def named(self, wanted: Collection[str] | None = None) -> dict[str, Strict]:
+        """The benchmarks that are wanted, or else asked for, all if none are, with their params."""
+        wanted = self.benchmarks if wanted is None else wanted
+        names = [name for name in BENCHMARKS if wanted is None or name in wanted]
         return {name: getattr(self.params, name.replace("-", "_"), Strict()) for name in names}
 
 
@@ -184,6 +220,9 @@ class Params(Strict):
     arms: dict[Name, Arm] = Field(max_length=1000, description="Changes to model, train and objective, by arm")
     ablations: tuple[Ablation, ...] = Field(default=(), max_length=1000)
     evaluation: EvaluationParams = EvaluationParams()
+    models: dict[Name, EvaluatedModel] = Field(
+        default={}, max_length=1000, description="Models that were not trained here, measured beside the runs"
+    )
     report: ReportParams = ReportParams()
 
     @model_validator(mode="after")
@@ -277,9 +316,15 @@ class Params(Strict):
 
     def measured(self) -> dict[str, Any]:
         """What `vlalign evaluate` is told, as plain JSON values, without the params of what is not measured."""
-        plain, keys = self.evaluation.model_dump(mode="json"), {name.replace("-", "_") for name in self.benchmarks}
+        plain = self.evaluation.model_dump(mode="json", include={"split", "benchmarks", "params", "batch_size"})
+        keys = {name.replace("-", "_") for name in self.benchmarks}
         params = {name: value for name, value in plain["params"].items() if name in keys}
         return {**plain, "benchmarks": self.benchmarks, "params": params}
+
+    @property
+    def cards(self) -> dict[str, Card]:
+        """The cards of all suites by name."""
+        return {card.name: card for _, card in self.evaluation.cells()}
 
     @cached_property
     def figures(self) -> tuple[Figure, ...]:
