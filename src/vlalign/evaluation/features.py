@@ -4,11 +4,15 @@ Suffixes: I images, C captions, R regions per image, P phrases per caption, N ph
 D embedding, W words.
 """
 
-from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import hashlib
+import json
+import logging
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -22,11 +26,17 @@ from vlalign.data.shards.split import read_manifest, read_split
 from vlalign.data.shards.tar import batched
 from vlalign.errors import VlalignError
 from vlalign.evaluation.phrases import GoldPhrase, gold_phrases, parsed_captions, word_members
+from vlalign.evaluation.store import FeatureStore
 from vlalign.models import DualEncoder
-from vlalign.models.pictures import pool_masks, preprocess
+from vlalign.models.pictures import fit_for, normalise, pool_masks
 from vlalign.objectives.alignment import pool_phrases
+from vlalign.records import stamp
 
 BATCH_SIZE = 256
+# Of images or of texts, with as many rows as the batch.
+Features = TypeVar("Features")
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -94,23 +104,29 @@ def encode_split(
     *,
     annotation: Mapping[str, Iterable[ParsedCaption]] | None = None,
     batch_size: int = BATCH_SIZE,
+    workers: int = 0,
+    store: FeatureStore | None = None,
 ) -> SplitFeatures:
     """Run `encoder` over every image and caption of a split, without gradients.
 
     encoder: in eval mode, on any device; the features come back on the CPU. directory: split with a manifest.
-    annotation: parsed captions by key; with it the dense features are kept too. batch_size: images or captions per
-    forward pass.
+    annotation: parsed captions by key; with it the dense features are kept too, which no store holds. batch_size:
+    images or captions per forward pass. workers: threads that decode pictures ahead. store: holds embeddings that were
+    computed before.
 
     Raises VlalignError for an unreadable shard, a stale annotation, or embeddings that are not finite.
     """
-    samples, images_ID, patches_IVD = encode_images(
-        encoder, _watched(directory), keep_patches=annotation is not None, batch_size=batch_size
-    )
+    if annotation is None:
+        samples, images_ID = split_images(encoder, directory, batch_size=batch_size, workers=workers, store=store)
+    else:
+        samples, images_ID, patches_IVD = encode_images(
+            encoder, _watched(directory), keep_patches=True, batch_size=batch_size, workers=workers
+        )
     captions = tuple(caption for sample in samples for caption in sample.captions)
     counts = torch.tensor([len(sample.captions) for sample in samples], dtype=torch.long)
     caption_image_C = torch.arange(len(samples)).repeat_interleave(counts)
     if annotation is None:
-        captions_CD = encode_texts(encoder, captions, batch_size=batch_size)
+        captions_CD = encode_texts(encoder, captions, batch_size=batch_size, store=store)
         return SplitFeatures(samples, images_ID, captions, captions_CD, caption_image_C)
     coverage_IRV, objects_IR = object_coverage(samples, encoder)
     parses, causes = parsed_captions(samples, annotation)
@@ -132,30 +148,107 @@ def _watched(directory: Path) -> Iterator[Sample]:
             advance(1)
 
 
+def split_images(
+    encoder: DualEncoder,
+    directory: Path,
+    *,
+    batch_size: int = BATCH_SIZE,
+    workers: int = 0,
+    store: FeatureStore | None = None,
+) -> tuple[tuple[Sample, ...], Tensor]:
+    """The samples of a split without their image bytes, and images_ID; see `encode_split` for the rest."""
+    found: list[tuple[Sample, ...]] = []
+
+    def compute() -> Tensor:
+        samples, images_ID, _ = encode_images(encoder, _watched(directory), batch_size=batch_size, workers=workers)
+        found.append(samples)
+        return images_ID
+
+    if store is None:
+        images_ID = compute()
+    else:
+        images_ID = store.features({"images": stamp(directory / "manifest.json")["sha256"]}, compute)
+    return found[0] if found else tuple(replace(one, image=b"") for one in _watched(directory)), images_ID
+
+
 @torch.inference_mode()
 def encode_images(
-    encoder: DualEncoder, samples: Iterable[Sample], *, keep_patches: bool = False, batch_size: int = BATCH_SIZE
+    encoder: DualEncoder,
+    samples: Iterable[Sample],
+    *,
+    keep_patches: bool = False,
+    batch_size: int = BATCH_SIZE,
+    workers: int = 0,
 ) -> tuple[tuple[Sample, ...], Tensor, Tensor]:
-    """The samples of a stream without their image bytes, images_ID, and patches_IVD (no rows unless `keep_patches`)."""
-    prepare = preprocess(encoder)
+    """The samples of a stream without their image bytes, images_ID, and patches_IVD (no rows unless `keep_patches`).
+
+    workers: threads that decode pictures ahead; none if 0. Where memory does not suffice, a batch is halved.
+    """
     device = next(encoder.parameters()).device
     kept: list[Sample] = []
     embeddings, patches = [], []
-    for batch in batched(samples, batch_size):
-        features = encoder.encode_image(prepare([decode_image(sample.image) for sample in batch]).to(device))
-        embeddings.append(features.embedding_ID.float().cpu())
-        if keep_patches:
-            patches.append(features.patches_IVD.float().cpu())
+    for batch, pictures_I3HW in _prepared(encoder, samples, batch_size=batch_size, workers=workers):
+        for part in _halved(lambda some: encoder.encode_image(normalise(some.to(device), encoder)), pictures_I3HW):
+            embeddings.append(part.embedding_ID.float().cpu())
+            if keep_patches:
+                patches.append(part.patches_IVD.float().cpu())
         kept += [replace(sample, image=b"") for sample in batch]
     return tuple(kept), _finite(embeddings), torch.cat(patches) if patches else torch.empty(0)
 
 
+def _prepared(
+    encoder: DualEncoder, samples: Iterable[Sample], *, batch_size: int, workers: int
+) -> Iterator[tuple[list[Sample], Tensor]]:
+    """Samples and their pictures, uint8 I 3 H W, batch by batch; the next batch is decoded while one is used."""
+
+    def picture(sample: Sample) -> Tensor:
+        return fit_for(encoder, decode_image(sample.image))
+
+    if workers == 0:
+        for batch in batched(samples, batch_size):
+            yield batch, torch.stack(list(map(picture, batch)))
+        return
+    with ThreadPoolExecutor(workers) as pool:
+        ahead: deque[tuple[list[Sample], Iterator[Tensor]]] = deque()
+        for batch in batched(samples, batch_size):
+            ahead.append((batch, pool.map(picture, batch)))
+            if len(ahead) > 1:
+                ready, pictures = ahead.popleft()
+                yield ready, torch.stack(list(pictures))
+        for ready, pictures in ahead:
+            yield ready, torch.stack(list(pictures))
+
+
+def _halved(encode: Callable[[Tensor], Features], batch: Tensor) -> Iterator[Features]:
+    """The features of a batch, in parts where the device has not the memory for the whole."""
+    try:
+        found = [encode(batch)]
+    except torch.OutOfMemoryError:
+        if len(batch) == 1:
+            raise
+        torch.cuda.empty_cache()
+        logger.warning("%d items do not fit into the device's memory together; they are halved", len(batch))
+        found = [part for half in batch.chunk(2) for part in _halved(encode, half)]
+    yield from found
+
+
 @torch.inference_mode()
-def encode_texts(encoder: DualEncoder, texts: Sequence[str], *, batch_size: int = BATCH_SIZE) -> Tensor:
-    """Unit-norm embeddings [C, D] of any texts."""
+def encode_texts(
+    encoder: DualEncoder, texts: Sequence[str], *, batch_size: int = BATCH_SIZE, store: FeatureStore | None = None
+) -> Tensor:
+    """Unit-norm embeddings [C, D] of any texts. store: holds embeddings that were computed before."""
     device = next(encoder.parameters()).device
-    batches = [encoder.tokenizer(batch).to(device) for batch in batched(texts, batch_size)]
-    return _finite([encoder.encode_text(tokens_CL).embedding_CD.float().cpu() for tokens_CL in batches])
+
+    def compute() -> Tensor:
+        batches = (encoder.tokenizer(batch) for batch in batched(texts, batch_size))
+        parts = (
+            part for ids_CL in batches for part in _halved(lambda some: encoder.encode_text(some.to(device)), ids_CL)
+        )
+        return _finite([part.embedding_CD.float().cpu() for part in parts])
+
+    if store is None:
+        return compute()
+    return store.features({"texts": hashlib.sha256(json.dumps(list(texts)).encode()).hexdigest()}, compute)
 
 
 @torch.inference_mode()

@@ -5,6 +5,7 @@ import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -12,12 +13,13 @@ from torch import Tensor
 from vlalign.annotate.phrases.annotation import ParsedCaption, read_phrases
 from vlalign.annotate.regions.boxes import random_boxes
 from vlalign.data.shards.index import index_path, open_index
-from vlalign.data.shards.split import read_manifest, read_split
+from vlalign.data.shards.split import read_manifest
 from vlalign.errors import VlalignError
 from vlalign.evaluation.benchmark import AbsentError, Kind, manifest_of
-from vlalign.evaluation.features import BATCH_SIZE, SplitFeatures, encode_images, encode_split, encode_texts
+from vlalign.evaluation.features import BATCH_SIZE, SplitFeatures, encode_split, encode_texts, split_images
 from vlalign.evaluation.hard_negatives import CompositionItem, read_category
 from vlalign.evaluation.prompts import check_labels, fill_templates, read_classnames, read_templates
+from vlalign.evaluation.store import FeatureStore
 from vlalign.models import DualEncoder
 from vlalign.records import check_record, read_record
 
@@ -52,7 +54,9 @@ class Workbench:
 
     encoder: in eval mode. data: dataset folder with `<split>`, `zeroshot/<split>` and `composition/<split>`.
     annotations: folder with `phrases/<split>`; None where there is none. dense: keep what grounding needs when a
-    retrieval split is encoded. batch_size: images or captions per forward pass.
+    retrieval split is encoded. batch_size: images or captions per forward pass. workers: threads that decode pictures
+    ahead. precision: of the towers, fp32 or bf16. templates: of prompts, in the place of those of the data. store:
+    holds embeddings that were computed before.
     """
 
     encoder: DualEncoder
@@ -60,6 +64,10 @@ class Workbench:
     annotations: Path | None = None
     dense: bool = True
     batch_size: int = BATCH_SIZE
+    workers: int = 0
+    precision: str = "fp32"
+    templates: tuple[str, ...] = ()
+    store: FeatureStore | None = None
     _splits: dict[str, SplitFeatures] = field(default_factory=dict, repr=False)
     _classes: dict[str, Classes] = field(default_factory=dict, repr=False)
     _prompts: dict[str, Prompts] = field(default_factory=dict, repr=False)
@@ -96,8 +104,9 @@ class Workbench:
     def classes(self, split: str) -> Classes:
         """What CLIP_benchmark's two files say; raises AbsentError for a missing one, and VlalignError for a bad one."""
         if split not in self._classes:
-            names, templates = self._class_file(split, "classnames.txt"), self._class_file(split, TEMPLATES)
-            self._classes[split] = Classes(tuple(read_classnames(names)), tuple(read_templates(templates)), names)
+            names = self._class_file(split, "classnames.txt")
+            templates = self.templates or tuple(read_templates(self._class_file(split, TEMPLATES)))
+            self._classes[split] = Classes(tuple(read_classnames(names)), templates, names)
         return self._classes[split]
 
     def check_classes(self, *splits: str) -> None:
@@ -111,7 +120,7 @@ class Workbench:
         if split not in self._prompts:
             classes = self.classes(split)
             prompts = fill_templates(classes.names, classes.templates)
-            embeddings_CD = encode_texts(self.encoder, prompts, batch_size=self.batch_size)
+            embeddings_CD = self._texts(prompts)
             labels_C = torch.arange(len(classes.names)).repeat_interleave(len(classes.templates))
             self._prompts[split] = Prompts(classes.names, embeddings_CD, labels_C)
         return self._prompts[split]
@@ -132,17 +141,19 @@ class Workbench:
         categories = {path.stem: items for path in files if (items := read_category(path))}
         if not categories:
             raise AbsentError(f"{directory} has no category file <category>.json with items")
-        samples, images_ID, _ = encode_images(self.encoder, read_split(directory), batch_size=self.batch_size)
+        with self._arithmetic():
+            samples, images_ID = split_images(self.encoder, directory, **self._how())
         texts = [text for items in categories.values() for i in items for text in (i.caption, i.negative_caption)]
         texts = list(dict.fromkeys(texts))
-        captions_CD = encode_texts(self.encoder, texts, batch_size=self.batch_size)
+        captions_CD = self._texts(texts)
         images = {sample.key: row for sample, row in zip(samples, images_ID, strict=True)}
         return categories, images, dict(zip(texts, captions_CD, strict=True))
 
     def _encoded(self, name: str, *, annotation: Mapping[str, list[ParsedCaption]] | None = None) -> SplitFeatures:
         if name not in self._splits:
             folder = self._directory(name)
-            self._splits[name] = encode_split(self.encoder, folder, annotation=annotation, batch_size=self.batch_size)
+            with self._arithmetic():
+                self._splits[name] = encode_split(self.encoder, folder, annotation=annotation, **self._how())
             # A split that lost a shard would be measured without a word.
             path, found = folder / "nshards.txt", len(list(folder.glob("*.tar")))
             if path.is_file() and int(path.read_text()) != found:
@@ -150,6 +161,17 @@ class Workbench:
                     f"{path} promises {path.read_text().strip()} shards, but {found} are there; make the split again"
                 )
         return self._splits[name]
+
+    def _texts(self, texts: list[str]) -> Tensor:
+        with self._arithmetic():
+            return encode_texts(self.encoder, texts, batch_size=self.batch_size, store=self.store)
+
+    def _how(self) -> dict[str, Any]:
+        return {"batch_size": self.batch_size, "workers": self.workers, "store": self.store}
+
+    def _arithmetic(self) -> torch.autocast:
+        device = next(self.encoder.parameters()).device.type
+        return torch.autocast(device, dtype=torch.bfloat16, enabled=self.precision == "bf16")
 
     def _directory(self, name: str) -> Path:
         directory = self.data / name
