@@ -1,25 +1,23 @@
 """Shards of the Hugging Face hub."""
 
 import fnmatch
-import os
 from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Literal
-from urllib.parse import quote
 
 from pydantic import Field
 
 from vlalign.data.packing.image_lists import expand_braces
 from vlalign.errors import VlalignError
+from vlalign.hub import Repository, endpoint
 from vlalign.params.sources import FetchedSource, Names
 
 if TYPE_CHECKING:
-    from huggingface_hub.hf_api import HfApi, RepoFile
+    from huggingface_hub.hf_api import RepoFile
 
     from vlalign.data.shards.fetch import RemoteFile, RemoteFiles
 
 NAMED = 3
-TIMEOUT = 30.0
 
 
 class HubSource(FetchedSource):
@@ -32,23 +30,20 @@ class HubSource(FetchedSource):
 
     def at(self, key: str) -> str:
         """See FetchedSource."""
-        return f"{key}: dataset repository {self.repository} at {self.revision}"
+        return self._repository(key).at
 
     def remote_files(self, extras: Sequence[str], *, key: str) -> "RemoteFiles":
         """See FetchedSource; all at one commit."""
         from httpx2 import HTTPError
-        from huggingface_hub import HfApi
-        from huggingface_hub.hf_api import RepoFile
 
         from vlalign.data.shards.fetch import RemoteFiles
 
-        api = HfApi(endpoint=_endpoint(), library_name="vlalign")
+        repository = self._repository(key)
         try:
-            commit = self._commit(api)
-            tree = api.list_repo_tree(self.repository, recursive=True, revision=commit, repo_type="dataset")
-            found = {entry.path: self._file(entry, commit) for entry in tree if isinstance(entry, RepoFile)}
+            commit = repository.commit()
+            found = {path: self._file(entry, commit) for path, entry in repository.files(commit).items()}
         except (HTTPError, OSError, ValueError, KeyError, TypeError) as error:
-            raise self._unlisted(error, key) from error
+            raise repository.unlisted(error) from error
         shards = tuple(found[path] for path in self._chosen(found, key))
         return RemoteFiles(shards, tuple(found[path] for path in extras if path in found), commit)
 
@@ -67,28 +62,21 @@ class HubSource(FetchedSource):
     def refusal(self, url: str, status: int, *, key: str) -> str:
         """See FetchedSource."""
         if status in (401, 403):
-            return self._forbidden(f"{url} answers {status}", key)
+            return self._repository(key).forbidden(f"{url} answers {status}")
         return (
             f"{self.at(key)}: the hub answers {status} for {url}, which it lists; give another {key}.revision or run "
             "again later"
         )
 
-    def _commit(self, api: "HfApi") -> str:
-        from huggingface_hub.utils import build_hf_headers, hf_raise_for_status, http_backoff
-
-        # As HfApi.dataset_info, which does not try again.
-        url = f"{api.endpoint}/api/datasets/{self.repository}/revision/{quote(self.revision, safe='')}"
-        headers = build_hf_headers(library_name="vlalign")
-        response = http_backoff("GET", url, params={"expand": "sha"}, headers=headers, timeout=TIMEOUT)
-        hf_raise_for_status(response)
-        return str(response.json()["sha"])
+    def _repository(self, key: str) -> Repository:
+        return Repository(self.repository, self.revision, "dataset", key)
 
     def _file(self, entry: "RepoFile", commit: str) -> "RemoteFile":
         from huggingface_hub import hf_hub_url
 
         from vlalign.data.shards.fetch import RemoteFile
 
-        url = hf_hub_url(self.repository, entry.path, repo_type="dataset", revision=commit, endpoint=_endpoint())
+        url = hf_hub_url(self.repository, entry.path, repo_type="dataset", revision=commit, endpoint=endpoint())
         return RemoteFile(entry.path, url, entry.lfs.sha256 if entry.lfs else entry.blob_id, entry.size)
 
     def _chosen(self, paths: Iterable[str], key: str) -> list[str]:
@@ -102,30 +90,3 @@ class HubSource(FetchedSource):
                 f"{', '.join(missing[:NAMED])}; the nearest that it has: {', '.join(near) or 'none, it is empty'}"
             )
         return list(dict.fromkeys(path for name in found for path in found[name]))
-
-    def _forbidden(self, reason: str, key: str) -> str:
-        return (
-            f"{self.at(key)}: the hub does not let you read it ({reason}). If the name is right, it is private or asks "
-            f"for a licence to be accepted: do so at {_endpoint()}/datasets/{self.repository}, then run "
-            "`hf auth login` or set HF_TOKEN"
-        )
-
-    def _unlisted(self, error: Exception, key: str) -> VlalignError:
-        from huggingface_hub.errors import RepositoryNotFoundError, RevisionNotFoundError
-
-        status = getattr(getattr(error, "response", None), "status_code", None)
-        if isinstance(error, RevisionNotFoundError):
-            return VlalignError(f"{self.at(key)}: there is no such branch, tag or commit; correct {key}.revision")
-        if isinstance(error, RepositoryNotFoundError) or status in (401, 403, 404):
-            return VlalignError(self._forbidden(f"its list of files answers {status}", key))
-        reason = str(error).partition("\n")[0]
-        return VlalignError(
-            f"{self.at(key)}: the hub at {_endpoint()} does not list its files ({reason}); check the name, the network "
-            "and HF_ENDPOINT, and run again"
-        )
-
-
-def _endpoint() -> str:
-    from huggingface_hub import constants
-
-    return (os.environ.get("HF_ENDPOINT") or constants.ENDPOINT).rstrip("/")
