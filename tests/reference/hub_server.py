@@ -123,8 +123,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
         parts = urlsplit(self.path)
         self.query = {key: values[0] for key, values in parse_qs(parts.query).items()}
         for pattern, answer in (
-            (r"/api/datasets/([\w.-]+/[\w.-]+)/(revision|tree)/([^/]+)", self.list),
-            (r"/datasets/([\w.-]+/[\w.-]+)/resolve/([^/]+)/(.+)", self.resolve),
+            (r"/api/(?:datasets|models)/([\w.-]+/[\w.-]+)/(revision|tree)/([^/]+)", self.list),
+            (r"(?:/datasets)?/([\w.-]+/[\w.-]+)/resolve/([^/]+)/(.+)", self.resolve),
             (r"/stored/([0-9a-f]{64})", self.stored),
             (r"/files/(.+)", self.plain),
         ):
@@ -175,6 +175,13 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
     def resolve(self, repository, commit, path):
         """What a file is (HEAD), and its content; large ones are redirected to the storage by HEAD already."""
+        commit = self.hub.branches.get((repository, commit), commit)
+        if repository not in {known for known, _ in self.hub.branches}:
+            return self.refuse(401)
+        if commit not in self.hub.commits:
+            return self.send(404, **{"X-Error-Code": "RevisionNotFound"})
+        if path not in self.hub.commits[commit]:
+            return self.refuse(404)
         content, small = self.hub.commits[commit][path], path in self.hub.small
         told = {"X-Repo-Commit": commit, "X-Linked-Size": len(content)}
         if self.command == "HEAD" and small:

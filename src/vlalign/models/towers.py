@@ -20,6 +20,9 @@ from vlalign.models.text import Tokenizer, check_text_tower, make_tokenizer, rea
 from vlalign.models.vision import check_image_tower, patch_grid, read_image
 from vlalign.params import ModelParams
 
+# Of open_clip's own text towers; of these, none averages.
+TEXT_POOLS = ("argmax", "eos", "first", "last")
+
 
 class ImageFeatures(NamedTuple):
     """Unit embeddings I D, and projected patch tokens I V D that are not normalised."""
@@ -141,6 +144,11 @@ def create(config: dict[str, Any], *, pooling: str) -> DualEncoder:
         if not isinstance(config.get(key), Mapping):
             raise VlalignError(f"model.tower: the config has no `{key}`, so it is none of open_clip's; correct it")
     config = _explicit(config, pooling)
+    if (kind := config["text_cfg"].get("pool_type", TEXT_POOLS[0])) not in TEXT_POOLS:
+        raise VlalignError(
+            f"model.tower: text_cfg.pool_type is '{kind}', and open_clip knows {', '.join(TEXT_POOLS)}; where it means "
+            "the average of all tokens but the padding, set pooling: average"
+        )
     arguments = {key: value for key, value in config.items() if key != "custom_text"}
     try:
         with no_foreign_code():
@@ -151,6 +159,15 @@ def create(config: dict[str, Any], *, pooling: str) -> DualEncoder:
     length = text.get("context_length", 77) if text.get("hf_model_name") else clip.context_length
     config = {**config, "custom_text": True}
     return DualEncoder(clip, make_tokenizer(text, length), config=config, pooling=pooling)
+
+
+def without_weights(config: Mapping[str, Any]) -> dict[str, Any]:
+    """A config whose towers are made without the weights of others that it names, since their own replace them."""
+    plain = copy.deepcopy(dict(config))
+    for part, key in (("vision_cfg", "timm_model_pretrained"), ("text_cfg", "hf_model_pretrained")):
+        if key in plain[part] or (key.startswith("hf") and plain[part].get("hf_model_name")):
+            plain[part][key] = False
+    return plain
 
 
 def _explicit(config: dict[str, Any], pooling: str) -> dict[str, Any]:
@@ -165,6 +182,9 @@ def _explicit(config: dict[str, Any], pooling: str) -> dict[str, Any]:
             vision["pool_type"] = "avg"
         if text.get("hf_model_name"):
             text["hf_pooler_type"] = "mean_pooler"
+        if text.get("pool_type") not in TEXT_POOLS:
+            # Of forks that average.
+            text.pop("pool_type", None)
     return config
 
 
