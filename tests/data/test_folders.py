@@ -135,12 +135,14 @@ def test_folders_without_what_is_needed_are_named(tmp_path):
 
 def test_class_names_are_written_as_clip_benchmark_reads_them(tmp_path):
     pictures(tmp_path, "in/tabby_cat/a.png", "in/Boston__bull/b.png")
-    source(tmp_path / "in").write_classes(tmp_path / "out")
-    assert (tmp_path / "out/classnames.txt").read_text() == "Boston bull\ntabby cat\n"
-    assert (tmp_path / "out/zeroshot_classification_templates.txt").read_text() == "a photo of a {c}\n"
+    assert source(tmp_path / "in").files() == {
+        "classnames.txt": "Boston bull\ntabby cat\n",
+        "zeroshot_classification_templates.txt": "a photo of a {c}\n",
+    }
+    assert source(tmp_path / "in", "captions").files() == {}
 
 
 def test_names_that_tell_nothing_apart_are_errors(tmp_path):
     pictures(tmp_path, "big_cat/a.png", "dog/a.png", "big cat/b.png")
-    with pytest.raises(VlalignError, match="big cat reads 'big cat', as another class does"):
-        source(tmp_path).write_classes(tmp_path)
+    with pytest.raises(VlalignError, match="the class 'big cat' reads 'big cat', as another class does"):
+        source(tmp_path).files()

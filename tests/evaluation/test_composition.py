@@ -5,10 +5,19 @@ import numpy as np
 import pytest
 import torch
 from evaluation_cases import by_place, overall, unit
+from evaluation_data import encoder, picture
+from own_files import write_json
 
+from vlalign.data.samples import decode_image
+from vlalign.data.shards.manifest import verify_split
+from vlalign.data.shards.obtain import bring
+from vlalign.data.sources.sugarcrepe import SugarcrepeSource
 from vlalign.errors import VlalignError
 from vlalign.evaluation.benchmarks.composition import composition_rows
 from vlalign.evaluation.hard_negatives import CompositionItem, item_similarities, read_category
+from vlalign.evaluation.workbench import Workbench
+from vlalign.models.pictures import preprocess
+from vlalign.params import VerifyParams
 
 
 def naive(similarity: np.ndarray, paired: np.ndarray) -> dict[str, float]:
@@ -91,3 +100,30 @@ def test_reads_sugarcrepe_files(tmp_path: Path) -> None:
     path.write_text(json.dumps({"5": {"filename": "x.png", "caption": "a"}}))
     with pytest.raises(VlalignError, match=r"item 5 has no 'negative_caption'"):
         read_category(path)
+
+
+def test_packed_pictures_are_found_by_their_paths_whatever_their_keys(tmp_path: Path) -> None:
+    """Each is called like the running key of the other one."""
+    names = {"000000001.png": "red", "000000000.png": "blue"}
+    for name, colour in names.items():
+        (tmp_path / name).write_bytes(picture(colour)[0])
+    items = {name: {"filename": name, "caption": colour, "negative_caption": "no"} for name, colour in names.items()}
+    write_json(tmp_path / "colours.json", items)
+    source = SugarcrepeSource(source="sugarcrepe", annotations=".", images=".", names=("colours",))
+    bring(source, tmp_path / "composition/test", base=tmp_path)
+    verify_split(tmp_path / "composition/test", VerifyParams(), needs=("image",))
+    model = encoder()
+    categories, images, captions = Workbench(model, tmp_path).composition("test")
+    assert [(item.key, item.caption) for item in categories["colours"]] == [("000000001", "blue"), ("000000000", "red")]
+    for item in categories["colours"]:
+        pixels = preprocess(model)([decode_image(picture(item.caption)[0])])
+        torch.testing.assert_close(images[item.key], model.encode_image(pixels).embedding_ID[0].detach())
+        assert captions.keys() >= {item.caption, item.negative_caption}
+
+
+def test_a_packed_picture_that_is_missing_is_not_another_one(tmp_path: Path) -> None:
+    item = {"filename": "000000000.png", "caption": "a", "negative_caption": "b"}
+    path = write_json(tmp_path / "colours.json", {"0": item})
+    (found,) = read_category(path, {"red.png": "000000000"})
+    with pytest.raises(VlalignError, match=r"composition image 000000000\.png is not in the shards"):
+        item_similarities([found], {"000000000": unit(3)}, {"a": unit(3), "b": unit(3)})

@@ -22,11 +22,15 @@ class CompositionItem:
     negative_key: str | None
 
 
-def read_category(path: Path) -> list[CompositionItem]:
+def read_category(path: Path, keys: Mapping[str, str] | None = None) -> list[CompositionItem]:
     """Read one SugarCrepe file {id: {filename, caption, negative_caption[, negative_filename]}}.
 
+    keys: of packed images, by their path in the source, which `filename` is then; without them an image's key is the
+    stem of its `filename`.
     Raises VlalignError naming the file and the item when a field is missing.
     """
+    # A name that was not packed stays what it is, since its stem may be the running key of another image.
+    key_of = (lambda name: keys.get(name, name)) if keys else (lambda name: Path(name).stem)
     items = []
     for name, entry in read_object(path).items():
         try:
@@ -34,8 +38,8 @@ def read_category(path: Path) -> list[CompositionItem]:
             image, caption, false = (entry[key] for key in ("filename", "caption", "negative_caption"))
             if not all(isinstance(text, str) for text in (image, caption, false, "" if negative is None else negative)):
                 raise VlalignError(f"{path}: item {name} has something else than text; see SugarCrepe's format")
-            negative_key = None if negative is None else Path(negative).stem
-            items.append(CompositionItem(Path(image).stem, caption, false, negative_key))
+            negative_key = None if negative is None else key_of(negative)
+            items.append(CompositionItem(key_of(image), caption, false, negative_key))
         except KeyError as error:
             raise VlalignError(f"{path}: item {name} has no {error.args[0]!r}; see SugarCrepe's format") from None
         except (AttributeError, TypeError):

@@ -137,12 +137,14 @@ class Workbench:
         """Items by category, and unit-norm embeddings [D] by image key and by caption, of `composition/<name>`."""
         directory = self._directory(f"composition/{name}")
         named = read_record(directory / "manifest.json").get("files", {})
-        files = (directory / name for name in sorted(named) if name.endswith(".json"))
-        categories = {path.stem: items for path in files if (items := read_category(path))}
-        if not categories:
+        files = [directory / name for name in sorted(named) if name.endswith(".json")]
+        if not any(map(read_category, files)):
             raise AbsentError(f"{directory} has no category file <category>.json with items")
         with self._arithmetic():
             samples, images_ID = split_images(self.encoder, directory, **self._how())
+        # Packed images have running numbers for keys, and their paths in the source beside them.
+        keys = {path: sample.key for sample in samples if isinstance(path := sample.meta.get("path"), str)}
+        categories = {path.stem: items for path in files if (items := read_category(path, keys))}
         texts = [text for items in categories.values() for i in items for text in (i.caption, i.negative_caption)]
         texts = list(dict.fromkeys(texts))
         captions_CD = self._texts(texts)

@@ -25,6 +25,8 @@ def needs_of_split(split: str) -> tuple[str, ...]:
     """What every sample of a split must have, by the split's folder."""
     if split.startswith("zeroshot/"):
         return ("image", "label")
+    if split.startswith("composition/"):
+        return ("image",)
     return {"unpaired/images": ("image",), "unpaired/captions": ("captions",)}.get(split, ("image", "captions"))
 
 

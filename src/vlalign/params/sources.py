@@ -121,7 +121,12 @@ class PackedSource(Source):
 
     `part` is the share of the images that is taken, as an interval of [0, 1): every image has its place there, which
     is a hash of its path.
+
+    The class also says:
+        bare: whether its images are of use with neither captions nor a class.
     """
+
+    bare: ClassVar[bool] = False
 
     part: tuple[Share, Share] = (0.0, 1.0)
     shard_size: Count = Field(default=2000, description="Images of a shard")
@@ -140,8 +145,9 @@ class PackedSource(Source):
         """
         raise NotImplementedError
 
-    def write_classes(self, directory: Path) -> None:
-        """Write the names of its classes, and templates of prompts, into a folder, if it has classes."""
+    def files(self) -> Mapping[str, str]:
+        """Further files of the split, text by name: names of classes, templates of prompts, hard negatives."""
+        return {}
 
     def lacks(self, need: Literal["captions", "classes"]) -> str:
         """See Source."""

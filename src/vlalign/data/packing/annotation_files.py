@@ -14,13 +14,18 @@ from vlalign.params.base import PathText
 from vlalign.params.sources import PackedSource
 
 
+def read_own_json(path: Path, *, key: str) -> Any:
+    """What a JSON file of the user's holds; raises VlalignError with the key that names it when it cannot be read."""
+    with reading(path, key=key):
+        return json.loads(path.read_text(encoding="utf-8-sig"), object_pairs_hook=without_doubles)
+
+
 def read_annotations(path: str, *fields: str) -> dict[str, Any]:
     """A JSON file of annotations; raises VlalignError when it cannot be read or one of the fields is no list there.
 
     All of it is held in memory: some six times the size of the file.
     """
-    with reading(Path(path), key="annotations"):
-        content = json.loads(Path(path).read_text(encoding="utf-8-sig"), object_pairs_hook=without_doubles)
+    content = read_own_json(Path(path), key="annotations")
     for field in fields:
         if not isinstance(content, dict) or not isinstance(content.get(field), list):
             raise VlalignError(

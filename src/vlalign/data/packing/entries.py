@@ -3,7 +3,7 @@
 import hashlib
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +20,7 @@ class Entry:
     """One image file with its captions, or with its class label.
 
     name: its path as the source has it, in normal form. changed: size in bytes and time of change in nanoseconds.
+    content: what makes the image's bytes, where the file holds others.
     """
 
     name: str
@@ -27,6 +28,11 @@ class Entry:
     captions: tuple[str, ...]
     label: int | None
     changed: tuple[int, int]
+    content: Callable[[], bytes] | None = None
+
+    def read(self) -> bytes:
+        """The image's bytes; raises OSError when the file cannot be read."""
+        return self.content() if self.content else self.path.read_bytes()
 
 
 def entries(
@@ -45,7 +51,7 @@ def entries(
         images = progress.track(images, total=total, description="packing")
     found = False
     for image in images:
-        if source.part[0] <= place(image.name) < source.part[1] and (entry := _entry(image, skips)):
+        if source.part[0] <= place(image.name) < source.part[1] and (entry := _entry(image, skips, bare=source.bare)):
             found = True
             yield entry
     if not found:
@@ -67,11 +73,11 @@ def place(name: str) -> float:
     return (int.from_bytes(hashlib.sha256(name.encode(errors="surrogatepass")).digest()[:8], "big") >> 11) / 2**53
 
 
-def _entry(image: Listed, skips: Skips) -> Entry | None:
-    """The entry of an image, or None after the cause was counted."""
+def _entry(image: Listed, skips: Skips, *, bare: bool) -> Entry | None:
+    """The entry of an image, or None after the cause was counted; bare: whether it needs no caption and no class."""
     if not is_image(image.name):
         found: os.stat_result | str = "unsupported suffix"
-    elif not image.captions and image.label is None:
+    elif not image.captions and image.label is None and not bare:
         found = "no caption"
     else:
         found = _status(image.path)
@@ -80,7 +86,7 @@ def _entry(image: Listed, skips: Skips) -> Entry | None:
     if isinstance(found, str):
         skips.add(found, image.name)
         return None
-    return Entry(image.name, image.path, image.captions, image.label, (found.st_size, found.st_mtime_ns))
+    return Entry(image.name, image.path, image.captions, image.label, (found.st_size, found.st_mtime_ns), image.content)
 
 
 def _status(path: Path) -> os.stat_result | str:

@@ -4,7 +4,7 @@ import contextlib
 import math
 import os
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,7 +18,10 @@ PACKED_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".t
 
 
 class Listed(NamedTuple):
-    """One image as a source names it: its path there, where that lies on this disk, its captions or its class."""
+    """One image as a source names it: its path there, where that lies on this disk, its captions or its class.
+
+    content: what makes its bytes, where they are a part of the file or made of it.
+    """
 
     name: str
     path: Path
@@ -26,6 +29,7 @@ class Listed(NamedTuple):
     label: int | None = None
     # What the file must not lie outside of, where the names come from somebody else.
     folder: Path | None = None
+    content: Callable[[], bytes] | None = None
 
 
 class Listing(NamedTuple):

@@ -14,10 +14,10 @@ from vlalign.data.packing.entries import Entry, entries, nothing_left
 from vlalign.data.shards.tar import batched, write_tar
 from vlalign.data.skipped import Skips
 from vlalign.errors import VlalignError
-from vlalign.files import atomic_write, check_writable, remove_temporary
+from vlalign.files import atomic_write, check_writable, remove_temporary, write_text
 from vlalign.params.data import CLASS_FILES
 from vlalign.params.sources import PackedSource
-from vlalign.records import stamp, write_record
+from vlalign.records import read_record, stamp, write_record
 
 # Raised whenever equal entries would give other bytes, so that shards of an older version are made again.
 VERSION = 1
@@ -31,30 +31,40 @@ def pack(source: PackedSource, directory: str | Path) -> None:
     Keys are running numbers over all shards. A sample is the image file's own bytes, its captions as .txt or its label
     as .cls, and a .json with its path in the source. Equal files give equal bytes. After a kill, shards that are
     whole and whose files and captions have not changed are kept; tars of earlier packings are removed.
-    The names of its classes are written too, if it has any.
+    Further files of the source, such as the names of its classes, are written too, and named in `shards.json`.
     Raises VlalignError when the source is not as it should be, has no image, or the disk cannot be written to.
     """
     directory = Path(directory)
     check_writable(directory)
-    # Those of another packing must not vouch for the shards of this one while they are being made.
-    for name in ("shards.json", *CLASS_FILES):
-        (directory / name).unlink(missing_ok=True)
+    _forget_earlier(directory)
     remove_temporary(directory)
     skips, noted = Skips(), Skips()
     try:
-        source.write_classes(directory)
+        files = source.files()
+        for name, text in files.items():
+            write_text(directory / name, text)
         shards = _write_shards(source, directory, skips, noted)
         kept = {directory / shard["name"] for shard in shards}
         for stale in set(directory.glob(f"{'[0-9]' * 6}.tar")) - kept:
             stale.unlink()
-        counts = {"skipped": skips.as_dict(), "noted": noted.as_dict()}
-        write_record(directory / "shards.json", {"shards": shards, **counts, "source": source.shown()})
+        told = {"skipped": skips.as_dict(), "noted": noted.as_dict(), **({"files": sorted(files)} if files else {})}
+        write_record(directory / "shards.json", {"shards": shards, **told, "source": source.shown()})
         (directory / LOG).unlink(missing_ok=True)
     except OSError as error:
         raise VlalignError(
             f"{directory} cannot be written ({error}); make room or change its permissions and run again: "
             "finished shards are kept"
         ) from None
+
+
+def _forget_earlier(directory: Path) -> None:
+    """Remove what another packing wrote beside its shards: it must not vouch for those that are being made."""
+    named = {"shards.json", *CLASS_FILES}
+    for record in ("shards.json", "manifest.json"):
+        with contextlib.suppress(VlalignError):  # it is not there, or of no use
+            named |= {name for name in read_record(directory / record).get("files", ()) if Path(name).name == name}
+    for name in named:
+        (directory / name).unlink(missing_ok=True)
 
 
 def _write_shards(source: PackedSource, directory: Path, skips: Skips, noted: Skips) -> list[dict[str, Any]]:
@@ -96,14 +106,14 @@ def _write_shard(path: Path, batch: list[Entry], *, first: int, inputs: str, ski
 def _members(batch: list[Entry], first: int, lost: Skips) -> Iterator[tuple[str, bytes]]:
     for number, entry in enumerate(batch, first):
         try:
-            image = entry.path.read_bytes()
+            image = entry.read()
         except FileNotFoundError:
             lost.add("missing file", entry.name)
             continue
         except OSError:
             lost.add("unreadable file", entry.name)
             continue
-        yield f"{number:09d}{entry.path.suffix.lower()}", image
+        yield f"{number:09d}{Path(entry.name).suffix.lower()}", image
         if entry.captions:
             yield f"{number:09d}.txt", "\n".join(entry.captions).encode()
         if entry.label is not None:

@@ -113,5 +113,6 @@ READERS: dict[str, Callable[[Path, Sequence[str]], Iterator[pa.RecordBatch]]] = 
     ".csv": _delimited,
     ".tsv": _delimited,
     ".jsonl": _json_lines,
+    ".jsonlines": _json_lines,
     ".parquet": _parquet,
 }

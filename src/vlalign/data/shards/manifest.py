@@ -70,7 +70,12 @@ def verify_split(directory: Path, params: VerifyParams, *, needs: Collection[str
         write_json(directory / "parts" / f"{part}.json", {"shards": len(part_of(listed["shards"], part))})
         return
     told = {"source": listed["source"], "before": {key: listed.get(key, {}) for key in ("skipped", "noted")}}
-    files = [name for name in CLASS_FILES if (directory / name).is_file()]
+    files = {*listed.get("files", ()), *(name for name in CLASS_FILES if (directory / name).is_file())}
+    if lost := sorted(name for name in files if not (directory / name).is_file()):
+        raise VlalignError(
+            f"{directory / lost[0]} is named in {directory}/shards.json but missing; delete that and run the workflow "
+            "again"
+        )
     write_manifest(directory, listed["shards"], params=params, needs=needs, least=1, files=files, **told)
 
 

@@ -2,15 +2,17 @@
 
 import os
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import ClassVar, Literal
 
+from pydantic import Field, model_validator
+
+from vlalign.data.packing.class_lists import class_files, distinct_classes
 from vlalign.data.packing.image_lists import Listed, Listing, captions_of, existing_folder, is_image, leaves, reading
 from vlalign.data.skipped import Skips
 from vlalign.errors import VlalignError
-from vlalign.files import write_text
 from vlalign.params.base import PathText
-from vlalign.params.data import CLASS_FILES
 from vlalign.params.sources import PackedSource
 
 TEMPLATES = ("a photo of a {c}",)
@@ -20,13 +22,25 @@ Identities = frozenset[tuple[int, int]]
 
 
 class FolderSource(PackedSource):
-    """A folder of images: its subfolders are the classes, or each image's captions lie beside it in a .txt file."""
+    """A folder of images: its subfolders are the classes, or each image's captions lie beside it in a .txt file, or in
+    another folder.
+    """
 
-    path_keys: ClassVar = ("folder",)
+    path_keys: ClassVar = ("folder", "captions")
 
     source: Literal["folder"]
     folder: PathText
     labels: Literal["classes", "captions"] = "classes"
+    captions: PathText | None = Field(
+        default=None, description="Folder of the .txt files, for `labels: captions`; that of the images if left out"
+    )
+    lines: Literal["all", "first"] = Field(default="all", description="Which lines of a .txt file are captions")
+
+    @model_validator(mode="after")
+    def _captions_are_read(self) -> "FolderSource":
+        if self.labels == "classes" and (self.captions is not None or self.lines != "all"):
+            raise ValueError("captions, lines: they are for `labels: captions`; set that, or leave them out")
+        return self
 
     def listing(self, skips: Skips) -> Listing:
         """The images of a folder in the order of their paths; names that begin with a dot are passed over.
@@ -42,22 +56,19 @@ class FolderSource(PackedSource):
             names = _image_names(folder, skips)
         if not names:
             raise VlalignError(f"{folder} has no images; correct `folder` of the source")
-        return Listing(len(names), _captioned(folder, names, skips))
+        beside = folder if self.captions is None else existing_folder(self.captions, key="captions")
+        most = None if self.lines == "all" else 1
+        return Listing(len(names), _captioned(folder, names, skips, beside=beside, most=most))
 
-    def write_classes(self, directory: Path) -> None:
-        """Write `classnames.txt` and `zeroshot_classification_templates.txt` as CLIP_benchmark reads them.
+    def files(self) -> Mapping[str, str]:
+        """`classnames.txt` and `zeroshot_classification_templates.txt` as CLIP_benchmark reads them, if it has classes.
 
         Class names are the subfolders' with spaces for underscores. Raises VlalignError when two classes read the same.
         """
         if self.labels != "classes":
-            return
+            return {}
         folders = class_folders(existing_folder(self.folder, key="folder"))
-        names = [" ".join(name.replace("_", " ").split()) for name in folders]
-        for folder, name in zip(folders, names, strict=True):
-            if names.count(name) > 1:
-                raise VlalignError(f"{self.folder}/{folder} reads {name!r}, as another class does; rename one of them")
-        for name, lines in zip(CLASS_FILES, (names, TEMPLATES), strict=True):
-            write_text(directory / name, "\n".join(lines) + "\n")
+        return class_files(distinct_classes(folders, self.folder), TEMPLATES)
 
     def lacks(self, need: Literal["captions", "classes"]) -> str:
         """See Source."""
@@ -70,7 +81,8 @@ class FolderSource(PackedSource):
 
     def checks(self) -> Mapping[str, Callable[[], object]]:
         """See Source."""
-        return {"folder": lambda: existing_folder(self.folder, key="folder")}
+        named = {key: path for key in self.path_keys if (path := getattr(self, key)) is not None}
+        return {key: partial(existing_folder, path, key=key) for key, path in named.items()}
 
 
 def class_folders(folder: Path) -> list[str]:
@@ -105,10 +117,11 @@ def _classes(folder: Path, skips: Skips) -> Listing:
     return Listing(sum(map(len, members)), images)
 
 
-def _captioned(folder: Path, names: list[str], skips: Skips) -> Iterator[Listed]:
+def _captioned(folder: Path, names: list[str], skips: Skips, *, beside: Path, most: int | None) -> Iterator[Listed]:
+    """The images with the captions that lie in the folder `beside`, in the first `most` lines."""
     for name in names:
-        path = (folder / name).with_suffix(".txt")
-        if leaves(path, folder):
+        path = (beside / name).with_suffix(".txt")
+        if leaves(path, beside):
             skips.add("captions under a link that leads out of the folder", name)
             continue
         try:
@@ -124,7 +137,7 @@ def _captioned(folder: Path, names: list[str], skips: Skips) -> Iterator[Listed]
         except UnicodeDecodeError:
             skips.add("captions that are not in UTF-8", name)
             continue
-        yield Listed(name, folder / name, captions_of(text.split("\n")))
+        yield Listed(name, folder / name, captions_of(text.split("\n")[:most]))
 
 
 def _image_names(folder: Path, skips: Skips, *, inside: str = "", above: Identities = frozenset()) -> list[str]:
