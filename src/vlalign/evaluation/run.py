@@ -1,7 +1,9 @@
-"""Measure one trained run: every benchmark that its data allow, one JSON file each."""
+"""Measure one model: every benchmark that its data allow, one JSON file each."""
 
 import contextlib
 import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,39 +19,67 @@ from vlalign.evaluation.benchmark import (
     manifest_of,
 )
 from vlalign.evaluation.metrics import Items, Measurement, Place, write_metrics
+from vlalign.evaluation.store import FeatureStore
 from vlalign.evaluation.workbench import Workbench
+from vlalign.models.opened import OpenedModel
 from vlalign.params import EvaluationParams
 from vlalign.records import check_record, stamp
 
 logger = logging.getLogger(__name__)
 
 
+@dataclass(frozen=True)
+class Execution:
+    """How models are run. workers: threads that decode pictures ahead. precision: of the towers, fp32 or bf16, which
+    alone changes numbers. features: folder that keeps embeddings for other benchmarks; nothing is kept if None.
+    templates: of prompts, in the place of those of the data.
+    """
+
+    workers: int = 0
+    precision: str = "fp32"
+    features: Path | None = None
+    templates: tuple[str, ...] = ()
+
+
 def evaluate(
-    run_dir: str | Path,
+    model: str | Path | OpenedModel,
     *,
     data: str | Path,
     annotations: str | Path | None = None,
     output_dir: str | Path | None = None,
     settings: EvaluationParams | None = None,
+    execution: Execution | None = None,
+    told: Mapping[str, Any] | None = None,
 ) -> dict[str, Measurement]:
-    """Run benchmarks on a trained encoder and write `<output_dir>/<benchmark>.json` for each.
+    """Run benchmarks on an encoder and write `<output_dir>/<benchmark>.json` for each.
 
-    run_dir: folder of a run, as training writes it. data: dataset folder with `<split>`, `zeroshot/<split>`,
-    `composition/<split>`. annotations: folder with `phrases/<split>`, which grounding needs. output_dir:
-    `<run_dir>/metrics` when None. settings: what is measured, on which split; of benchmarks that it does not name,
-    those whose data are absent are logged and left out. Thresholds, centres and classifiers always come from the split
-    "validation".
+    model: folder of a run, as training writes it, or another model, opened. data: dataset folder with `<split>`,
+    `zeroshot/<split>`, `composition/<split>`. annotations: folder with `phrases/<split>`, which grounding needs.
+    output_dir: `<model>/metrics` when None. settings: what is measured, on which split; of benchmarks that it does not
+    name, those whose data are absent are logged and left out. Thresholds, centres and classifiers always come from the
+    split "validation", and probes learn from "train". execution: how the model is run. told: what else is recorded of
+    the numbers, as plain values.
 
     Returns what came of every benchmark, as written.
     Raises VlalignError for a benchmark asked for by name whose data are absent, and for class lists that do not fit the
     data.
     """
-    settings = settings or EvaluationParams()
+    settings, execution = settings or EvaluationParams(), execution or Execution()
     data, annotations = Path(data), None if annotations is None else Path(annotations)
-    about = subject(Path(run_dir), data=data, annotations=annotations, settings=settings)
+    about = subject(model, data=data, annotations=annotations, settings=settings)
     benchmarks = [known_benchmarks()[name](params) for name, params in settings.named().items()]
     dense = any("phrases" in benchmark.needs.split for benchmark in benchmarks)
-    bench = Workbench(models.load(run_dir), data, annotations, dense=dense, batch_size=settings.batch_size)
+    bench = Workbench(
+        model.encoder if isinstance(model, OpenedModel) else models.load(model),
+        data,
+        annotations,
+        dense=dense,
+        batch_size=settings.batch_size,
+        workers=execution.workers,
+        precision=execution.precision,
+        templates=execution.templates,
+        store=_store(model, execution),
+    )
     for benchmark in benchmarks:
         splits = [split for kind, split in benchmark.needs.data(settings.split) if kind == "classes"]
         # Whether data that are absent were asked for is decided when the benchmark is measured.
@@ -59,12 +89,24 @@ def evaluate(
     items: dict[Place, Items] = {}
     found = {one.name: _measure(bench, one, settings, items) for one in benchmarks}
     measured = {name: measurement for name, measurement in found.items() if measurement is not None}
-    folder = Path(run_dir) / "metrics" if output_dir is None else Path(output_dir)
-    write_metrics(folder, measured, items, measured=about)
+    if output_dir is None:
+        if isinstance(model, OpenedModel):
+            raise ValueError("output_dir: say where the metrics of a model that is no run are written")
+        output_dir = Path(model) / "metrics"
+    write_metrics(Path(output_dir), measured, items, measured={**about, **(told or {})})
     return measured
 
 
-def subject(run_dir: Path, *, data: Path, annotations: Path | None, settings: EvaluationParams) -> dict[str, Any]:
+def _store(model: str | Path | OpenedModel, execution: Execution) -> FeatureStore | None:
+    if execution.features is None or not isinstance(model, OpenedModel):
+        return None
+    code = freshness.digest("evaluate")
+    return FeatureStore(execution.features, {**model.identity(), "precision": execution.precision, "code": code})
+
+
+def subject(
+    model: str | Path | OpenedModel, *, data: Path, annotations: Path | None, settings: EvaluationParams
+) -> dict[str, Any]:
     """What is measured, on what and by which code: equal subjects have equal scores. Manifests count by SHA-256."""
     known, named = known_benchmarks(), settings.named()
     read = {item for name in named for item in known[name].needs.data(settings.split)}
@@ -77,8 +119,12 @@ def subject(run_dir: Path, *, data: Path, annotations: Path | None, settings: Ev
             # What is damaged must not be taken for what was measured.
             check_place(path.parent, check_record(path))
         manifests[path.parent.as_posix()] = stamp(path)["sha256"]
+    if isinstance(model, OpenedModel):
+        weights = {"weights": model.weights or model.drawn, "model": model.identity()}
+    else:
+        weights = {"weights": stamp(models.weights_file(Path(model)))["sha256"]}
     return {
-        "weights": stamp(models.weights_file(run_dir))["sha256"],
+        **weights,
         "data": manifests,
         "split": settings.split,
         "benchmarks": {name: params.model_dump(mode="json") for name, params in named.items()},

@@ -1,0 +1,138 @@
+"""Models on the data sets of cards: from where a card says the data are to numbers that say what they are."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from vlalign.data.shards.manifest import verify_split
+from vlalign.data.shards.obtain import bring
+from vlalign.data.shards.split import read_manifest
+from vlalign.errors import VlalignError
+from vlalign.evaluation.benchmark import known_benchmarks, manifest_of
+from vlalign.evaluation.hard_negatives import read_category
+from vlalign.evaluation.metrics import Measurement
+from vlalign.evaluation.prompts import read_classnames
+from vlalign.evaluation.run import Execution, evaluate, subject
+from vlalign.models.opened import OpenedModel
+from vlalign.params import EvaluationParams, VerifyParams, digest
+from vlalign.params.cards import Card
+from vlalign.params.data import CLASS_FILES, needs_of_split
+
+
+def obtain(card: Card, folder: Path, *, files: Path) -> None:
+    """Bring and verify the splits of a card that are not there yet, below `folder`.
+
+    files: folder from which the paths of data sets in their published form count.
+    Raises VlalignError when a source is absent or not as it should be, with the place where it is to be had.
+    """
+    for place, source in card.places().items():
+        if (folder / place / "manifest.json").is_file():
+            continue
+        os.environ.update(source.secrets())
+        key = f"card {card.name}: sources.{Path(place).name}"
+        try:
+            bring(source, folder / place, base=files, key=key, classes=_has_classes(card, place))
+            verify_split(folder / place, VerifyParams(), needs=needs_of_split(place))
+        except VlalignError as error:
+            raise VlalignError(f"{error}. {card.title}: {card.homepage or 'see its card'}") from None
+
+
+def _has_classes(card: Card, place: str) -> bool:
+    return place.startswith("zeroshot/")
+
+
+def absent(card: Card, folder: Path, *, files: Path) -> str | None:
+    """Why a card cannot be measured, as far as can be told without asking anybody; None where it can."""
+    for place, source in card.places().items():
+        if (folder / place / "manifest.json").is_file():
+            continue
+        for check in source.located(files).checks().values():
+            try:
+                check()
+            except (VlalignError, OSError) as error:
+                return f"{error}. {card.homepage}".strip()
+    return None
+
+
+def counts(card: Card, folder: Path) -> dict[str, int]:
+    """How many images, captions, classes and hard negatives the measured split has.
+
+    Raises VlalignError where a published count is another.
+    """
+    kind = known_benchmarks()[card.tasks[0]].needs.split[0]
+    path = manifest_of(kind, card.split, data=folder, annotations=None)
+    assert path is not None
+    manifest = read_manifest(path.parent)
+    found = {"images": manifest["samples"]}
+    if kind == "pairs":
+        found["captions"] = manifest["captions"]
+    elif kind == "classes":
+        names = next(place for place in (path.parent, path.parent.parent) if (place / CLASS_FILES[0]).is_file())
+        found["classes"] = len(read_classnames(names / CLASS_FILES[0]))
+    elif kind == "composition":
+        found["items"] = sum(len(read_category(path.parent / name)) for name in manifest["files"] if _is_category(name))
+    for name, published in card.counts.model_dump(exclude_none=True).items():
+        if found.get(name, published) != published:
+            raise VlalignError(
+                f"{path.parent} has {found[name]:,} {name}, but {card.title} was published with {published:,}, and "
+                f"numbers would not compare; bring the whole split (`counts.{name}` of card {card.name})"
+            )
+    return found
+
+
+def _is_category(name: str) -> bool:
+    return name.endswith(".json")
+
+
+def settings_of(card: Card, task: str, evaluation: EvaluationParams) -> EvaluationParams:
+    """What is measured of one task on one card."""
+    return evaluation.model_copy(update={"benchmarks": (task,), "split": card.split})
+
+
+def told_of(model: OpenedModel, card: Card, task: str, found: Mapping[str, int], precision: str) -> dict[str, Any]:
+    """What stands beside the numbers of one task on one card."""
+    return {
+        "card": card.name,
+        "card_digest": digest(card.measured()),
+        "task": task,
+        "counts": dict(found),
+        "protocol": known_benchmarks()[task].protocol,
+        "precision": precision,
+        "source": model.source,
+        "commit": model.commit,
+    }
+
+
+def measure(
+    model: OpenedModel,
+    card: Card,
+    task: str,
+    *,
+    data: Path,
+    output: Path,
+    evaluation: EvaluationParams,
+    execution: Execution,
+) -> Measurement:
+    """Measure one task on the data set of one card, and write its metrics into `output`.
+
+    data: folder of the card, where `obtain` has put its splits. evaluation: params of tasks, and the size of batches.
+    Raises VlalignError when the data are absent, or their counts are not those that were published.
+    """
+    found = counts(card, data)
+    return evaluate(
+        model,
+        data=data,
+        output_dir=output,
+        settings=settings_of(card, task, evaluation),
+        execution=execution,
+        told=told_of(model, card, task, found, execution.precision),
+    )[task]
+
+
+def subject_of(
+    model: OpenedModel, card: Card, task: str, *, data: Path, evaluation: EvaluationParams, execution: Execution
+) -> dict[str, Any]:
+    """What `measure` would record: equal subjects have equal numbers."""
+    about = subject(model, data=data, annotations=None, settings=settings_of(card, task, evaluation))
+    return {**about, **told_of(model, card, task, counts(card, data), execution.precision)}
