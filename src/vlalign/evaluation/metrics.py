@@ -128,21 +128,32 @@ def read_metrics(directory: Path) -> dict[str, Measurement]:
     Raises VlalignError for a file that was changed since it was measured, or is no file of metrics, and when nothing
     was measured.
     """
-    folder, again = directory / "metrics", f"delete {directory / 'metrics'} and run the workflow again"
+    folder = directory / "metrics"
     if not (folder / EVALUATION).exists():
         raise VlalignError(f"{directory} holds no metrics; evaluate the run first")
-    record = check_record(folder / EVALUATION, remedy=again)
-    weights = _measured(record, folder / EVALUATION).get("weights")
+    measured, found = read_folder(folder)
+    weights = measured.get("weights")
     if weights is not None and (directory / RUN).is_file():
         try:
             trained = read_record(directory / RUN)["files"]["model.safetensors"]["sha256"]
         except (KeyError, TypeError):
             trained = weights
         if trained != weights:
-            raise VlalignError(f"{folder} was measured of other weights; {again}")
+            raise VlalignError(f"{folder} was measured of other weights; {_again(folder)}")
+    return found
+
+
+def read_folder(folder: Path) -> tuple[Mapping[str, Any], dict[str, Measurement]]:
+    """Of what the scores in a folder of metrics are, and what was measured, by benchmark; see `read_metrics`."""
+    record = check_record(folder / EVALUATION, remedy=_again(folder))
+    measured = _measured(record, folder / EVALUATION)
     names = (name for name in sorted(record["files"]) if name != ITEMS)
     files = [folder / name for name in names if (folder / name).parent == folder]
-    return {file.stem: measurement(read_json(file), file) for file in files}
+    return measured, {file.stem: measurement(read_json(file), file) for file in files}
+
+
+def _again(folder: Path) -> str:
+    return f"delete {folder} and run the workflow again"
 
 
 def check_comparable(run_dirs: Sequence[Path]) -> None:

@@ -1,0 +1,140 @@
+"""Two models on the same items, benchmark by benchmark."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from vlalign.errors import VlalignError
+from vlalign.evaluation.benchmark import ALL, Metric, headline, known_benchmarks
+from vlalign.evaluation.bootstrap import Paired, holm, paired
+from vlalign.evaluation.metrics import Items, Place, read_folder, read_items
+from vlalign.previous import EVALUATION
+from vlalign.reporting.cells import Cell, Row, Table, number
+from vlalign.reporting.stats import ABOVE, BELOW, NOISE
+
+LEVEL = 0.05
+
+
+@dataclass(frozen=True)
+class Compared:
+    """One metric of two models. adjusted: the p-value after Holm's correction over all metrics of the comparison.
+    card: the data set, empty for the benchmarks of a run's own dataset.
+    """
+
+    card: str
+    metric: Metric
+    ours: float
+    theirs: float
+    found: Paired
+    adjusted: float
+
+    @property
+    def verdict(self) -> str:
+        """ABOVE or BELOW where the adjusted p-value is below 5 %, else NOISE."""
+        if self.adjusted >= LEVEL:
+            return NOISE
+        return ABOVE if self.found.difference > 0 else BELOW
+
+    def record(self) -> dict[str, Any]:
+        """As plain values, unrounded."""
+        return {
+            **{"card": self.card, "benchmark": self.metric.benchmark, "metric": self.metric.key},
+            **{"ours": self.ours, "theirs": self.theirs, "difference": self.found.difference},
+            **{"low": self.found.low, "high": self.found.high, "p": self.found.p, "p_holm": self.adjusted},
+            **{"n": self.found.n, "test": self.found.test, "verdict": self.verdict},
+        }
+
+
+def compare(ours: Path, theirs: Path) -> list[Compared]:
+    """Every headline metric that both models have and that is a mean over items, paired item by item.
+
+    ours, theirs: folders of a run with one seed, or of a model. Raises VlalignError when nothing is shared, when they
+    were measured on different data, and for files that were changed.
+    """
+    shared = sorted(_places(ours) & _places(theirs))
+    if not shared:
+        raise VlalignError(
+            f"{ours} and {theirs} share no benchmark: below `metrics` or `benchmarks` they have no {EVALUATION} of the "
+            "same; evaluate both on the same suites"
+        )
+    found = [one for place in shared for one in _pairs(ours / place, theirs / place)]
+    adjusted = holm(one.p for _, _, _, _, one in found)
+    return [Compared(*parts, p) for parts, p in zip(found, adjusted, strict=True)]
+
+
+def _places(folder: Path) -> set[Path]:
+    """The folders of metrics of a model, from its own."""
+    records = [folder / "metrics" / EVALUATION, *folder.glob(f"benchmarks/*/*/{EVALUATION}")]
+    return {record.parent.relative_to(folder) for record in records if record.is_file()}
+
+
+def _pairs(ours: Path, theirs: Path) -> Iterator[tuple[str, Metric, float, float, Paired]]:
+    mine, other = read_folder(ours)[0], read_folder(theirs)[0]
+    for key in ("split", "data", "benchmarks", "card_digest"):
+        if _comparable(mine, key) != _comparable(other, key):
+            raise VlalignError(
+                f"{ours} and {theirs} were not measured on the same data in the same way (`{key}` of {EVALUATION}); "
+                "delete the older one and evaluate that model again"
+            )
+    first, second = read_items(ours), read_items(theirs)
+    for metric in _metrics(first, str(mine.get("card", ""))):
+        if metric.place not in second:
+            continue
+        one, two = first[metric.place], second[metric.place]
+        if len(one.scores_N) != len(two.scores_N):
+            raise VlalignError(f"{ours} and {theirs} have different numbers of items for {metric.key}; evaluate again")
+        both = paired(one.scores_N, two.scores_N, one.blocks_N)
+        yield str(mine.get("card", "")), metric, _percent(one), _percent(two), both
+
+
+def _comparable(measured: Mapping[str, Any], key: str) -> Any:
+    """Without the places of the data, which may be others."""
+    value = measured.get(key)
+    return sorted(map(str, value.values())) if key == "data" and isinstance(value, Mapping) else value
+
+
+def _metrics(items: Mapping[Place, Items], card: str) -> list[Metric]:
+    """Headline metrics; of a card also those of its groups, such as the categories of hard negatives."""
+    benchmarks = {place[0] for place in items}
+    leading = [metric for metric in headline(benchmarks) if metric.place in items]
+    if leading or not card:
+        return leading
+    known = {(name, one.name): one for name in benchmarks for one in known_benchmarks()[name].metrics}
+    places = (place for place in items if place[2:] == (ALL, ALL) and place[:2] in known)
+    return [Metric(place[1], known[place[:2]].label, benchmark=place[0]) for place in places]
+
+
+def _percent(items: Items) -> float:
+    from vlalign.evaluation.bootstrap import mean
+
+    return 100.0 * mean(np.asarray(items.scores_N), items.blocks_N)
+
+
+def compare_table(found: Sequence[Compared], *, ours: str, theirs: str) -> Table:
+    """One row for each benchmark."""
+    tones = {ABOVE: "better", BELOW: "worse", NOISE: "noise"}
+    rows = []
+    for one in found:
+        difference, bounds = one.found.difference, (one.found.low, one.found.high)
+        low, high = (number(bound, digits=one.metric.digits) for bound in bounds)
+        shown = number(difference, digits=one.metric.digits, signed=True)
+        cells = (
+            Cell(number(one.ours, digits=one.metric.digits)),
+            Cell(number(one.theirs, digits=one.metric.digits)),
+            Cell(shown, f"[{low}, {high}]", tones[one.verdict]),
+            Cell(f"{one.adjusted:.3g}", one.found.test),
+            Cell(f"{one.found.n:,}"),
+        )
+        name = f"{one.card}: {one.metric.label}" if one.card else one.metric.label
+        rows.append(Row(name, cells))
+    caption = (
+        "Paired over the same items: difference in percentage points with its 95 % bootstrap interval, and the p-value "
+        "of McNemar's test, or of the paired bootstrap where scores are not right or wrong, after Holm's correction "
+        f"over all {len(found)} rows. Items are resampled, training is not: seeds tell what another training would give."
+    )
+    header = ("benchmark", ours, theirs, "difference", "p (Holm)", "items")
+    records = [one.record() for one in found]
+    return Table(f"compare-{ours}-{theirs}", f"{ours} against {theirs}", caption, header, tuple(rows), records)

@@ -1,0 +1,114 @@
+"""Tables on the terminal and as files: CSV and JSON unrounded, Markdown, and LaTeX for papers."""
+
+import csv
+import io
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table as RichTable
+
+from vlalign.errors import VlalignError
+from vlalign.files import json_text, write_text
+from vlalign.reporting.cells import Cell, Table
+
+# Of cells, on a terminal.
+COLOURS = {"better": "blue", "worse": "dark_orange", "noise": "dim", "chance": "dim"}
+# Columns of a page: what does not fit is not folded where nobody looks, such as in a file.
+WIDE = 200
+
+# Of LaTeX, outside of mathematics.
+ESCAPED = {character: f"\\{character}" for character in "&%$#_{}"} | {
+    "\\": r"\textbackslash{}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "±": r"$\pm$",
+    "−": "$-$",
+    "→": r"$\to$",
+    "–": "--",
+    "×": r"$\times$",
+}
+
+
+def markdown(table: Table) -> str:
+    """A heading, the table with its numbers to the right, and its caption."""
+    lines = [_line(table.header), _line(["---", *["---:"] * (len(table.header) - 1)])]
+    lines += [_line([row.name, *map(_text, row.cells)]) for row in table.rows]
+    return "\n".join([f"### {table.title}", "", *lines, "", table.caption, ""])
+
+
+def latex(table: Table) -> str:
+    """A `table` environment that needs the package booktabs."""
+    width = len(table.header) - 1
+    lines = [_columns(table.header), r"\midrule"]
+    lines += [_columns([row.name, *map(_text, row.cells)]) for row in table.rows]
+    return "\n".join(
+        [
+            r"\begin{table}",
+            r"\centering",
+            rf"\caption{{{escaped(table.title)}. {escaped(table.caption)}}}",
+            rf"\label{{tab:{table.name}}}",
+            rf"\begin{{tabular}}{{l{'r' * width}}}",
+            r"\toprule",
+            *lines,
+            r"\bottomrule",
+            r"\end{tabular}",
+            r"\end{table}",
+            "",
+        ]
+    )
+
+
+def comma_separated(table: Table) -> str:
+    """Its unrounded numbers, a line for each record."""
+    stream = io.StringIO()
+    writer = csv.DictWriter(stream, fieldnames=list(table.records[0]) if table.records else [], lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(table.records)
+    return stream.getvalue()
+
+
+FORMATS: dict[str, Callable[[Table], str]] = {
+    ".csv": comma_separated,
+    ".json": lambda table: json_text({"title": table.title, "caption": table.caption, "rows": list(table.records)}),
+    ".md": markdown,
+    ".tex": latex,
+}
+
+
+def write_table(table: Table, path: Path) -> None:
+    """Write a table in the format that the suffix says; raises VlalignError for another suffix."""
+    if path.suffix not in FORMATS:
+        raise VlalignError(f"{path}: tables are written as {', '.join(FORMATS)}; give one of these suffixes")
+    write_text(path, FORMATS[path.suffix](table))
+
+
+def show(table: Table) -> None:
+    """Print a table."""
+    console = Console()
+    if not console.is_terminal:
+        console = Console(width=WIDE)
+    shown = RichTable(title=table.title, caption=table.caption, title_justify="left", caption_justify="left")
+    for number, name in enumerate(table.header):
+        shown.add_column(name, justify="right" if number else "left", overflow="fold")
+    for row in table.rows:
+        cells = (f"[{COLOURS[one.tone]}]{_text(one)}[/]" if one.tone in COLOURS else _text(one) for one in row.cells)
+        shown.add_row(row.name, *cells, style="dim" if row.kind == "chance" else None)
+    console.print(shown)
+
+
+def escaped(text: str) -> str:
+    """Text that LaTeX prints as it stands."""
+    return "".join(ESCAPED.get(character, character) for character in text)
+
+
+def _text(cell: Cell) -> str:
+    return f"{cell.text} {cell.note}".strip()
+
+
+def _line(parts: Sequence[str]) -> str:
+    return "| " + " | ".join(part.replace("|", r"\|").replace("\n", " ") for part in parts) + " |"
+
+
+def _columns(parts: Sequence[str]) -> str:
+    return " & ".join(map(escaped, parts)) + r" \\"
