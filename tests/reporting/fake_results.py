@@ -140,7 +140,11 @@ def write_run(root: Path, name: str, seed: int, *, arm: str, effect: tuple, abla
     powerset, cs = "powerclip" in name or "linear" in name or bool(ablation), "cs" in name
     _history(directory / "history.csv", random, powerset=powerset, cs=cs)
     tau = ablation["value"] if ablation else 0.001
-    weights = {"powerset": {"weight": float(powerset), "tau": tau}, "cs": {"weight": float(cs), "sigma": "median"}}
+    aggregator = "mean" if name == "linear" else "nla"
+    weights = {
+        "powerset": {"weight": float(powerset), "tau": tau, "aggregator": aggregator},
+        "cs": {"weight": float(cs), "sigma": "median"},
+    }
     record = {
         "run": name, "arm": arm, "ablation": ablation, "seed": seed, "seeds": {"torch": seed, "order": seed},
         "params": {"model": {"tower": "tiny"}, "train": {"steps": 600}, "objective": {"contrastive": 1.0, **weights}},

@@ -109,6 +109,13 @@ def test_summary_and_provenance_come_from_the_runs(run_dirs, tmp_path):
     assert "What else" in text
 
 
+def test_the_summary_begins_with_the_claims_of_the_papers(run_dirs, tmp_path):
+    page, text = report(tmp_path, run_dirs)
+    assert "table-claims" in page.ids
+    places = [text.index(part) for part in ("What the papers claim", "paired differences to clip, ", "Figure 1.")]
+    assert places == sorted(places)
+
+
 def test_the_smallest_run_reports_gracefully(tmp_path):
     _, text = report(tmp_path, write_tree(tmp_path, arms=("clip", "powerclip"), seeds=(0,), taus=()))
     assert "2 arms, 1 seed, 2 trained models, no ablation" in text

@@ -45,13 +45,15 @@ def write_page(
     results: Results,
     *,
     figures: Mapping[Path, Figure],
+    precision: Path | None = None,
     manifests: Sequence[str | Path] = (),
     overlaps: Sequence[Overlap] = (),
     title: str = "vlalign report",
 ) -> None:
     """Write the report as one HTML file that needs no network, script or font.
 
-    figures: SVG files, each with the figure that has drawn it. manifests: manifest.json of the data that was trained
+    figures: SVG files, each with the figure that has drawn it. precision: CSV file of the aggregators' errors, if there
+    is one. manifests: manifest.json of the data that was trained
     and evaluated on; their `source` is shown, which is where attribution of third parties' work comes from. overlaps:
     how many images of each split that is measured occur in the training split.
     Raises VlalignError when an input is missing.
@@ -68,7 +70,7 @@ def write_page(
         results=results,
         summary=summarise(results),
         unmeasured=_unmeasured(results),
-        sections=_sections(results, figures),
+        sections=_sections(results, figures, precision),
         published=published_tables(),
         provenance=provenance(results),
         sources=sources([read_record(path) for path in manifests]),
@@ -108,9 +110,9 @@ def headings(figures: Iterable[Figure]) -> list[str]:
     return list(dict.fromkeys(["Summary", "Results", *measured, *summed_up, *added]))
 
 
-def _sections(results: Results, figures: Mapping[Path, Figure]) -> list[Section]:
+def _sections(results: Results, figures: Mapping[Path, Figure], precision: Path | None) -> list[Section]:
     tables: dict[str, list[Table]] = {}
-    for table in measured_tables(results):
+    for table in measured_tables(results, precision):
         tables.setdefault(table.section, []).append(table)
     titles = headings(figures.values())
     placed = _placed(results, figures, order=titles)

@@ -1,17 +1,40 @@
 """Numbers that the papers report, kept apart from what was measured here."""
 
+from functools import cache
 from importlib import resources
 from typing import Any
 
 import yaml
 
+from vlalign.params.base import Strict
 from vlalign.reporting.cells import MISSING, Cell, Row, Table
+
+
+class Published(Strict):
+    """Two numbers of one column of published.yaml: the rows `arm` and `reference` of `table`."""
+
+    table: str
+    column: str
+    arm: str
+    reference: str
+
+    def pair(self) -> tuple[float, float]:
+        """The numbers of the arm and of the reference."""
+        entry = next(entry for entry in _entries() if entry["name"] == self.table)
+        place = entry["columns"].index(self.column)
+        return entry["rows"][self.arm][place], entry["rows"][self.reference][place]
 
 
 def published_tables() -> list[Table]:
     """One table for each setting in published.yaml; every one names its source."""
+    return [_table(entry) for entry in _entries()]
+
+
+@cache
+def _entries() -> list[dict[str, Any]]:
     text = resources.files("vlalign.reporting").joinpath("published.yaml").read_text(encoding="utf-8")
-    return [_table(entry) for entry in yaml.safe_load(text)["tables"]]
+    found: list[dict[str, Any]] = yaml.safe_load(text)["tables"]
+    return found
 
 
 def _table(entry: dict[str, Any]) -> Table:

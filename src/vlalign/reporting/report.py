@@ -44,8 +44,9 @@ def write_report(
     for path, figure in paths.items():
         if figure.rule == "report":
             figure.draw(path.stem, Measured(results, Path(precision)), path)
-    written = write_tables(results, tables)
-    write_page(output, results, figures=paths, manifests=manifests, overlaps=_overlaps(manifests, held_out))
+    written = write_tables(results, tables, precision=Path(precision))
+    overlaps = _overlaps(manifests, held_out)
+    write_page(output, results, figures=paths, precision=Path(precision), manifests=manifests, overlaps=overlaps)
     folder = Path(output).parent
     names = [os.path.relpath(path, folder) for path in (output, *paths, *written)]
     write_record(record_of(output), {"files": stamps(folder, names)})

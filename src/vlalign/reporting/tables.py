@@ -9,6 +9,7 @@ from typing import Any
 from vlalign.evaluation.benchmark import EACH, Metric, ScoreTable, known_benchmarks
 from vlalign.files import atomic_write
 from vlalign.reporting.cells import MISSING, Cell, Row, Table, difference_cell, number, spread_cell, tone, turned, units
+from vlalign.reporting.claims import claims_table
 from vlalign.reporting.published import published_tables
 from vlalign.reporting.results import Grid, Results
 
@@ -19,10 +20,13 @@ TINTED = (
 )
 
 
-def write_tables(results: Results, output_dir: str | Path) -> list[Path]:
-    """Write `<output_dir>/<table>.csv` for every table that the runs allow, and return the paths."""
+def write_tables(results: Results, output_dir: str | Path, *, precision: Path | None = None) -> list[Path]:
+    """Write `<output_dir>/<table>.csv` for every table that the runs allow, and return the paths.
+
+    precision: CSV file of the aggregators' errors, if there is one.
+    """
     paths = []
-    for table in [*measured_tables(results), *published_tables()]:
+    for table in [*measured_tables(results, precision), *published_tables()]:
         path = Path(output_dir) / f"{table.name}.csv"
         with atomic_write(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as stream:
             writer = csv.DictWriter(stream, fieldnames=list(table.records[0]), lineterminator="\n")
@@ -32,10 +36,11 @@ def write_tables(results: Results, output_dir: str | Path) -> list[Path]:
     return paths
 
 
-def measured_tables(results: Results) -> list[Table]:
-    """Every table with at least one row, in the order of the report."""
+def measured_tables(results: Results, precision: Path | None = None) -> list[Table]:
+    """Every table with at least one row, in the order of the report; precision: see `write_tables`."""
     declared = ((name, table) for name, kind in known_benchmarks().items() for table in kind.tables)
     tables = [
+        claims_table(results, precision),
         arms_table(results),
         *(differences_table(results, reference=arm) for arm in dict.fromkeys((results.baseline, results.control))),
         *(score_table(results, table, benchmark=name) for name, table in declared),

@@ -5,9 +5,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from vlalign.errors import VlalignError
 from vlalign.reporting import style
 from vlalign.reporting.figure import Caption, Figure, Measured
+from vlalign.reporting.precision_file import read_precision
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -16,9 +16,6 @@ if TYPE_CHECKING:
 
 DIRECTIONS = {"r2t": "regions to text (R2T)", "t2r": "text to regions (T2R)"}
 SWEEPS = {"tau": "temperature τ", "zeta": "ζ", "regions": "regions R"}
-# What is drawn of the CSV file that `vlalign precision` writes: columns of text, and of numbers.
-TEXTS = ("features", "aggregator", "direction")
-NUMBERS = (*SWEEPS, "samples", "error_relative", "bound_relative")
 FIXED = {"tau": 1e-3, "zeta": 0.75, "regions": 10.0}
 FLOOR = 1e-7
 
@@ -39,7 +36,7 @@ class Precision(Figure):
 
         Raises VlalignError when a column is missing.
         """
-        table, direction = _read(source.precision), name.removeprefix(f"{self.name}-")
+        table, direction = _labelled(source.precision), name.removeprefix(f"{self.name}-")
         colours = style.palette(dict.fromkeys(table["label"]))
         # An error is empty where the exact scores are all 0.
         table = table[(table["direction"] == direction) & table["error_relative"].notna()]
@@ -69,17 +66,11 @@ class Precision(Figure):
         )
 
 
-def _read(precision: Path) -> "DataFrame":
+def _labelled(precision: Path) -> "DataFrame":
+    """With the name of each line that is drawn."""
     import pandas as pd
 
-    try:
-        table = pd.read_csv(precision)
-    except (FileNotFoundError, ValueError) as error:
-        raise VlalignError(f"{precision} is no table ({str(error).strip()}); delete it and measure again") from None
-    if missing := {*TEXTS, *NUMBERS} - set(table.columns):
-        raise VlalignError(f"{precision} lacks the columns {', '.join(sorted(missing))}; delete it and measure again")
-    if not all(pd.api.types.is_numeric_dtype(table[name]) for name in NUMBERS):
-        raise VlalignError(f"{precision} has text among its numbers; delete it and measure again")
+    table = read_precision(precision)
     named = zip(table["aggregator"], table["samples"], strict=True)
     return table.assign(label=[name if pd.isna(samples) else f"{name}, {samples:g}" for name, samples in named])
 
