@@ -26,6 +26,11 @@ def on_files(files: Files, config: Any) -> Files:
     return files
 
 
+def on_page_markdown(markdown: str, **_: Any) -> str:
+    """Put the lists of suites and cards where the page of cards asks for them."""
+    return markdown.replace(reference.CARDS, reference.cards_lists()) if reference.CARDS in markdown else markdown
+
+
 def on_page_content(content: str, **_: Any) -> str:
     """Put MathML in the place of LaTeX."""
     return FORMULA.sub(lambda found: _formula(found[2], is_block=found[1] == "div"), content)

@@ -1,13 +1,15 @@
-"""Reference pages that are made from the code itself: every key of params.yaml and every command."""
+"""What the site makes of the code itself: every key of params.yaml, every command, and the cards of benchmarks."""
 
 import inspect
 import json
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 from pydantic import TypeAdapter
 
 from vlalign.params.base import Name, PathText
+from vlalign.params.cards import CARD, SUITE, Card, Suite, known, read_card, read_suite
 
 Schema = Mapping[str, Any]
 LIMITS = {
@@ -20,6 +22,8 @@ LIMITS = {
 TYPES = {"object": "mapping", "string": "text", "boolean": "`true` or `false`"}
 # Texts of one form, which a word says better than a pattern.
 FORMS = {"name": TypeAdapter(Name).json_schema(), "path": TypeAdapter(PathText).json_schema()}
+# Where the lists of suites and cards come, and the folder of their files.
+CARDS, BENCHMARKS = "<!-- suites and cards -->", Path(__file__).parents[1] / "config" / "benchmarks"
 PARAMS = """# Params
 
 Every key of `params.yaml` and of its overlays, made from the schema that checks them (`vlalign schema`). Unknown keys,
@@ -167,3 +171,33 @@ def _command(name: str, command: Any) -> str:
     rows = [f"| `{called}` | {_cell(said)} |" for called, said in records]
     table = "\n".join(["| Argument or option | Meaning |", "|---|---|", *rows]) if rows else ""
     return f"## vlalign {name}\n\n{inspect.cleandoc(command.help or '').replace('<', '&lt;')}\n\n{table}\n"
+
+
+def cards_lists() -> str:
+    """Markdown: a table of the suites that are shipped, and one of the cards."""
+    suites = [read_suite(name, [BENCHMARKS]) for name in known(SUITE, [BENCHMARKS])]
+    cards = [read_card(name, [BENCHMARKS]) for name in known(CARD, [BENCHMARKS])]
+    return "\n".join(
+        [
+            "## Suites\n",
+            "| Suite | What it is | Task | Cards | Published |\n|---|---|---|---|---|",
+            *map(_suite, suites),
+            "\n## Cards\n",
+            "| Card | Data set | Tasks | Counts | Source | Licence | Remark |\n|---|---|---|---|---|---|---|",
+            *map(_card, cards),
+        ]
+    )
+
+
+def _suite(suite: Suite) -> str:
+    cards = ", ".join(f"`{card.name}`" for card in suite.cards)
+    published = f"{suite.source}. {suite.setting}" if suite.published else ""
+    return f"| `{suite.name}` | {_cell(suite.title)} | `{suite.task}` | {cards} | {_cell(published)} |"
+
+
+def _card(card: Card) -> str:
+    tasks = ", ".join(f"`{task}`" for task in card.tasks)
+    counts = ", ".join(f"{count:,} {kind}" for kind, count in card.counts.model_dump(exclude_none=True).items())
+    source = ", ".join(dict.fromkeys(f"`{source.name}`" for source in card.sources.values()))
+    title = f"[{_cell(card.title)}]({card.homepage})"
+    return f"| `{card.name}` | {title} | {tasks} | {counts} | {source} | {_cell(card.licence)} | {_cell(card.remark)} |"

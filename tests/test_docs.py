@@ -14,6 +14,9 @@ from annotated_scenes import write_annotated
 from documentation import ROOT, block
 
 from vlalign import cli, models, objectives, params
+from vlalign.params.cards import CARD, SUITE, Card, Suite, known, read_card
+from vlalign.params.sources import Source
+from vlalign.registry import plugins
 
 sys.path.insert(0, str(ROOT / "docs"))
 import reference
@@ -85,6 +88,32 @@ def test_every_command_is_in_the_reference_with_its_options():
     for name, command in reference.commands().items():
         options = [option for param in command.params for option in param.opts if option.startswith("--")]
         assert all(f"`{option}" in sections[name] for option in options if option != "--help")
+
+
+def test_the_page_of_cards_lists_every_suite_and_every_card():
+    assert reference.CARDS in PAGES[ROOT / "docs/cards.md"]
+    suites, cards = reference.cards_lists().split("## Cards")
+    for names, listed in ((known(SUITE, [reference.BENCHMARKS]), suites), (known(CARD, [reference.BENCHMARKS]), cards)):
+        assert re.findall(r"^\| `([^`]+)`", listed, re.MULTILINE) == list(names)
+    assert "| 5,000 images, 25,010 captions | `hub` |" in cards
+
+
+def test_the_card_of_the_page_is_valid_and_its_keys_are_all_there_are(tmp_path):
+    (tmp_path / "birds.yaml").write_text(block("docs/cards.md", "title: Birds", language="yaml"))
+    card = read_card("birds", [tmp_path])
+    assert card.counts.images == 1200
+    text = PAGES[ROOT / "docs/cards.md"]
+    for key in (*Card.model_fields, "task", "cards", "published"):
+        assert f"`{key}`" in text or key == "name"
+    assert {"task", "cards", "published"} <= set(Suite.model_fields)
+
+
+def test_every_source_stands_in_a_table_with_its_own_keys():
+    text = PAGES[ROOT / "docs/data.md"] + PAGES[ROOT / "docs/cards.md"]
+    for name, kind in plugins(Source, "vlalign.data.sources").items():
+        (row,) = re.findall(rf"^\| `{name}` \|.*", text, re.MULTILINE)
+        own = set(kind.model_fields) - {"source", "part", "shard_size"}
+        assert all(key in row for key in own), (name, own)
 
 
 def test_the_whole_interface_of_the_losses_is_in_the_reference():

@@ -12,7 +12,10 @@ from vlalign.errors import VlalignError
 
 ROOT = Path(__file__).parents[1]
 DEFAULTS = yaml.safe_load((ROOT / "params.yaml").read_text())
-OVERLAYS = sorted((ROOT / "config").rglob("*.yaml"))
+# All but the cards of benchmarks, which are no params.
+OVERLAYS = sorted(
+    path for path in (ROOT / "config").rglob("*.yaml") if ROOT / "config" / "benchmarks" not in path.parents
+)
 SCHEMA = ROOT / "workflow" / "schemas" / "params.schema.json"
 
 

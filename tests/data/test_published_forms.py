@@ -1,11 +1,14 @@
 """Benchmarks in their published forms, in miniature: from the files to a split that can be measured."""
 
+import io
 import json
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import webdataset
+from hub_server import REPOSITORY
 from own_files import counts, picture, pictures, write_json
 from PIL import Image
 from pydantic import TypeAdapter, ValidationError
@@ -17,6 +20,7 @@ from vlalign.data.shards.split import read_manifest, read_split
 from vlalign.errors import VlalignError
 from vlalign.evaluation.hard_negatives import read_category
 from vlalign.params import VerifyParams
+from vlalign.params.cards import read_card
 from vlalign.params.data import needs_of_split
 from vlalign.params.sources import AnySource
 
@@ -150,12 +154,51 @@ def aircraft(folder):
     return {"source": "fgvc-aircraft", "folder": folder.name}
 
 
+def hub_set(folder, told):
+    """Path in the repository -> content, as CLIP_benchmark's converter writes a data set: two samples a shard."""
+    folder.mkdir()
+    with webdataset.ShardWriter(f"{folder}/%d.tar", maxcount=2, verbose=0) as sink:
+        for number, one in enumerate(told):
+            stream = io.BytesIO()
+            pixels = np.random.default_rng(number).integers(0, 256, (6, 9, 3), np.uint8)
+            Image.fromarray(pixels).save(stream, "WEBP", lossless=True)
+            sink.write({"__key__": f"s{number:07d}", "webp": stream.getvalue(), **one})
+    files = {f"test/{path.name}": path.read_bytes() for path in folder.glob("*.tar")}
+    return files | {"test/nshards.txt": f"{len(files)}\n".encode()}
+
+
 def items(directory, category):
     """(caption, negative caption, picture, negative picture) of every item, the pictures as the source calls them."""
     named = paths(directory)
     names = {key: path for path, key in named.items()} | {None: None}
     found = read_category(directory / f"{category}.json", named)
     return [(one.caption, one.negative_caption, names[one.key], names[one.negative_key]) for one in found]
+
+
+def card_source(repository, name):
+    """The source of a card's test split, of the repository on this machine."""
+    source = read_card(name, [repository / "config/benchmarks"]).sources["test"]
+    return source.model_dump() | {"repository": REPOSITORY}
+
+
+def test_a_set_of_classes_on_the_hub_brings_their_names(tmp_path, hub, repository):
+    names = {"classnames.txt": b"tench\ngoldfish\n", "zeroshot_classification_templates.txt": b"a photo of a {c}.\n"}
+    files = hub_set(tmp_path / "set", [{"cls": label} for label in (1, 0, 1)])
+    hub.commit(files | names, small=["test/nshards.txt", *names])
+    directory, manifest = made(tmp_path, "zeroshot/test", **card_source(repository, "cars"))
+    assert (manifest["samples"], len(manifest["shards"]), manifest["source"]["source"]) == (3, 2, "hub")
+    assert [sample.label for sample in read_split(directory)] == [1, 0, 1]
+    assert manifest["files"].keys() == names.keys()
+    assert (directory / "classnames.txt").read_bytes() == names["classnames.txt"]
+
+
+def test_a_set_of_captions_on_the_hub_has_one_in_each_line(tmp_path, hub, repository):
+    captions = [[f"caption {number} of {image}" for number in range(5 + image)] for image in range(3)]
+    files = hub_set(tmp_path / "set", [{"txt": "\n".join(lines)} for lines in captions])
+    hub.commit(files | {"dataset_type.txt": b"retrieval\n"}, small=["test/nshards.txt", "dataset_type.txt"])
+    directory, manifest = made(tmp_path, "test", **card_source(repository, "mscoco_captions"))
+    assert (manifest["samples"], manifest["captions"], manifest["files"]) == (3, 5 + 6 + 7, {})
+    assert [list(sample.captions) for sample in read_split(directory)] == captions
 
 
 def test_sugarcrepe_comes_with_the_pictures_that_its_items_name(tmp_path):

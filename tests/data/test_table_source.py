@@ -248,7 +248,9 @@ def test_mistakes_in_json_lines_and_parquet_are_named(tmp_path):
 def test_a_missing_table_an_unknown_suffix_and_a_missing_folder_are_named(tmp_path):
     with pytest.raises(VlalignError, match=r"table\.csv cannot be read \(No such file or directory\); correct `table`"):
         read(tmp_path / "table.csv")
-    with pytest.raises(VlalignError, match=r"table\.xlsx is not of a kind .* \.jsonl, \.jsonlines, \.parquet"):
+    with pytest.raises(
+        VlalignError, match=r"table\.xlsx is not of a kind .* \.csv, \.tsv, \.jsonl, \.jsonlines, \.parquet"
+    ):
         read(tmp_path / "table.xlsx")
     path = write_csv(tmp_path / "table.csv", [("a.jpg", "one")])
     with pytest.raises(VlalignError, match="nowhere is not a folder; correct `images`"):

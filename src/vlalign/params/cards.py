@@ -28,6 +28,8 @@ CARDS = "config/benchmarks"
 CARD, SUITE = "{}.yaml", "suites/{}.yaml"
 Split = Literal["train", "validation", "test"]
 Kind = TypeVar("Kind", bound=Strict)
+# What every sample has of the kinds of data that need something.
+NEEDED: dict[str, Literal["captions", "classes"]] = {"pairs": "captions", "classes": "classes"}
 
 
 class Counts(Strict):
@@ -67,6 +69,10 @@ class Card(Strict):
             raise ValueError(f"split: there is no source for {self.split}; name one of {', '.join(self.sources)}")
         if len({self.kind_of(task) for task in self.tasks}) > 1:
             raise ValueError("tasks: they need data of different kinds; write a card for each kind")
+        if need := NEEDED.get(self.kind_of(self.tasks[0])):
+            for split, source in self.sources.items():
+                if reason := source.lacks(need):
+                    raise ValueError(f"sources.{split}: {reason}")
         known = {task: {metric.name for metric in BENCHMARKS[task].metrics} for task in self.tasks}
         for metric in (metric.rpartition("/")[2] for metric in self.metrics):
             if not any(metric in names for names in known.values()):

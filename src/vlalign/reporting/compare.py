@@ -133,7 +133,7 @@ def compare_table(found: Sequence[Compared], *, ours: str, theirs: str) -> Table
     caption = (
         "Paired over the same items: difference in percentage points with its 95 % bootstrap interval, and the p-value "
         "of McNemar's test, or of the paired bootstrap where scores are not right or wrong, after Holm's correction "
-        f"over all {len(found)} rows. Items are resampled, training is not: seeds tell what another training would give."
+        f"over all {len(found)} rows. Items are resampled, training is not: only seeds tell what another would give."
     )
     header = ("benchmark", ours, theirs, "difference", "p (Holm)", "items")
     records = [one.record() for one in found]
