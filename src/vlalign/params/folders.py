@@ -24,6 +24,20 @@ class Folders:
         """The model that finds phrases."""
         return self.root / "data" / "parser"
 
+    @property
+    def cards(self) -> Path:
+        """The data sets of cards, each in a folder of its own, whatever dataset is trained on."""
+        return self.root / "data" / "benchmarks"
+
+    @property
+    def features(self) -> Path:
+        """Embeddings that are kept for further benchmarks; nothing depends on them."""
+        return self.root / "checkpoints" / "features"
+
+    def model(self, name: str) -> Path:
+        """The results of a model that was not trained here."""
+        return self.root / "results" / "models" / name
+
     def run(self, name: str, seed: int, *, below: str = "results/runs") -> Path:
         """What belongs to a run with one seed: its results, or what else of it lies below another folder."""
         return self.root / below / name / f"seed-{seed}"
