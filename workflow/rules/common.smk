@@ -187,6 +187,43 @@ def metric_files(run, seed):
     return [f"{run_folder(run, seed)}/metrics/{name}" for name in METRIC_FILES]
 
 
+# What every run and model is measured on beside the dataset; of what is absent, the tables say so.
+CARDS = PARAMS.cards
+ABSENT = {
+    card.name: reason
+    for task, card in PARAMS.evaluation.cells()
+    if (reason := card.absent(FOLDERS.cards / card.name, task, files=REPOSITORY / PARAMS.evaluation.files))
+}
+CELLS = [(task, card.name) for task, card in PARAMS.evaluation.cells() if card.name not in ABSENT]
+
+
+def cell_files(folder, task, card):
+    return [
+        f"{folder}/benchmarks/{task}/{card}/{name}" for name in (f"{task}.json", "items.safetensors", "evaluation.json")
+    ]
+
+
+def all_cells(folder):
+    return [path for task, card in CELLS for path in cell_files(folder, task, card)]
+
+
+def model_folder(name):
+    return str(FOLDERS.model(name))
+
+
+# All that is measured of models: on the dataset, and on cards.
+MODEL_METRICS = [f"{model_folder(name)}/metrics/{file}" for name in PARAMS.models for file in METRIC_FILES]
+MEASURED = [run_folder(*one) for one in SELECTED] + [model_folder(name) for name in PARAMS.models]
+CELL_FILES = [path for folder in MEASURED for path in all_cells(folder)]
+
+
+def measured_data(wildcards):
+    """What the benchmarks of the dataset read."""
+    read = [manifest_of(kind, split, data=Path(DATA), annotations=Path(ANNOTATIONS)) for kind, split in MEASURED_ON]
+    lists = CLASS_LISTS if "classes" in dict(MEASURED_ON) else []
+    return read + lists + (CATEGORIES if "composition" in dict(MEASURED_ON) else [])
+
+
 def pretrained_weights(wildcards):
     """The file of weights that a run starts from, if it is one."""
     weights = RUNS[wildcards.run].params.model.pretrained

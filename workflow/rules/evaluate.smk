@@ -1,8 +1,6 @@
 rule evaluate:
     input:
-        [manifest_of(kind, split, data=Path(DATA), annotations=Path(ANNOTATIONS)) for kind, split in MEASURED_ON],
-        CLASS_LISTS if "classes" in dict(MEASURED_ON) else [],
-        CATEGORIES if "composition" in dict(MEASURED_ON) else [],
+        measured_data,
         model="results/runs/{run}/seed-{seed}/model.safetensors",
         tower="results/runs/{run}/seed-{seed}/open_clip_config.json",
     output:

@@ -144,7 +144,7 @@ def _cell(
     told.agree(digest, "evaluate", card=card, task=task, model="" if run else name)
     evaluation, folders, found = told.params.evaluation, told.folders, told.params.cards[card]
     place = (run or folders.model(name)) / CELL.format(task=task, card=card)
-    opened = to_device(open_model(spec, base=Path() if run else told.base, key=f"models.{name}"))
+    opened = to_device(open_model(spec, base=told.base, key=f"models.{name}"))
     execution = execution_on(found, evaluation, workers=workers, features=folders.features)
     how: dict[str, Any] = {"data": folders.cards / card, "evaluation": evaluation, "execution": execution}
     measure_new(opened, found, task, output=place, previous=previous, **how)

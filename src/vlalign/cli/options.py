@@ -33,6 +33,9 @@ Previous = Annotated[
     Path | None, typer.Option(help="Where the output was set aside: taken back if nothing has changed since.")
 ]
 Split = Annotated[str, typer.Option(help="Folder of the split below that of the dataset, such as train.")]
+Card = Annotated[
+    str | None, typer.Option(help="Name of a card of the suites, whose split it is, if not the dataset's.")
+]
 Part = Annotated[
     str | None, typer.Option(help="K-of-N: only the K-th of N parts of the shards, from 0, to be gathered.")
 ]

@@ -1,12 +1,14 @@
 """`vlalign shards`."""
 
 import os
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from vlalign.cli.options import Changes, Digest, OwnOutput, ParamsFiles, Split, given
+from vlalign.cli.options import Card, Changes, Digest, Given, OwnOutput, ParamsFiles, Split, given
 from vlalign.errors import VlalignError
+from vlalign.params import Source
 
 
 def shards(
@@ -15,13 +17,14 @@ def shards(
     params: ParamsFiles = None,
     output: OwnOutput = None,
     connections: Annotated[int | None, typer.Option(min=1, help="Files that are fetched at once.")] = None,
+    card: Card = None,
     digest: Digest = None,
 ) -> None:
     """Bring the shards of a split: download them, pack single files, or list those that are there."""
     from vlalign.data.shards.obtain import bring
 
     told = given(params, changes)
-    key, sources = f"datasets.{told.params.dataset}", told.params.sources
+    sources, folder, base, key = _of_card(told, card) if card else _of_dataset(told)
     if split not in sources:
         raise VlalignError(f"{key} has no source of {split!r}, but of {', '.join(sources) or 'none'}; correct --split")
     source = sources[split]
@@ -30,8 +33,21 @@ def shards(
         source = source.model_copy(update={"connections": connections})
     bring(
         source,
-        told.agree(digest, "shards", split=split).output(output, told.folders.data / split),
-        base=told.base,
+        told.agree(digest, "shards", split=split, card=card or "").output(output, folder / split),
+        base=base,
         key=f"{key}.{split.replace('/', '.')}",
         classes=split.startswith("zeroshot/"),
     )
+
+
+def _of_dataset(told: Given) -> tuple[dict[str, Source], Path, Path, str]:
+    """Sources by split, the folder of the splits, the folder that paths of sources count from, and the key of all."""
+    return told.params.sources, told.folders.data, told.base, f"datasets.{told.params.dataset}"
+
+
+def _of_card(told: Given, name: str) -> tuple[dict[str, Source], Path, Path, str]:
+    """The same of a card."""
+    cards = told.params.cards
+    if name not in cards:
+        raise VlalignError(f"--card {name} is in none of evaluation.suites, but {', '.join(cards) or 'none'} are")
+    return cards[name].places(), told.folders.cards / name, told.base / told.params.evaluation.files, f"card {name}"

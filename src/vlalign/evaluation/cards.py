@@ -19,40 +19,26 @@ from vlalign.params import EvaluationParams, VerifyParams, digest
 from vlalign.params.cards import Card
 from vlalign.params.data import CLASS_FILES, needs_of_split
 
+# Published pictures are as they are, thin cuttings of ARO among them, and all of them count.
+VERIFY = VerifyParams(max_bad_share=0.0, max_ratio=10_000.0, min_side=1, max_characters=100_000)
 
-def obtain(card: Card, folder: Path, *, files: Path) -> None:
-    """Bring and verify the splits of a card that are not there yet, below `folder`.
+
+def obtain(card: Card, folder: Path, task: str, *, files: Path) -> None:
+    """Bring and verify the splits of a card that a task reads and that are not there yet, below `folder`.
 
     files: folder from which the paths of data sets in their published form count.
     Raises VlalignError when a source is absent or not as it should be, with the place where it is to be had.
     """
-    for place, source in card.places().items():
+    for place, source in card.places(task).items():
         if (folder / place / "manifest.json").is_file():
             continue
         os.environ.update(source.secrets())
         key = f"card {card.name}: sources.{Path(place).name}"
         try:
-            bring(source, folder / place, base=files, key=key, classes=_has_classes(card, place))
-            verify_split(folder / place, VerifyParams(), needs=needs_of_split(place))
+            bring(source, folder / place, base=files, key=key, classes=place.startswith("zeroshot/"))
+            verify_split(folder / place, VERIFY, needs=needs_of_split(place))
         except VlalignError as error:
             raise VlalignError(f"{error}. {card.title}: {card.homepage or 'see its card'}") from None
-
-
-def _has_classes(card: Card, place: str) -> bool:
-    return place.startswith("zeroshot/")
-
-
-def absent(card: Card, folder: Path, *, files: Path) -> str | None:
-    """Why a card cannot be measured, as far as can be told without asking anybody; None where it can."""
-    for place, source in card.places().items():
-        if (folder / place / "manifest.json").is_file():
-            continue
-        for check in source.located(files).checks().values():
-            try:
-                check()
-            except (VlalignError, OSError) as error:
-                return f"{error}. {card.homepage}".strip()
-    return None
 
 
 def counts(card: Card, folder: Path) -> dict[str, int]:
@@ -71,7 +57,9 @@ def counts(card: Card, folder: Path) -> dict[str, int]:
         names = next(place for place in (path.parent, path.parent.parent) if (place / CLASS_FILES[0]).is_file())
         found["classes"] = len(read_classnames(names / CLASS_FILES[0]))
     elif kind == "composition":
-        found["items"] = sum(len(read_category(path.parent / name)) for name in manifest["files"] if _is_category(name))
+        found["items"] = sum(
+            len(read_category(path.parent / name)) for name in manifest["files"] if name.endswith(".json")
+        )
     for name, published in card.counts.model_dump(exclude_none=True).items():
         if found.get(name, published) != published:
             raise VlalignError(
@@ -79,10 +67,6 @@ def counts(card: Card, folder: Path) -> dict[str, int]:
                 f"numbers would not compare; bring the whole split (`counts.{name}` of card {card.name})"
             )
     return found
-
-
-def _is_category(name: str) -> bool:
-    return name.endswith(".json")
 
 
 def settings_of(card: Card, task: str, evaluation: EvaluationParams) -> EvaluationParams:

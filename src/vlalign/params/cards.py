@@ -92,10 +92,26 @@ class Card(Strict):
         """The kind of data that a task measures."""
         return str(BENCHMARKS[task].needs.split[0])
 
-    def places(self) -> dict[str, Any]:
-        """The source of each split by the split's folder below that of the card."""
+    def places(self, task: str = "") -> dict[str, Any]:
+        """The source of each split, or of those that a task reads, by the split's folder below that of the card."""
         pattern = FOLDERS[self.kind_of(self.tasks[0])]
-        return {pattern.format(split=split): source for split, source in self.sources.items()}
+        read = {split for _, split in BENCHMARKS[task].needs.data(self.split)} if task else set(self.sources)
+        return {pattern.format(split=split): source for split, source in self.sources.items() if split in read}
+
+    def absent(self, folder: Path, task: str, *, files: Path) -> str:
+        """Why a task cannot be measured, as far as can be told without asking anybody; empty where it can.
+
+        folder: of the card's splits. files: folder from which the paths of its sources count.
+        """
+        for place, source in self.places(task).items():
+            if (folder / place / "manifest.json").is_file():
+                continue
+            for check in source.located(files).checks().values():
+                try:
+                    check()
+                except (VlalignError, OSError) as error:
+                    return f"{error}; it is to be had at {self.homepage}" if self.homepage else str(error)
+        return ""
 
 
 class Suite(Strict):

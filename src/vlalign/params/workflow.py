@@ -145,7 +145,7 @@ class EvaluationParams(Strict):
         default=(), description="Names of suites, on whose cards every run and every model is measured"
     )
     files: PathText = Field(
-        default="benchmarks", description="Folder of the data sets that cards take from files in their published form"
+        default="published", description="Folder of the data sets that cards take from files in their published form"
     )
     precision: Literal["auto", "fp32", "bf16"] = Field(
         default="auto", description="Arithmetic of the towers on cards; auto: bf16 on GPUs, fp32 on CPUs"

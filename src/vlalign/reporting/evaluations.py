@@ -112,7 +112,7 @@ def evaluate_suites(
     for count, (task, card) in enumerate(cells, start=1):
         logger.info("%s, %s: %d of %d", card.title, task, count, len(cells))
         try:
-            obtain(card, data / card.name, files=files)
+            obtain(card, data / card.name, task, files=files)
             how = execution_on(card, evaluation, workers=workers, features=data / "features")
             for name, model in opened.items():
                 place = output / name / CELL.format(task=task, card=card.name)

@@ -1,0 +1,119 @@
+"""Data sets of cards, and every run and model on them: one job for each model, task and card."""
+
+
+def splits_of(card, task=""):
+    return [f"{FOLDERS.cards}/{card}/{place}" for place in CARDS[card].places(task)]
+
+
+def card_source(wildcards):
+    return CARDS[wildcards.card].places()[wildcards.place]
+
+
+def published_files(wildcards):
+    """The table or the annotations of a source, but not its many pictures."""
+    located = card_source(wildcards).located(REPOSITORY / PARAMS.evaluation.files)
+    return [os.path.relpath(path) for path in located.inputs()]
+
+
+def local_files(wildcards):
+    """Those of a model that lie on this disk; its record names the digest of its weights in any case."""
+    spec = PARAMS.models[wildcards.model]
+    named = [spec.pretrained, spec.tower, *(f"{spec.folder}/{name}" for name in RUN_FILES[:2])]
+    paths = (REPOSITORY / name for name in named if isinstance(name, str))
+    return [os.path.relpath(path) for path in paths if path.is_file()]
+
+
+wildcard_constraints:
+    card="|".join(re.escape(name) for name in CARDS) or "(?!)",
+    task="|".join(sorted({task for task, _ in CELLS})) or "(?!)",
+    model="|".join(re.escape(name) for name in PARAMS.models) or "(?!)",
+    place="|".join(sorted({place for card in CARDS.values() for place in card.places()})) or "(?!)",
+
+
+rule card_shards:
+    input:
+        published_files,
+    output:
+        f"{FOLDERS.cards}/{{card}}/{{place}}/shards.json",
+    log:
+        "logs/benchmarks/{card}/{place}/shards.log",
+    resources:
+        connections=lambda wildcards: getattr(card_source(wildcards), "connections", 1),
+    params:
+        code=lambda wildcards: code("shards", sources=[card_source(wildcards).source]),
+        config=lambda wildcards: relevant("shards", card=wildcards.card, split=wildcards.place),
+        digest=lambda wildcards: digest("shards", card=wildcards.card, split=wildcards.place),
+    shell:
+        "vlalign shards {GIVEN} --digest {params.digest} --card {wildcards.card} --split {wildcards.place}"
+        " --connections {resources.connections} 2> {log}"
+
+
+rule card_manifest:
+    input:
+        f"{FOLDERS.cards}/{{card}}/{{place}}/shards.json",
+    output:
+        f"{FOLDERS.cards}/{{card}}/{{place}}/manifest.json",
+    log:
+        "logs/benchmarks/{card}/{place}/verify.log",
+    params:
+        code=code("verify"),
+    shell:
+        "vlalign verify {GIVEN} --card {wildcards.card} --split {wildcards.place} 2> {log}"
+
+
+rule measure_run:
+    input:
+        lambda wildcards: [f"{split}/manifest.json" for split in splits_of(wildcards.card, wildcards.task)],
+        model="results/runs/{run}/seed-{seed}/model.safetensors",
+        tower="results/runs/{run}/seed-{seed}/open_clip_config.json",
+    output:
+        cell_files("results/runs/{run}/seed-{seed}", "{task}", "{card}"),
+    log:
+        "logs/benchmarks/{run}/seed-{seed}/{task}/{card}.log",
+    threads: 1
+    params:
+        code=lambda wildcards: code("evaluate", benchmarks=[wildcards.task], **plugins_of([wildcards.run])),
+        config=lambda wildcards: relevant("evaluate", card=wildcards.card, task=wildcards.task),
+        digest=lambda wildcards: digest("evaluate", card=wildcards.card, task=wildcards.task),
+        run=lambda wildcards: run_folder(wildcards.run, wildcards.seed),
+        previous=lambda wildcards, output: Path("checkpoints/previous", *Path(output[0]).parent.parts[1:]),
+    shell:
+        "vlalign evaluate {GIVEN} --digest {params.digest} --run {params.run} --card {wildcards.card}"
+        " --task {wildcards.task} --threads {threads} --previous {params.previous} 2> {log}"
+
+
+rule measure_model:
+    input:
+        local_files,
+        lambda wildcards: [f"{split}/manifest.json" for split in splits_of(wildcards.card, wildcards.task)],
+    output:
+        cell_files("results/models/{model}", "{task}", "{card}"),
+    log:
+        "logs/benchmarks/{model}/{task}/{card}.log",
+    threads: 1
+    params:
+        code=lambda wildcards: code("evaluate", benchmarks=[wildcards.task]),
+        config=lambda wildcards: relevant("evaluate", card=wildcards.card, task=wildcards.task, model=wildcards.model),
+        digest=lambda wildcards: digest("evaluate", card=wildcards.card, task=wildcards.task, model=wildcards.model),
+        previous=lambda wildcards, output: Path("checkpoints/previous", *Path(output[0]).parent.parts[1:]),
+    shell:
+        "vlalign evaluate {GIVEN} --digest {params.digest} --model {wildcards.model} --card {wildcards.card}"
+        " --task {wildcards.task} --threads {threads} --previous {params.previous} 2> {log}"
+
+
+rule evaluate_model:
+    input:
+        local_files,
+        measured_data,
+    output:
+        expand("results/models/{{model}}/metrics/{name}", name=METRIC_FILES),
+    log:
+        "logs/evaluate/{model}.log",
+    threads: 1
+    params:
+        code=code("evaluate", benchmarks=BENCHMARKS),
+        config=lambda wildcards: relevant("evaluate", model=wildcards.model),
+        digest=lambda wildcards: digest("evaluate", model=wildcards.model),
+    shell:
+        "vlalign evaluate {GIVEN} --digest {params.digest} --model {wildcards.model} --threads {threads}"
+        " --previous checkpoints/previous/models/{wildcards.model}/metrics 2> {log}"
