@@ -1,11 +1,13 @@
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from evaluation_cases import constant, overall, unit
 
 from vlalign.evaluation.benchmark import UnmeasurableError
 from vlalign.evaluation.benchmarks.modality import modality_rows
-from vlalign.evaluation.gap import probe_accuracy, uniformity
+from vlalign.evaluation.gap import distribution_distance, probe_accuracy, uniformity
+from vlalign.objectives.divergence import cs_divergence
 
 
 def test_uniformity_agrees_with_loops() -> None:
@@ -39,6 +41,43 @@ def test_equal_clouds_have_no_gap() -> None:
     scores = overall(modality_rows(unit(30, 4), unit(30, 4)))
     assert scores["mean_distance"] == 0
     assert scores["cs_divergence"] == pytest.approx(0, abs=1e-5)
+
+
+def test_the_gap_between_two_crosses_is_known() -> None:
+    """On a line at angle t they lie at ±cos t and ±sin t, so that it is √(2 E(|cos t| − |sin t|)²) = √(2 − 4 / π)."""
+    one, other = (torch.tensor([[1.0, 0.0], [-1.0, 0.0]]).roll(turn, 1).repeat(4, 1) for turn in (0, 1))
+    assert distribution_distance(one, other) == pytest.approx((2 - 4 / np.pi) ** 0.5, rel=0.05)
+    assert distribution_distance(one, one.flip(0)) == pytest.approx(0, abs=1e-6)
+
+
+def test_place_and_scale_of_a_cloud_are_no_part_of_its_gap_to_another() -> None:
+    x, y = unit(200, 8), unit(200, 8, seed=1) * torch.linspace(1, 3, 8)
+    moved = 3 * x + torch.arange(8.0)
+    assert distribution_distance(moved, y) == pytest.approx(distribution_distance(x, y), rel=1e-4)
+    assert distribution_distance(x, y) == distribution_distance(y, x)
+    flat = torch.cat([x[:, :2], torch.zeros(200, 6)], dim=1)
+    near, far = distribution_distance(x, unit(200, 8, seed=2)), distribution_distance(x, flat)
+    assert 0 < near < distribution_distance(x, y) < far
+
+
+def test_a_gap_between_centroids_alone_leaves_none_between_distributions() -> None:
+    images = F.pad(unit(60, 7), (0, 1))
+    moved = overall(modality_rows(images, F.normalize(images + 3 * torch.eye(8)[7], dim=1)))
+    assert moved["mean_distance"] > 0.9
+    assert moved["distribution_distance"] == pytest.approx(0, abs=1e-5)
+    # Centroids in one place, and captions that lie in a plane.
+    plane = F.pad(unit(30, 2), (0, 6))
+    flat = overall(modality_rows(torch.cat([images, -images]), torch.cat([plane, -plane, plane, -plane])))
+    assert flat["mean_distance"] == pytest.approx(0, abs=1e-6)
+    assert flat["distribution_distance"] > 0.3
+
+
+def test_what_was_measured_before_keeps_its_value_to_the_last_bit() -> None:
+    images, captions = unit(30, 4), unit(30, 4, seed=1)
+    scores = overall(modality_rows(images, captions))
+    assert scores["mean_distance"] == (images.mean(0) - captions.mean(0)).norm().item()
+    assert scores["cs_divergence"] == cs_divergence(images, captions, sigma="median").item()
+    assert scores["probe_accuracy"] == probe_accuracy(images, captions)
 
 
 def test_too_few_pairs_are_an_error() -> None:
