@@ -48,6 +48,15 @@ def test_needs_tell_what_is_read_and_what_is_missing():
     assert Needs(("pairs",), tuning=("pairs",)).data("validation") == [("pairs", "validation")]
 
 
+def test_what_is_optional_is_read_where_it_is_there_and_never_missing():
+    needs = Needs(("classes",), training=("classes",), optional=("classes",))
+    needed = [("classes", "train"), ("classes", "test")]
+    assert needs.data("test") == needs.data("test", lambda kind, split: split != "validation") == needed
+    assert needs.data("test", lambda kind, split: True) == [needed[0], ("classes", "validation"), needed[1]]
+    assert needs.lacks("test", lambda kind, split: split != "validation") is None
+    assert needs.lacks("test", lambda kind, split: split == "test").startswith("there is no zeroshot/train/manifest")
+
+
 def test_tables_show_what_is_measured_and_no_table_has_the_name_of_another():
     kinds = known_benchmarks().values()
     for kind in kinds:

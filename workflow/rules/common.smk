@@ -79,7 +79,8 @@ SELECTED = [(name, seed) for name, run in RUNS.items() for seed in run.seeds]
 BENCHMARKS = PARAMS.benchmarks
 KINDS = {name: known_benchmarks()[name] for name in BENCHMARKS}
 # (kind of data, split) of all that the benchmarks read.
-MEASURED_ON = sorted({item for kind in KINDS.values() for item in kind.needs.data(PARAMS.evaluation.split)})
+MEASURED_ON = {item for one in KINDS.values() for item in one.needs.data(PARAMS.evaluation.split, PARAMS.data.has)}
+MEASURED_ON = sorted(MEASURED_ON)
 # What the report and the focus show of them: what they compute, the rule `evaluate` depends on.
 DECLARED = {name: [asdict(one) for one in (*kind.metrics, *kind.tables)] for name, kind in KINDS.items()}
 DECLARED = json.dumps(DECLARED, sort_keys=True)

@@ -136,17 +136,23 @@ class Needs:
 
     phrases: annotated, with known referents; token features are kept for them. apart: whether the split that is
     measured must not be the tuning split. training: kinds of data of the training split, for what is learned first.
+    optional: kinds of data of the tuning split that are used where there are any.
     """
 
     split: tuple[Kind, ...]
     tuning: tuple[Kind, ...] = ()
     apart: bool = False
     training: tuple[Kind, ...] = ()
+    optional: tuple[Kind, ...] = ()
 
-    def data(self, split: str) -> list[tuple[Kind, str]]:
-        """(kind of data, split) of all that is read where `split` is measured."""
+    def data(self, split: str, has: Callable[[Kind, str], bool] | None = None) -> list[tuple[Kind, str]]:
+        """(kind of data, split) of all that is read where `split` is measured.
+
+        has: tells which kinds of data there are of a split, for those that are optional; without it these are left out.
+        """
         learned = [(kind, TRAINING_SPLIT) for kind in self.training]
         tuned = [(kind, TUNING_SPLIT) for kind in self.tuning]
+        tuned += [(kind, TUNING_SPLIT) for kind in self.optional if has is not None and has(kind, TUNING_SPLIT)]
         return list(dict.fromkeys([*learned, *tuned, *((kind, split) for kind in self.split)]))
 
     def lacks(self, split: str, has: Callable[[Kind, str], bool]) -> str | None:

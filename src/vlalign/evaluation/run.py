@@ -81,7 +81,7 @@ def evaluate(
         store=_store(model, execution),
     )
     for benchmark in benchmarks:
-        splits = [split for kind, split in benchmark.needs.data(settings.split) if kind == "classes"]
+        splits = [split for kind, split in benchmark.needs.data(settings.split, bench.has) if kind == "classes"]
         # Whether data that are absent were asked for is decided when the benchmark is measured.
         with contextlib.suppress(AbsentError):
             if splits:
@@ -109,7 +109,8 @@ def subject(
 ) -> dict[str, Any]:
     """What is measured, on what and by which code: equal subjects have equal scores. Manifests count by SHA-256."""
     known, named = known_benchmarks(), settings.named()
-    read = {item for name in named for item in known[name].needs.data(settings.split)}
+    # What is optional, and what else is absent, is passed over below.
+    read = {item for name in named for item in known[name].needs.data(settings.split, lambda *_: True)}
     manifests = {}
     for kind, split in sorted(read):
         path = manifest_of(kind, split, data=data, annotations=annotations)

@@ -15,7 +15,7 @@ from vlalign.annotate.regions.boxes import random_boxes
 from vlalign.data.shards.index import index_path, open_index
 from vlalign.data.shards.split import read_manifest
 from vlalign.errors import VlalignError
-from vlalign.evaluation.benchmark import AbsentError, Kind, manifest_of
+from vlalign.evaluation.benchmark import AbsentError, Kind, UnmeasurableError, manifest_of
 from vlalign.evaluation.features import BATCH_SIZE, SplitFeatures, encode_split, encode_texts, split_images
 from vlalign.evaluation.hard_negatives import CompositionItem, read_category
 from vlalign.evaluation.prompts import check_labels, fill_templates, read_classnames, read_templates
@@ -114,6 +114,13 @@ class Workbench:
         classes = self.classes(splits[-1])
         for split in splits:
             check_labels(self.labels(split), classes.names, data=self.data / "zeroshot" / split, names=classes.file)
+
+    def same_classes(self, split: str, other: str) -> None:
+        """Raises UnmeasurableError when a class of `zeroshot/<other>` has another name than in `zeroshot/<split>`."""
+        ours, theirs = self.classes(split), self.classes(other)
+        for label, (one, another) in enumerate(zip(ours.names, theirs.names, strict=False)):
+            if one != another:
+                raise UnmeasurableError(f"class {label} is {one!r} in {ours.file}, but {another!r} in {theirs.file}")
 
     def prompts(self, split: str) -> Prompts:
         """Every class name of `zeroshot/<split>` in every template; see `classes` for what it raises."""

@@ -43,10 +43,7 @@ class Transfer(Benchmark):
 
     def measure(self, bench: "Workbench", split: str) -> list[MetricRow]:
         """`mixed_gallery_rows`, and `classifier_rows` of a classifier trained on the tuning split."""
-        ours, theirs = bench.classes(split), bench.classes(TUNING_SPLIT)
-        for label, (one, other) in enumerate(zip(ours.names, theirs.names, strict=False)):
-            if one != other:
-                raise UnmeasurableError(f"class {label} is {one!r} in {ours.file}, but {other!r} in {theirs.file}")
+        bench.same_classes(split, TUNING_SPLIT)
         prompts, gallery = bench.prompts(split), mixed_gallery_rows(*bench.split(split).pairs())
         tests = {"images": bench.labelled(split), "text": (prompts.embeddings_CD, prompts.labels_C)}
         return gallery + classifier_rows(bench.labelled(TUNING_SPLIT), tests, classes=len(prompts.classnames))
