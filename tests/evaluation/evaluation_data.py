@@ -69,19 +69,19 @@ def parsed(sample: Sample) -> list[ParsedCaption]:
     ]
 
 
-def write_zeroshot(directory: Path, *, count: int = 12) -> None:
+def write_zeroshot(directory: Path, *, count: int = 12, splits: tuple[str, ...] = ("validation", "test")) -> None:
     names = list(COLOURS)
     write_text(directory / "classnames.txt", "\n".join(names) + "\n")
     write_text(directory / "zeroshot_classification_templates.txt", "a {c} square\nthe {c} one\n")
-    for split in ("validation", "test"):
+    for split in splits:
         samples = [Sample(f"z{i:02d}", picture(names[i % 4])[0], label=i % 4) for i in range(count)]
         files = {"nshards.txt": "1\n"} | {f"../{p.name}": p.read_text() for p in sorted(directory.glob("*.txt"))}
         write_split(directory / split, samples, source={}, shard_name="{}.tar", files=lambda files=files: files)
 
 
 def vouch(zeroshot: Path) -> None:
-    """Let the manifests of both splits name the class lists and counts as they are now."""
-    for split in (zeroshot / "validation", zeroshot / "test"):
+    """Let the manifests of all splits name the class lists and counts as they are now."""
+    for split in (path.parent for path in zeroshot.glob("*/manifest.json")):
         names = [os.path.relpath(path, split) for folder in (split, zeroshot) for path in folder.glob("*.txt")]
         write_record(split / "manifest.json", {**read_record(split / "manifest.json"), "files": stamps(split, names)})
 

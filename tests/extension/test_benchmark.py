@@ -8,6 +8,7 @@ from documentation import block
 
 from vlalign.evaluation.benchmark import known_benchmarks
 from vlalign.files import read_json
+from vlalign.params.data import ScenesParams
 from vlalign.records import read_record
 
 pytestmark = pytest.mark.slow
@@ -21,7 +22,8 @@ def repository(finished, tmp_path_factory):
     """A clone whose runs are finished, and then one file more that its params name."""
     repository = finished.copy(tmp_path_factory.mktemp("benchmark") / "clone")
     # What is measured anyway: by name, so that a new one does not join by itself.
-    repository.set_params({"evaluation": {"benchmarks": list(known_benchmarks())}})
+    measured = [name for name, kind in known_benchmarks().items() if not kind.needs.lacks("test", ScenesParams().has)]
+    repository.set_params({"evaluation": {"benchmarks": measured}})
     (repository.root / "src/vlalign/evaluation/benchmarks/mean_rank.py").write_text(PLUGIN)
     assert repository.plan() == set()
     asked = {"benchmarks": ["retrieval", "mean-rank"], "params": {"mean_rank": {"first": 10}}}
