@@ -95,7 +95,10 @@ class Card(Strict):
     def places(self, task: str = "") -> dict[str, Any]:
         """The source of each split, or of those that a task reads, by the split's folder below that of the card."""
         pattern = FOLDERS[self.kind_of(self.tasks[0])]
-        read = {split for _, split in BENCHMARKS[task].needs.data(self.split)} if task else set(self.sources)
+        read = set(self.sources)
+        if task:
+            needs = BENCHMARKS[task].needs
+            read = {split for _, split in needs.data(self.split, lambda _, one: one in self.sources)}
         return {pattern.format(split=split): source for split, source in self.sources.items() if split in read}
 
     def absent(self, folder: Path, task: str, *, files: Path) -> str:
