@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from vlalign.errors import VlalignError
-from vlalign.files import is_whole_archive, read_json
+from vlalign.files import is_whole_archive, json_text, read_json
 from vlalign.previous import EVALUATION, RUN
 from vlalign.records import Stamp, read_record, stamp
 
@@ -51,7 +51,11 @@ def check_workspace(root: Path, *, advance: Callable[[int], None] = lambda count
         yield from _guarded(path, _stale_annotations(path, root))
     for path in sorted((root / "results").glob("runs/*/seed-*")):
         yield from _guarded(path / RUN, _run(path, set(manifests.values()), advance))
-        yield from _guarded(path / "metrics" / EVALUATION, _evaluation(path, root, advance))
+        yield from _guarded(path / "metrics" / EVALUATION, _of_run(path, root, advance))
+        yield from _cards(path, root, advance)
+    for path in sorted((root / "results").glob("models/*")):
+        yield from _guarded(path / "metrics" / EVALUATION, _evaluation(path / "metrics", root, advance))
+        yield from _cards(path, root, advance)
     yield from _guarded(root / "results", _summaries(root, advance))
     yield from _guarded(root / "checkpoints", _checkpoints(root, advance))
     yield from _guarded(root / ".snakemake", _snakemake(root))
@@ -190,33 +194,53 @@ def _run(folder: Path, manifests: set[str], advance: Callable[[int], None]) -> I
         yield _foreign(file, path)
 
 
-def _evaluation(folder: Path, root: Path, advance: Callable[[int], None]) -> Iterator[Finding]:
-    path = folder / "metrics" / EVALUATION
-    remedy = f"{shlex.join(['rm', '-r', str(path.parent)])}, then {AGAIN}"
+def _cards(folder: Path, root: Path, advance: Callable[[int], None]) -> Iterator[Finding]:
+    """What a run or a model got on cards."""
+    for path in sorted(folder.glob("benchmarks/*/*")):
+        yield from _guarded(path / EVALUATION, _evaluation(path, root, advance, trained=folder / RUN))
+
+
+def _evaluation(
+    folder: Path, root: Path, advance: Callable[[int], None], *, trained: Path | None = None
+) -> Iterator[Finding]:
+    """A folder of metrics; trained: the record of the run that was measured, if it was one."""
+    path, remedy = folder / EVALUATION, f"{shlex.join(['rm', '-r', str(folder)])}, then {AGAIN}"
     try:
         record = read_record(path)
-        weights = read_record(folder / RUN)["files"]["model.safetensors"]["sha256"]
-    except (VlalignError, KeyError) as error:
-        if (folder / RUN).exists():
-            yield Finding("damaged" if path.exists() else "missing", path, f"({error})", remedy)
+    except VlalignError as error:
+        yield Finding("damaged" if path.exists() else "missing", path, f"({error})", remedy)
         return
     for name, expected in record.get("files", {}).items():
-        yield from _compare(path.parent / name, expected, remedy, advance)
+        yield from _compare(folder / name, expected, remedy, advance)
     measured = record["measured"]
-    if measured.get("weights") != weights:
-        yield Finding("stale", path.parent, "was measured of other weights than those of the run", remedy)
+    if trained is not None and trained.is_file():
+        with contextlib.suppress(VlalignError, KeyError):  # what is wrong with the run was told of it
+            if measured.get("weights") != read_record(trained)["files"]["model.safetensors"]["sha256"]:
+                yield Finding("stale", folder, "was measured of other weights than those of the run", remedy)
     for name, digest in measured.get("data", {}).items():
         manifest = root / name / "manifest.json"
         if manifest.is_file() and stamp(manifest)["sha256"] != digest:
-            yield Finding("stale", path.parent, f"was measured on another state of {root / name}", AGAIN)
+            yield Finding("stale", folder, f"was measured on another state of {root / name}", AGAIN)
+    known = {path.name, *record["files"]}
+    for file in sorted(file for file in folder.iterdir() if file.name not in known):
+        yield _foreign(file, path)
+
+
+def _of_run(folder: Path, root: Path, advance: Callable[[int], None]) -> Iterator[Finding]:
+    """The metrics of a run, and the model card that was written with them."""
+    path = folder / "metrics" / EVALUATION
+    if not path.exists() and not (folder / RUN).exists():
+        return
+    yield from _evaluation(path.parent, root, advance, trained=folder / RUN)
+    try:
+        record = read_record(path)
+    except VlalignError:
+        return
     card = folder / "README.md"
     if "card" in record and not card.is_file():
         yield Finding("missing", card, "is not there", AGAIN)
     elif "card" in record and stamp(card)["sha256"] != record["card"]["sha256"]:
         yield Finding("foreign", card, "was edited since it was written", f"keep it, or {_remove([card])}")
-    known = {path.name, *record["files"]}
-    for file in sorted(file for file in path.parent.iterdir() if file.name not in known):
-        yield _foreign(file, path)
 
 
 def _summaries(root: Path, advance: Callable[[int], None]) -> Iterator[Finding]:
@@ -251,12 +275,14 @@ def _collected(path: Path) -> Iterator[Finding]:
 
     rows = read_collected(path)
     places = dict.fromkeys((row.run, row.seed) for row in rows)
-    folders = [path.parent / "runs" / run / f"seed-{seed}" for run, seed in places]
+    models = {run: path.parent / "models" / run for run, _ in places}
+    models = {run: folder for run, folder in models.items() if folder.is_dir()}
+    folders = [path.parent / "runs" / run / f"seed-{seed}" for run, seed in places if run not in models]
     missing = [folder for folder in folders if not (folder / RUN).is_file()]
     for folder in missing:
         yield Finding("missing", folder / RUN, f"is not there, but {path} has metrics of it", AGAIN)
     with contextlib.suppress(VlalignError):  # what is wrong with a run was told of it
-        if not missing and collect(folders) != rows:
+        if not missing and collect(folders, list(models.values())) != rows:
             yield Finding("stale", path, "does not hold the metrics of the runs", _remove([path]))
 
 
@@ -267,7 +293,12 @@ def _beside(results: Path) -> Iterator[Finding]:
         named |= set(read_record(results / "report.html.json")["files"])
     for file in sorted(results.rglob("*")):
         name = file.relative_to(results).as_posix()
-        if file.is_file() and not name.startswith("runs/") and name not in named and file.name not in named:
+        if (
+            file.is_file()
+            and not name.startswith(("runs/", "models/"))
+            and name not in named
+            and file.name not in named
+        ):
             yield _foreign(file, results / "report.html.json")
 
 
@@ -287,8 +318,18 @@ def _focus(root: Path) -> Iterator[Finding]:
         path = root / name
         if not path.is_file():
             yield Finding("missing", path, "is not there", AGAIN)
-        elif path.read_bytes() != text.encode():
+        elif _without_suites(path.read_text(encoding="utf-8", errors="replace")) != text:
             yield Finding("damaged", path, "is not what the results give", _remove([path]))
+
+
+def _without_suites(text: str) -> str:
+    """The means over suites are not compared: which suites there are, only the params say."""
+    try:
+        content = json.loads(text)
+    except ValueError:
+        return text
+    kept = {key: value for key, value in content.items() if not key.startswith("suite-")}
+    return text if len(kept) == len(content) else json_text(kept)
 
 
 def _checkpoints(root: Path, advance: Callable[[int], None]) -> Iterator[Finding]:

@@ -59,7 +59,7 @@ def _forget(results: Path, previous: Path) -> None:
             continue
         if not _slot(path):
             place.unlink(missing_ok=True)
-        for slot in slots(place.parent, EVALUATION if path.parent.name == "metrics" else RUN) if _slot(path) else ():
+        for slot in slots(place.parent, EVALUATION if _is_measured(path) else RUN) if _slot(path) else ():
             shutil.rmtree(slot, ignore_errors=True)
     for folder, _, _ in os.walk(previous, topdown=False):
         with contextlib.suppress(OSError):
@@ -73,8 +73,13 @@ def _files(results: Path) -> Iterator[Path]:
         above = {os.path.realpath(parent) for parent in (Path(folder), *Path(folder).parents)}
         below[:] = [name for name in below if os.path.realpath(os.path.join(folder, name)) not in above]
         for path in (Path(folder, name) for name in names if not name.endswith(".tmp")):
-            if _run_of(path) is None or _slot(path):
+            if not (_run_of(path) or _is_measured(path)) or _slot(path):
                 yield path
+
+
+def _is_measured(path: Path) -> bool:
+    """Whether a file belongs to an evaluation: of the dataset, or of one task on one card."""
+    return path.parent.name == "metrics" or "benchmarks" in path.parts[-4:-3]
 
 
 def _run_of(path: Path) -> Path | None:
@@ -82,11 +87,14 @@ def _run_of(path: Path) -> Path | None:
 
 
 def _slot(path: Path) -> str:
-    """Named after the record that vouches for a file of a run; empty where there is none."""
+    """Named after the record that vouches for a file of a run or an evaluation; empty where there is none."""
     run = _run_of(path)
-    if run is None:
+    if _is_measured(path):
+        record = path.parent / EVALUATION
+    elif run is not None:
+        record = run / RUN
+    else:
         return ""
-    record = run / "metrics" / EVALUATION if path.parent.name == "metrics" else run / RUN
     return stamp(record)["sha256"][:16] if record.is_file() else ""
 
 

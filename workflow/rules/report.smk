@@ -25,6 +25,7 @@ COMPARED = list(dict.fromkeys(name for name in (PARAMS.report.baseline, SUBJECT)
 
 rule collect:
     input:
+        MODEL_METRICS,
         metrics=[metric_files(run, seed) for run, seed in SELECTED],
         runs=[f"{run_folder(run, seed)}/run.json" for run, seed in SELECTED],
     output:
@@ -34,12 +35,14 @@ rule collect:
     params:
         code=code("collect"),
         runs=run_options(SELECTED),
+        models=" ".join(f"--model {model_folder(name)}" for name in PARAMS.models),
     shell:
-        "vlalign collect {params.runs} --output {output} 2> {log}"
+        "vlalign collect {params.runs} {params.models} --output {output} 2> {log}"
 
 
 rule focus:
     input:
+        [path for seed in RUNS[PARAMS.focus].seeds for path in all_cells(run_folder(PARAMS.focus, seed))],
         metrics="results/metrics.json",
         run=f"{run_folder(PARAMS.focus, RUNS[PARAMS.focus].seeds[0])}/run.json",
         history=f"{run_folder(PARAMS.focus, RUNS[PARAMS.focus].seeds[0])}/history.csv",
@@ -50,9 +53,10 @@ rule focus:
     params:
         code=code("focus"),
         declared=DECLARED,
+        config=relevant("focus"),
         run=lambda wildcards, input: Path(input.run).parent,
     shell:
-        "vlalign focus --metrics {input.metrics} --run {params.run} --output . 2> {log}"
+        "vlalign focus {TOLD[focus]} --metrics {input.metrics} --run {params.run} --output . 2> {log}"
 
 
 rule precision:
@@ -101,6 +105,7 @@ rule report:
         illustrated=svg_files("illustrate"),
         records=["results/precision.csv.json", "results/figures/illustrations.json"],
         runs=[f"{run_folder(run, seed)}/{name}" for run, seed in SELECTED for name in ("run.json", "history.csv")],
+        cells=CELL_FILES,
         # Why a benchmark could not be measured.
         reasons=[metric_files(run, seed) for run, seed in SELECTED],
         manifest=f"{DATA}/train/manifest.json",

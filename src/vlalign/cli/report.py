@@ -25,8 +25,10 @@ def report(
 ) -> None:
     """Write the tables, the figures and the report."""
     from vlalign.reporting.report import write_report
+    from vlalign.reporting.suites import suite_tables
 
-    told = given(params, changes, anywhere=True).agree(digest, "report").params
+    given_params = given(params, changes, anywhere=True).agree(digest, "report")
+    told, folders = given_params.params, given_params.folders
     write_report(
         metrics,
         run,
@@ -37,4 +39,6 @@ def report(
         output=output,
         manifests=manifest,
         held_out=held_out or (),
+        model_dirs=[folders.model(name) for name in told.models],
+        suites=suite_tables(told, run, folders, base=given_params.base),
     )

@@ -36,7 +36,10 @@ def relevant(
         "report": lambda: {
             **report.model_dump(mode="json", exclude={"precision", "figures"}),
             "figures": [plain for _, plain in figures],
+            "suites": [suite.model_dump(mode="json") for suite in params.evaluation.suites],
+            "models": {name: spec.trained_on for name, spec in params.models.items()},
         },
+        "focus": lambda: {"suites": [suite.model_dump(mode="json") for suite in params.evaluation.suites]},
     }
     return found[step]()
 

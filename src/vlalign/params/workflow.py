@@ -200,6 +200,11 @@ class ReportParams(Strict):
         default=None, description="Names of figures, or their params; all whose benchmarks are measured, if left out"
     )
     precision: PrecisionParams = PrecisionParams()
+    published: dict[Name, str] = Field(
+        default={},
+        max_length=1000,
+        description="Arm or model: method of a suite whose published numbers stand beside it",
+    )
 
 
 class Params(Strict):

@@ -7,17 +7,21 @@ from vlalign.errors import VlalignError
 from vlalign.evaluation.benchmark import MetricRow
 from vlalign.evaluation.metrics import Measurement, check_comparable, read_collected, read_metrics
 from vlalign.files import json_text, write_text
+from vlalign.params.cards import Suite
 from vlalign.records import write_record
 from vlalign.reporting.results import Results, read_run
+from vlalign.reporting.suites import suite_means
 
 
-def collect(run_dirs: Sequence[str | Path]) -> list[MetricRow]:
-    """The rows of every run and seed, in the order of their names; `run_dirs` are the directories of single seeds.
+def collect(run_dirs: Sequence[str | Path], model_dirs: Sequence[str | Path] = ()) -> list[MetricRow]:
+    """The rows of every run and seed, in the order of their names, then those of models as they are given.
 
+    run_dirs: directories of single seeds. model_dirs: of models that were not trained here; each is called as its
+    folder, and has the seed 0.
     Raises VlalignError for a missing run.json, a damaged file of metrics, a seed given twice, and runs that were not
     measured on the same data.
     """
-    check_comparable(list(map(Path, run_dirs)))
+    check_comparable(list(map(Path, (*run_dirs, *model_dirs))))
     seen: dict[tuple[str, int], Path] = {}
     rows: list[MetricRow] = []
     for run in sorted(map(read_run, run_dirs), key=lambda run: (run.name, run.seed)):
@@ -26,9 +30,17 @@ def collect(run_dirs: Sequence[str | Path]) -> list[MetricRow]:
                 f"{run.directory} and {first} are both seed {run.seed} of {run.name}; name one of them only"
             )
         seen[run.name, run.seed] = run.directory
-        found = (row for measurement in read_metrics(run.directory).values() for row in measurement.rows)
-        rows += [row.model_copy(update={"run": run.name, "seed": run.seed}) for row in found]
+        rows += _named(run.directory, run.name, run.seed)
+    for model in map(Path, model_dirs):
+        if model.name in {name for name, _ in seen}:
+            raise VlalignError(f"{model}: a run is called {model.name} too; give one of them another name")
+        rows += _named(model, model.name, 0)
     return rows
+
+
+def _named(folder: Path, name: str, seed: int) -> list[MetricRow]:
+    found = (row for measurement in read_metrics(folder).values() for row in measurement.rows)
+    return [row.model_copy(update={"run": name, "seed": seed}) for row in found]
 
 
 def focus(rows: Iterable[MetricRow], run: str) -> dict[str, dict[str, float]]:
@@ -48,28 +60,32 @@ def focus(rows: Iterable[MetricRow], run: str) -> dict[str, dict[str, float]]:
     return nested
 
 
-def collect_metrics(run_dirs: Sequence[str | Path], output: str | Path) -> None:
-    """Write `collect(run_dirs)` as JSON."""
-    write_record(output, Measurement(rows=collect(run_dirs)).content())
+def collect_metrics(run_dirs: Sequence[str | Path], output: str | Path, model_dirs: Sequence[str | Path] = ()) -> None:
+    """Write what `collect` gives as JSON."""
+    write_record(output, Measurement(rows=collect(run_dirs, model_dirs)).content())
 
 
-def focus_files(metrics: str | Path, run_dir: str | Path, output: str | Path) -> None:
+def focus_files(metrics: str | Path, run_dir: str | Path, output: str | Path, suites: Sequence[Suite] = ()) -> None:
     """Write `metrics.json`, `focus.json` (effective params) and `focus.csv` (history) of one run into `output`.
+
+    suites: whose means stand in `metrics.json` too, from the metrics of all seeds beside `run_dir`.
 
     They have the same names whatever the run, so that `dvc metrics diff`, `dvc params diff` and `dvc plots` compare
     experiments.
     """
-    for name, text in focus_texts(metrics, run_dir).items():
+    for name, text in focus_texts(metrics, run_dir, suites).items():
         write_text(Path(output) / name, text)
 
 
-def focus_texts(metrics: str | Path, run_dir: str | Path) -> dict[str, str]:
+def focus_texts(metrics: str | Path, run_dir: str | Path, suites: Sequence[Suite] = ()) -> dict[str, str]:
     """What `focus_files` writes, by name."""
     run, history = read_run(run_dir), Path(run_dir) / "history.csv"
     if not history.is_file():
         raise VlalignError(f"{history} does not exist; train the run again")
+    seeds = sorted(Path(run_dir).parent.glob("seed-*"))
+    means = {f"suite-{suite.name}": found for suite in suites if (found := suite_means(suite, seeds))}
     return {
-        "metrics.json": json_text(focus(read_collected(metrics), run.name)),
+        "metrics.json": json_text({**focus(read_collected(metrics), run.name), **means}),
         "focus.json": json_text({"run": run.name, **run.params}),
         "focus.csv": history.read_text(encoding="utf-8"),
     }

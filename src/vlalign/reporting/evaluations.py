@@ -17,7 +17,7 @@ from vlalign.models.opened import OpenedModel, open_model
 from vlalign.params import EvaluationParams
 from vlalign.params.cards import Card, EvaluatedModel, Suite
 from vlalign.reporting.cells import Table
-from vlalign.reporting.exports import FORMATS, write_table
+from vlalign.reporting.exports import write_all
 from vlalign.reporting.suites import CELL, Subject, suite_table
 
 logger = logging.getLogger(__name__)
@@ -129,14 +129,6 @@ def evaluate_suites(
     for table in tables:
         write_all(table, output)
     return tables
-
-
-def write_all(table: Table, folder: Path) -> list[Path]:
-    """Write a table in every format, and return the paths."""
-    paths = [folder / f"{table.name}{suffix}" for suffix in FORMATS]
-    for path in paths:
-        write_table(table, path)
-    return paths
 
 
 def suites_of_cards(cards: Iterable[Card], tasks: Sequence[str]) -> list[Suite]:

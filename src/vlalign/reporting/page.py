@@ -18,6 +18,7 @@ from vlalign.reporting.figure import Caption, Figure
 from vlalign.reporting.provenance import provenance, sources
 from vlalign.reporting.published import published_tables
 from vlalign.reporting.results import Results
+from vlalign.reporting.suites import SECTION as SUITES
 from vlalign.reporting.summary import summarise
 from vlalign.reporting.tables import measured_tables
 
@@ -48,14 +49,15 @@ def write_page(
     precision: Path | None = None,
     manifests: Sequence[str | Path] = (),
     overlaps: Sequence[Overlap] = (),
+    suites: Sequence[Table] = (),
     title: str = "vlalign report",
 ) -> None:
     """Write the report as one HTML file that needs no network, script or font.
 
     figures: SVG files, each with the figure that has drawn it. precision: CSV file of the aggregators' errors, if there
-    is one. manifests: manifest.json of the data that was trained
-    and evaluated on; their `source` is shown, which is where attribution of third parties' work comes from. overlaps:
-    how many images of each split that is measured occur in the training split.
+    is one. manifests: manifest.json of the data that was trained and evaluated on; their `source` is shown, which is
+    where attribution of third parties' work comes from. overlaps: how many images of each split that is measured occur
+    in the training split. suites: tables of what runs and models get on cards.
     Raises VlalignError when an input is missing.
     """
     environment = jinja2.Environment(
@@ -70,7 +72,7 @@ def write_page(
         results=results,
         summary=summarise(results),
         unmeasured=_unmeasured(results),
-        sections=_sections(results, figures, precision),
+        sections=_sections(figures, [*measured_tables(results, precision), *suites], results),
         published=published_tables(),
         provenance=provenance(results),
         sources=sources([read_record(path) for path in manifests]),
@@ -107,12 +109,12 @@ def headings(figures: Iterable[Figure]) -> list[str]:
     measured = (table.section for kind in known_benchmarks().values() for table in kind.tables)
     summed_up = ("Ablations", "Precision of the aggregators", "Training")
     added = (figure.section for figure in figures)
-    return list(dict.fromkeys(["Summary", "Results", *measured, *summed_up, *added]))
+    return list(dict.fromkeys(["Summary", "Results", SUITES, *measured, *summed_up, *added]))
 
 
-def _sections(results: Results, figures: Mapping[Path, Figure], precision: Path | None) -> list[Section]:
+def _sections(figures: Mapping[Path, Figure], every: Iterable[Table], results: Results) -> list[Section]:
     tables: dict[str, list[Table]] = {}
-    for table in measured_tables(results, precision):
+    for table in every:
         tables.setdefault(table.section, []).append(table)
     titles = headings(figures.values())
     placed = _placed(results, figures, order=titles)

@@ -8,6 +8,7 @@ from vlalign.data.shards.overlap import Overlap, digests, overlap
 from vlalign.errors import VlalignError
 from vlalign.params import ReportParams
 from vlalign.records import record_of, stamps, write_record
+from vlalign.reporting.cells import Table
 from vlalign.reporting.collect import collect
 from vlalign.reporting.figure import Measured
 from vlalign.reporting.page import write_page
@@ -26,6 +27,8 @@ def write_report(
     output: str | Path,
     manifests: Sequence[str | Path] = (),
     held_out: Sequence[str | Path] = (),
+    model_dirs: Sequence[str | Path] = (),
+    suites: Sequence[Table] = (),
 ) -> None:
     """Write CSV tables into `tables`, SVG figures into `figures` and the HTML report to `output`.
 
@@ -33,20 +36,28 @@ def write_report(
     appear. params: the figures, and the arms that the others are compared with; either of these may be absent.
     precision: CSV of the aggregators' errors. figures: holds the SVGs that need the models. manifests: manifest.json of
     the data, for attribution; the first is that of the training split. held_out: those of the splits that are measured,
-    in which images of the training split are looked for.
+    in which images of the training split are looked for. model_dirs: folders of models that were not trained here.
+    suites: tables of what runs and models get on cards.
     """
     results = load_results(metrics, run_dirs, baseline=params.baseline, control=params.control)
     check_made_of(record_of(precision), results.runs)
     check_made_of(Path(figures) / "illustrations.json", results.runs)
-    if results.rows != collect(run_dirs):
+    if results.rows != collect(run_dirs, model_dirs):
         raise VlalignError(f"{metrics} was not collected from these runs; delete it and run the workflow again")
     paths = {Path(figures) / f"{name}.svg": figure for figure in params.figures or () for name in figure.names()}
     for path, figure in paths.items():
         if figure.rule == "report":
             figure.draw(path.stem, Measured(results, Path(precision)), path)
-    written = write_tables(results, tables, precision=Path(precision))
-    overlaps = _overlaps(manifests, held_out)
-    write_page(output, results, figures=paths, precision=Path(precision), manifests=manifests, overlaps=overlaps)
+    written = write_tables(results, tables, precision=Path(precision), suites=suites)
+    write_page(
+        output,
+        results,
+        figures=paths,
+        precision=Path(precision),
+        manifests=manifests,
+        overlaps=_overlaps(manifests, held_out),
+        suites=suites,
+    )
     folder = Path(output).parent
     names = [os.path.relpath(path, folder) for path in (output, *paths, *written)]
     write_record(record_of(output), {"files": stamps(folder, names)})

@@ -73,6 +73,17 @@ class Results:
         return leading + [name for name in names if name not in leading]
 
     @cached_property
+    def models(self) -> list[str]:
+        """What was measured beside the runs."""
+        trained = {run.name for run in self.runs}
+        return list(dict.fromkeys(row.run for row in self.rows if row.run not in trained))
+
+    @property
+    def subjects(self) -> list[str]:
+        """The rows of tables: arms, then models that were not trained here."""
+        return [*self.arms, *self.models]
+
+    @cached_property
     def grids(self) -> list[Grid]:
         """Ablations by name, their points in the order of their values."""
         return ablation_grids(self.runs)

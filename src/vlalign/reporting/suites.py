@@ -7,9 +7,11 @@ from typing import Any
 
 from vlalign.evaluation.benchmark import ALL, Metric, MetricRow, known_benchmarks
 from vlalign.evaluation.metrics import read_folder
+from vlalign.params import Folders, Params
 from vlalign.params.cards import Card, Suite
 from vlalign.previous import EVALUATION
 from vlalign.reporting.cells import MISSING, Cell, Row, Table, number, spread_cell, turned
+from vlalign.reporting.results import read_run
 from vlalign.reporting.stats import spread
 
 SECTION = "Benchmarks"
@@ -55,8 +57,7 @@ def suite_table(suite: Suite, subjects: Sequence[Subject], absent: Mapping[str, 
     """
     columns = suite.columns()
     results = {(one.name, card.name): _results(one, suite.task, card) for one in subjects for card in suite.cards}
-    # A distance and a share have no mean.
-    averaged = all(_metric(metric, card).unit == "percent" for _, card, metric in columns)
+    averaged = _is_averaged(suite)
     rows: list[Row] = []
     for one in subjects:
         values = {name: _values(results[one.name, card.name], metric) for name, card, metric in columns}
@@ -81,6 +82,42 @@ def suite_table(suite: Suite, subjects: Sequence[Subject], absent: Mapping[str, 
         section=SECTION,
     )
     return turned(table, corner="benchmark")
+
+
+def suite_tables(params: Params, run_dirs: Iterable[Path], folders: Folders, *, base: Path) -> list[Table]:
+    """The table of every suite of the params, of all runs and models; base: folder that paths of sources count from."""
+    suites, files = params.evaluation.suites, base / params.evaluation.files
+    seeds: dict[str, list[Path]] = {}
+    for directory in run_dirs if suites else ():
+        seeds.setdefault(read_run(directory).name, []).append(directory)
+    published = params.report.published
+    subjects = [Subject(name, tuple(found), published.get(name, "")) for name, found in seeds.items()]
+    subjects += [
+        Subject(name, (folders.model(name),), published.get(name, ""), spec.trained_on)
+        for name, spec in params.models.items()
+    ]
+    absent = {
+        (suite.name, card.name): card.absent(folders.cards / card.name, suite.task, files=files)
+        for suite in suites
+        for card in suite.cards
+    }
+    return [
+        suite_table(suite, subjects, {card: why for (name, card), why in absent.items() if name == suite.name and why})
+        for suite in suites
+    ]
+
+
+def suite_means(suite: Suite, folders: Sequence[Path]) -> dict[str, float]:
+    """The mean over seeds of every column that was measured, and "mean", rounded for `dvc metrics diff`."""
+    results = {card.name: [read_result(one, suite.task, card.name) for one in folders] for card in suite.cards}
+    values = {name: _values(results[card.name], metric) for name, card, metric in suite.columns()}
+    found = {**values, "mean": _means(values)} if _is_averaged(suite) else values
+    return {name: round(sum(some) / len(some), 4) for name, some in found.items() if some}
+
+
+def _is_averaged(suite: Suite) -> bool:
+    """A distance and a share have no mean."""
+    return all(_metric(metric, card).unit == "percent" for _, card, metric in suite.columns())
 
 
 def _results(subject: Subject, task: str, card: Card) -> list[Result]:

@@ -1,15 +1,14 @@
 """Tables over runs: built once, written as CSV (unrounded) and rendered in the report (rounded)."""
 
-import csv
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from vlalign.evaluation.benchmark import EACH, Metric, ScoreTable, known_benchmarks
-from vlalign.files import atomic_write
 from vlalign.reporting.cells import MISSING, Cell, Row, Table, difference_cell, number, spread_cell, tone, turned, units
 from vlalign.reporting.claims import claims_table
+from vlalign.reporting.exports import write_all, write_table
 from vlalign.reporting.published import published_tables
 from vlalign.reporting.results import Grid, Results
 
@@ -20,20 +19,19 @@ TINTED = (
 )
 
 
-def write_tables(results: Results, output_dir: str | Path, *, precision: Path | None = None) -> list[Path]:
+def write_tables(
+    results: Results, output_dir: str | Path, *, precision: Path | None = None, suites: Iterable[Table] = ()
+) -> list[Path]:
     """Write `<output_dir>/<table>.csv` for every table that the runs allow, and return the paths.
 
-    precision: CSV file of the aggregators' errors, if there is one.
+    precision: CSV file of the aggregators' errors, if there is one. suites: tables of suites, which are also written as
+    JSON, Markdown and LaTeX.
     """
     paths = []
     for table in [*measured_tables(results, precision), *published_tables()]:
-        path = Path(output_dir) / f"{table.name}.csv"
-        with atomic_write(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as stream:
-            writer = csv.DictWriter(stream, fieldnames=list(table.records[0]), lineterminator="\n")
-            writer.writeheader()
-            writer.writerows(table.records)
-        paths.append(path)
-    return paths
+        paths.append(Path(output_dir) / f"{table.name}.csv")
+        write_table(table, paths[-1])
+    return paths + [path for table in suites for path in write_all(table, Path(output_dir))]
 
 
 def measured_tables(results: Results, precision: Path | None = None) -> list[Table]:
@@ -58,7 +56,7 @@ def arms_table(results: Results) -> Table:
         f"{TINTED.format(baseline=results.baseline)} {units(metrics)}",
         ("arm", *(metric.label for metric in metrics)),
         tuple(_arm_rows(results, metrics)) if metrics else (),
-        _spread_records(results, results.arms, metrics),
+        _spread_records(results, results.subjects, metrics),
         section="Results",
     )
     return turned(table)
@@ -88,7 +86,7 @@ def score_table(results: Results, table: ScoreTable, *, benchmark: str) -> Table
         f"{TINTED.format(baseline=results.baseline)} {table.caption}",
         ("arm", *(column.label for column in columns)),
         tuple(rows),
-        _spread_records(results, results.arms, measured),
+        _spread_records(results, results.subjects, measured),
         section=table.section,
     )
 
@@ -103,7 +101,7 @@ def _columns(results: Results, metric: Metric, benchmark: str) -> list[Metric]:
 
 def _arm_rows(results: Results, metrics: Sequence[Metric]) -> Iterator[Row]:
     """A row for each arm, and one for what guessing scores if that is known of any metric."""
-    for arm in results.arms:
+    for arm in results.subjects:
         yield Row(arm, tuple(_spread(results, arm, metric) for metric in metrics))
     chances = [results.chance(metric) for metric in metrics]
     if any(chance is not None for chance in chances):
