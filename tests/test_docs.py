@@ -82,7 +82,8 @@ def test_every_param_is_in_the_reference():
 
 def test_every_command_is_in_the_reference_with_its_options():
     page = GENERATED[ROOT / "docs/reference/commands.md"]
-    names = {module.name for module in pkgutil.iter_modules(cli.__path__)} - cli.SHARED
+    modules = {module.name for module in pkgutil.iter_modules(cli.__path__)} - cli.SHARED
+    names = {name.replace("_", "-") for name in modules}
     sections = {part.split(maxsplit=1)[0]: part for part in page.split("\n## vlalign ")[1:]}
     assert sections.keys() == names
     for name, command in reference.commands().items():

@@ -1,7 +1,7 @@
 """One command per rule of the workflow, and a few for people.
 
-A command is the function of a module of this package that has the module's name. Only the one that is called is
-imported, and what it needs when it runs, so that `--help` answers at once.
+A command is the function of a module of this package that has the module's name, with hyphens where that has
+underscores. Only the one that is called is imported, and what it needs when it runs, so that `--help` answers at once.
 """
 
 import errno
@@ -38,7 +38,8 @@ class Commands(TyperGroup):
 
     def list_commands(self, ctx: Any) -> list[str]:
         """Their names."""
-        return sorted({module.name for module in pkgutil.iter_modules(__path__)} - SHARED)
+        names = {module.name for module in pkgutil.iter_modules(__path__)} - SHARED
+        return sorted(name.replace("_", "-") for name in names)
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
         """The command of this name; None where there is none."""
@@ -47,9 +48,9 @@ class Commands(TyperGroup):
         self.commands = names
         if cmd_name not in names:
             return None
-        module = importlib.import_module(f"{__name__}.{cmd_name}")
+        name = cmd_name.replace("-", "_")
         single = typer.Typer(add_completion=False)
-        single.command()(getattr(module, cmd_name))
+        single.command()(getattr(importlib.import_module(f"{__name__}.{name}"), name))
         return typer.main.get_command(single)
 
 
