@@ -16,6 +16,7 @@ from vlalign.errors import VlalignError
 from vlalign.evaluation.benchmark import MetricRow
 from vlalign.evaluation.metrics import Measurement, write_metrics
 from vlalign.files import read_json, write_json, write_text
+from vlalign.models.export import export_model
 from vlalign.records import check_record, read_record, stamp, write_record
 from vlalign.reporting.card import has_card, model_card, write_card
 from vlalign.training.data.inputs import Inputs
@@ -72,6 +73,22 @@ def test_the_hub_is_told_of_open_clip_only_where_it_gives_what_was_measured(trai
     assert "open_clip.create_model" in same
     hub = {"library_name": "open_clip", "pipeline_tag": "zero-shot-image-classification"}
     assert front_matter(same) == front_matter(other) | hub
+
+
+def test_an_exported_run_that_was_measured_offers_open_clip(trained, tmp_path):
+    assert "`vlalign export-model` writes a folder for which it does" in card_of(trained / "clip")
+    export_model(trained / "clip", tmp_path / "run")
+    write_metrics(tmp_path / "run" / "metrics", METRICS, measured={})
+    card = card_of(tmp_path / "run")
+    assert front_matter(card)["library_name"] == "open_clip"
+    assert "open_clip gives the same embeddings" in card
+    assert "mean of projected patch and word tokens" in card
+    assert "| Image → text R@1 | 43.2 | 2.0 |" in card
+
+
+def card_of(run):
+    write_card(run)
+    return (run / "README.md").read_text()
 
 
 def test_how_far_open_clip_is_off_stands_in_the_card_if_the_run_knows(trained, tmp_path):

@@ -12,19 +12,20 @@ from safetensors.torch import save_file
 
 from vlalign.data.packing.image_lists import leaves
 from vlalign.errors import VlalignError
-from vlalign.files import atomic_write, write_json
-from vlalign.models.folders import CONFIG, TEXT, check_files
+from vlalign.files import atomic_write, read_json, write_json
+from vlalign.models.averaging import averaging
+from vlalign.models.folders import CONFIG, TEXT, check_files, load
 from vlalign.models.text import read_text
 from vlalign.models.towers import DualEncoder, without_weights
 from vlalign.models.vision import read_image
 from vlalign.models.weights import WEIGHTS
 from vlalign.previous import RUN
-from vlalign.records import read_record
+from vlalign.records import read_record, stamps, write_record
 
 CARD = "README.md"
 # Probes for which open_clip and vlalign must agree.
 PROBES = ["a photo of a dog", "two red cats above a green house"]
-TOLERANCE = 1e-6
+TOLERANCE, MOST_DIFFERENT = 1e-6, 1e-5
 
 
 def save(encoder: DualEncoder, directory: str | Path) -> list[str]:
@@ -64,6 +65,39 @@ def same_in_open_clip(encoder: DualEncoder) -> dict[str, bool]:
     theirs = {"image": read_image(encoder.clip.visual, pictures)[0], "text": read_text(encoder.clip.text, tokens)[0]}
     encoder.train(training)
     return {name: torch.allclose(ours[name], F.normalize(theirs[name], dim=-1), atol=TOLERANCE) for name in ours}
+
+
+def export_model(directory: str | Path, output: str | Path) -> float:
+    """Write a run, or another folder of a model, so that open_clip's own pooling gives its embeddings: with average
+    pooling, its text tower gets a layer that averages (see `vlalign.models.averaging`).
+
+    The new folder is a run's as well, which can be evaluated and pushed, if the old one is.
+    Returns the largest difference of an embedding on some captions.
+    Raises VlalignError where open_clip has no such pooling, and when `output` is not empty.
+    """
+    directory, output = Path(str(directory).removeprefix("local-dir:")), Path(output)
+    if output.exists() and any(output.iterdir()):
+        raise VlalignError(f"{output} is not empty; give a new folder")
+    encoder = load(directory)
+    same = same_in_open_clip(encoder)
+    if not same["image"]:
+        raise VlalignError(f"{directory}: open_clip has no average pooling for this image tower")
+    plain = encoder if same["text"] else averaging(encoder)
+    ids = encoder.tokenizer([*PROBES, "", " ".join(PROBES * encoder.context_length)])
+    with torch.no_grad():
+        found_CD, expected_CD = (one.encode_text(ids).embedding_CD for one in (plain, encoder))
+    if (difference := (found_CD - expected_CD).abs().max().item()) > MOST_DIFFERENT:
+        raise VlalignError(
+            f"{directory}: with a layer that averages, its embeddings in open_clip differ by {difference:.1g}; its "
+            "weights are too large for single precision"
+        )
+    names = save(plain, output)
+    config = read_json(output / CONFIG)
+    config["vlalign"]["averages"] = encoder.pooling == "average"
+    write_json(output / CONFIG, config)
+    if (directory / RUN).is_file():
+        write_record(output / RUN, {**read_record(directory / RUN), "files": stamps(output, names)})
+    return difference
 
 
 def push(directory: str | Path, repository: str, *, private: bool = False) -> str:

@@ -74,7 +74,7 @@ def _described(folder: Path) -> dict[str, Any]:
     train, objective, versions = params.train, params.objective, run.record.get("versions", {})
     length = f"{train.steps} steps" if train.epochs is None else f"{train.epochs} epochs"
     made_with = [f"{name} {versions[name]}" for name in ("vlalign", "torch", "open_clip_torch") if name in versions]
-    average = config["vlalign"].get("pooling") == "average"
+    average = config["vlalign"].get("pooling") == "average" or config["vlalign"].get("averages")
     tags = [known_terms()[name].tag for name, term in objective.terms().items() if term.is_used]
     return {
         "tags": ["clip", "vlalign", *filter(None, tags)],
@@ -140,7 +140,7 @@ def _usage(ours: Mapping[str, Any]) -> str:
     remark = f"its {differ} are others" if same else "whether its embeddings are others was not recorded"
     return (
         f"{SNIPPET}\n\nopen_clip reads the weights, but has no such pooling: {remark}, so use vlalign's; what was "
-        f"measured below does not hold there.{_how_far(ours)}"
+        f"measured below does not hold there.{_how_far(ours)} `vlalign export-model` writes a folder for which it does."
     )
 
 
