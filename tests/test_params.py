@@ -333,7 +333,7 @@ def test_what_no_arm_may_say():
     ("figures", "named"),
     [
         ([{"figure": "embeddings", "points": 0}], r"report\.figures\.0\.points: Input should be greater"),
-        (["training", "no-such"], r"report\.figures\.1: .*'no-such'.* expected tags: 'ablation', 'differences'"),
+        (["training", "no-such"], r"report\.figures\.1: .*'no-such'.* expected tags: 'ablation', 'confusions'"),
         (["training", {"figure": "training"}], r"report\.figures: training\.svg would be drawn more than once"),
         ([{"figure": "ablation", "grids": ["nu"]}], r"report\.figures: the ablation nu is not one of runs\.ablations"),
     ],
@@ -350,11 +350,13 @@ def test_what_is_drawn_is_known_before_anything_is_measured():
 
     measured = {"evaluation": {"benchmarks": ["retrieval"]}}
     every = names(runs={"ablations": ["tau", "zeta"]})
-    ablations, illustrated = ["ablation-tau", "ablation-zeta"], ["embeddings", "similarity"]
+    ablations, illustrated = ["ablation-tau", "ablation-zeta"], ["confusions", "embeddings", "hard-negatives"]
+    illustrated += ["retrieval-examples-captions", "retrieval-examples-pictures", "similarity"]
     assert sorted(every) == sorted(
         [*ablations, *illustrated, "differences", "grounding", "precision-r2t", "precision-t2r", "training"]
     )
-    assert set(every) - set(names(runs={"ablations": ["tau", "zeta"]}, **measured)) == {"grounding"}
+    gone = set(every) - set(names(runs={"ablations": ["tau", "zeta"]}, **measured))
+    assert gone == {"confusions", "grounding", "hard-negatives"}, "what nothing is measured for is not drawn"
     assert names(report={"figures": ["training", "ablation"]}, runs={"ablations": []}) == ["training"]
     with pytest.raises(VlalignError, match="grounding shows the benchmark grounding, which is not measured"):
         names(report={"figures": ["grounding"]}, **measured)

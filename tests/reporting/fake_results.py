@@ -7,8 +7,12 @@ from pathlib import Path
 
 import numpy as np
 
+from vlalign.analysis.examples import Answers, Confusions, HardNegative, Retrieved
 from vlalign.analysis.illustrations import SceneSimilarity
+from vlalign.data.samples import Sample, encode_png
+from vlalign.data.shards.manifest import write_split
 from vlalign.evaluation.benchmark import MetricRow, known_benchmarks
+from vlalign.evaluation.hard_negatives import CompositionItem
 from vlalign.evaluation.metrics import Measurement, read_metrics, write_metrics
 from vlalign.files import write_text
 from vlalign.records import read_record, record_of, stamps, write_record
@@ -257,3 +261,39 @@ def make_embeddings(gap: float, *, count: int = 300, seed: int = 0) -> tuple[np.
     offset[0] = gap
     images, captions = content + offset, content - offset + random.normal(0, 0.2, content.shape)
     return tuple(x / np.linalg.norm(x, axis=1, keepdims=True) for x in (images, captions))
+
+
+PICTURES = 8
+
+
+def write_pictures(folder: Path) -> Path:
+    """A split of grey pictures, each a little brighter than the one before it."""
+    shades = (np.full((24, 24, 3), 20 * number, np.uint8) for number in range(PICTURES))
+    samples = (Sample(f"k{number}", encode_png(shade)) for number, shade in enumerate(shades))
+    write_split(folder, list(samples), source={}, needs=("image",))
+    return folder
+
+
+def make_retrieved(split: Path, *, seed: int, text: str = "caption") -> Retrieved:
+    """Of `write_pictures`, two captions each, with random similarities."""
+    random = np.random.default_rng(seed)
+    image_C = np.repeat(np.arange(PICTURES), 2)
+    own_IC = np.arange(PICTURES)[:, None] == image_C
+    scores_IC = random.random(own_IC.shape) + 0.6 * own_IC
+    best_I = np.where(own_IC, scores_IC, -1).max(1)
+    to_captions = Answers(((scores_IC > best_I[:, None]) & ~own_IC).sum(1), np.argsort(-scores_IC)[:, :3])
+    to_images = Answers((scores_IC > scores_IC[own_IC.T.argmax(1), range(len(image_C))]).sum(0),
+                        np.argsort(-scores_IC.T)[:, :5])  # fmt: skip
+    captions = tuple(f"{text} {number}" for number in range(len(image_C)))
+    return Retrieved(split, captions, image_C, to_images, to_captions, "shortest")
+
+
+def make_confusions(names: Sequence[str], *, elsewhere: int = 0) -> Confusions:
+    counts = np.arange(len(names) ** 2).reshape(len(names), -1)
+    others = np.full(len(names), elsewhere)
+    return Confusions(tuple(names), counts, others, int(np.trace(counts)), int(counts.sum() + others.sum()))
+
+
+def make_negative(category: str, *, true: float, false: float, text: str = "caption") -> HardNegative:
+    item = CompositionItem("k", f"a true {text}", f"a false {text}", None)
+    return HardNegative(category, item, np.full((16, 16, 3), 128, np.uint8), true, false)

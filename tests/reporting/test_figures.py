@@ -4,18 +4,32 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from fake_results import load_tree, make_embeddings, make_scene, write_precision, write_tree
+from fake_results import (
+    PICTURES,
+    load_tree,
+    make_confusions,
+    make_embeddings,
+    make_negative,
+    make_retrieved,
+    make_scene,
+    write_pictures,
+    write_precision,
+    write_tree,
+)
 
 from vlalign.errors import VlalignError
 from vlalign.reporting.figure import Measured
 from vlalign.reporting.figures.ablation import AblationFigure
+from vlalign.reporting.figures.confusions import Confusions
 from vlalign.reporting.figures.differences import Differences
 from vlalign.reporting.figures.embeddings import Embeddings, principal_plane
 from vlalign.reporting.figures.grounding import Grounding
+from vlalign.reporting.figures.hard_negatives import HardNegatives
 from vlalign.reporting.figures.precision import Precision
-from vlalign.reporting.figures.similarity import Similarity
+from vlalign.reporting.figures.retrieval_examples import RetrievalExamples
+from vlalign.reporting.figures.similarity import Similarity, innermost
 from vlalign.reporting.figures.training import Training
-from vlalign.reporting.style import arm_colours, power_of_ten, spaced, spans_decades
+from vlalign.reporting.style import HIT, MISS, arm_colours, power_of_ten, spaced, spans_decades
 
 
 def texts(path):
@@ -35,6 +49,10 @@ def draw_all(results, folder):
         draw(figure, results, folder)
     draw(Embeddings(), {arm: make_embeddings(gap) for arm, gap in (("clip", 2.0), ("cs", 0.1))}, folder)
     draw(Similarity(), {"clip": [make_scene(0)], "cs": [make_scene(1)]}, folder)
+    draw(Confusions(), {"clip": None, "cs": make_confusions("abc")}, folder)
+    draw(HardNegatives(), {"clip": [], "cs": [make_negative("swap", true=0.1, false=0.2)]}, folder)
+    split = write_pictures(folder / "split")
+    draw(RetrievalExamples(), {arm: make_retrieved(split, seed=len(arm)) for arm in ("clip", "cs")}, folder)
     return sorted(folder.glob("*.svg"))
 
 
@@ -45,7 +63,7 @@ def test_figures_are_the_same_bytes_twice_and_carry_no_date(tmp_path):
     for folder in folders:
         folder.mkdir()
     first, second = (draw_all(results, folder) for folder in folders)
-    assert len(first) == 8
+    assert len(first) == 12
     for one, other in zip(first, second, strict=True):
         assert one.read_bytes() == other.read_bytes()
         assert not re.search(r"<dc:date>|matplotlib\.org", one.read_text())
@@ -69,9 +87,13 @@ def test_the_smallest_results_draw(demo, tmp_path):
 def test_nothing_to_draw_says_so(tmp_path):
     results = load_tree(tmp_path, write_tree(tmp_path, arms=("clip",), taus=()))
     draw(Differences(), results, tmp_path)
-    draw(Similarity(), {"clip": []}, tmp_path)
+    for illustration in (Similarity(), HardNegatives(), Confusions(), RetrievalExamples()):
+        draw(illustration, {"clip": []} if isinstance(illustration, Similarity) else {"clip": None}, tmp_path)
     assert "nothing to compare" in texts(tmp_path / "differences.svg")
     assert "no scene" in texts(tmp_path / "similarity.svg")
+    assert "no hard negatives" in texts(tmp_path / "hard-negatives.svg")
+    assert "no run" in texts(tmp_path / "confusions.svg")
+    assert "no run" in texts(tmp_path / "retrieval-examples-captions.svg")
 
 
 @pytest.mark.parametrize("values", [("exact", "nla"), (0.0, 0.01, 1.0), (0.0, 0.1, 0.3), (0.001, 1)])
@@ -152,6 +174,20 @@ def test_text_is_no_formula_wherever_it_is_drawn(tmp_path, text, recwarn):
     assert len(recwarn) == 0, "glyphs that the font lacks are the viewer's"
 
 
+def test_text_of_examples_is_no_formula(tmp_path, recwarn):
+    split = write_pictures(tmp_path / "split")
+    draw(Confusions(), {"clip": make_confusions(PLAIN)}, tmp_path)
+    draw(HardNegatives(), {"clip": [make_negative("odd", true=0.1, false=0.2, text=text) for text in PLAIN]}, tmp_path)
+    found = replace(make_retrieved(split, seed=0), captions=(*PLAIN, *PLAIN))
+    draw(RetrievalExamples(queries=8), {"$5_$": found}, tmp_path)
+    names = ("confusions", "hard-negatives", *RetrievalExamples().names())
+    shown = [texts(tmp_path / f"{name}.svg") for name in names]
+    assert all(word in svg for text in PLAIN for word in text.split() for svg in shown[:2])
+    assert all("$5_$" in svg for svg in shown[2:])
+    assert set(re.findall("“(.*?)”", shown[2])) == set(PLAIN[::2])
+    assert not [warning for warning in recwarn if issubclass(warning.category, UserWarning)]
+
+
 def test_a_phrase_over_two_lines_is_drawn(tmp_path):
     draw(Similarity(), {"clip": [replace(make_scene(0), phrases=["two\nlines"] * 3)]}, tmp_path)
     assert "two lines" in texts(tmp_path / "similarity.svg")
@@ -179,3 +215,115 @@ def test_runs_stand_side_by_side_for_the_same_picture(tmp_path):
     draw(Similarity(), {"clip": scenes, "linear": [], "powerclip": scenes}, tmp_path)
     found = re.findall(r"clip|powerclip|phrase \d", texts(tmp_path / "similarity.svg"))
     assert found == [text for number in "01" for run in ("clip", "powerclip") for text in (run, f"phrase {number}")]
+
+
+SVG = "{http://www.w3.org/2000/svg}"
+
+
+def frames(path):
+    """Of each picture, in the order in which they were put there, whether its frame is that of a right answer."""
+    axes = (group for group in ElementTree.parse(path).iter(f"{SVG}g") if group.get("id", "").startswith("axes_"))
+    strokes = (" ".join(line.get("style", "") for line in group.iter(f"{SVG}path")) for group in axes)
+    return [HIT in stroke for stroke in strokes]
+
+
+def coloured(path):
+    """(text, colour) of every line of text, and whether it is bold."""
+    lines = [(line.text, line.get("style")) for line in ElementTree.parse(path).iter(f"{SVG}text")]
+    return [(text, re.findall("#[0-9a-f]{6}", look)[-1], "700" in look) for text, look in lines]
+
+
+def disagreements_first(rights, candidates):
+    """The rule by which queries are chosen, said another way."""
+    apart = [query for query in candidates if len({bool(right[query]) for right in rights}) > 1]
+    return apart + [query for query in candidates if query not in apart]
+
+
+@pytest.fixture
+def retrieved(tmp_path):
+    split = write_pictures(tmp_path / "split")
+    return {arm: make_retrieved(split, seed=seed) for seed, arm in enumerate(("clip", "powerclip"))}
+
+
+def test_pictures_for_a_caption_have_a_frame_where_they_are_right(tmp_path, retrieved):
+    draw(RetrievalExamples(), retrieved, tmp_path)
+    drawn = tmp_path / "retrieval-examples-pictures.svg"
+    queries = disagreements_first([one.to_images.is_right for one in retrieved.values()], range(0, 2 * PICTURES, 2))[:4]
+    assert queries != [0, 2, 4, 6], "else any rule would do"
+    assert re.findall(r"“caption (\d+)”", texts(drawn)) == [str(query) for query in queries]
+    answers = [(query, one.to_images) for query in queries for one in retrieved.values()]
+    assert frames(drawn) == [image == query // 2 for query, one in answers for image in one.best_NK[query]]
+    verdicts = [text for text, *_ in coloured(drawn) if text.startswith(("clip", "powerclip"))]
+    ranks = [one.rank_N[query] for query, one in answers]
+    names = ["clip", "powerclip"] * 4
+    assert verdicts == [
+        f"{name} ✓" if rank == 0 else f"{name} ✗ (place {rank + 1})" for name, rank in zip(names, ranks, strict=True)
+    ]
+    right = {arm: sum(one.to_images.rank_N == 0) for arm, one in retrieved.items()}
+    counted = f"Of all 16 captions clip is right for {right['clip']}, powerclip is right for {right['powerclip']}."
+    assert counted in texts(drawn)
+
+
+def test_captions_for_a_picture_are_blue_where_they_are_right(tmp_path, retrieved):
+    draw(RetrievalExamples(), retrieved, tmp_path)
+    lines = coloured(tmp_path / "retrieval-examples-captions.svg")
+    queries = disagreements_first([one.to_captions.is_right for one in retrieved.values()], range(PICTURES))[:4]
+    best = [(query, caption) for query in queries for one in retrieved.values() for caption in
+            one.to_captions.best_NK[query]]  # fmt: skip
+    shown = [(text, colour == HIT) for text, colour, _ in lines if text.startswith("caption")]
+    assert shown == [(f"caption {caption}", caption // 2 == query) for query, caption in best]
+    assert 0 < sum(right for _, right in shown) < len(shown)
+
+
+def test_one_run_alone_shows_the_first_queries(tmp_path, retrieved):
+    draw(RetrievalExamples(queries=2, pictures=5), {"clip": retrieved["clip"], "cs": None}, tmp_path)
+    shown = texts(tmp_path / "retrieval-examples-pictures.svg")
+    assert re.findall(r"“caption (\d+)”", shown) == ["0", "2"]
+    assert "cs" not in shown
+
+
+def test_confusions_show_every_count_and_a_last_column_only_where_it_is_needed(tmp_path):
+    draw(Confusions(), {"clip": None, "powerclip": make_confusions(["dog", "a" * 40])}, tmp_path)
+    shown = texts(tmp_path / "confusions.svg").split()
+    assert [word for word in shown if word.isdigit()][:3] == ["1", "2", "3"], "a count of 0 stays empty"
+    assert "powerclip: 3 of 6 images right" in texts(tmp_path / "confusions.svg")
+    assert shown.count("a" * 25 + "…") == 2
+    assert "not shown" not in texts(tmp_path / "confusions.svg")
+    draw(Confusions(), {"powerclip": make_confusions(["dog", "cat"], elsewhere=7)}, tmp_path)
+    assert "not shown" in texts(tmp_path / "confusions.svg")
+    assert texts(tmp_path / "confusions.svg").split().count("7") == 2
+
+
+def test_of_hard_negatives_the_caption_that_the_model_takes_is_bold(tmp_path):
+    found = [make_negative("swap_object", true=0.25, false=0.5), make_negative("odd", true=0.75, false=0.5)]
+    draw(HardNegatives(), {"clip": [], "powerclip": found}, tmp_path)
+    lines = coloured(tmp_path / "hard-negatives.svg")
+    assert [text for text, *_ in lines if text in ("swap object", "odd")] == ["swap object", "odd"]
+    assert [line for line in lines if "caption" in line[0]] == [
+        ("✓ 0.25: a true caption", HIT, False),
+        ("✗ 0.50: a false caption", MISS, True),
+        ("✓ 0.75: a true caption", HIT, True),
+        ("✗ 0.50: a false caption", MISS, False),
+    ]
+
+
+def test_a_long_caption_is_cut_and_moves_what_comes_below_it(tmp_path, retrieved):
+    long = replace(retrieved["clip"], captions=tuple("word " * 200 for _ in range(2 * PICTURES)))
+    draw(RetrievalExamples(), {"clip": long}, tmp_path)
+    drawn = tmp_path / "retrieval-examples-captions.svg"
+    assert "…" in texts(drawn)
+    assert len(coloured(drawn)) < 40
+    heights = [float(line.get("y", re.findall(r"-?[\d.]+", line.get("transform", "0 0"))[-1]))
+               for line in ElementTree.parse(drawn).iter(f"{SVG}text")]  # fmt: skip
+    assert heights == sorted(heights)
+
+
+def test_a_number_stands_inside_its_region_and_off_the_edge():
+    ring = np.zeros((40, 60), bool)
+    ring[5:35, 5:55] = True
+    ring[12:33, 8:52] = False
+    row, column = innermost(ring)
+    assert ring[row, column]
+    assert 6 <= row <= 10, "in the broad side of the ring, and not in its hole"
+    whole = np.ones((20, 20), bool)
+    assert all(9 <= place <= 10 for place in innermost(whole))

@@ -29,19 +29,22 @@ IMAGES_PER_STRATUM = 2
 # Elsewhere, the first with a first caption of at least two phrases. Regions of each, the largest.
 IMAGES, REGIONS = 4, 8
 PHRASES = PhraseChoice(count=4)
-# Pixels of a shown picture for one that the encoder sees.
-ZOOM = 3
+# Of a shown picture's side, whatever the encoder sees: a panel is not much wider, and photographs take room.
+PIXELS = 192
 
 
 @dataclass(frozen=True)
 class ShownRun:
-    """A trained run with the split that it is shown on. is_compared: whether what it sees in pictures is shown."""
+    """A trained run with the split that it is shown on. is_compared: whether what it sees in pictures is shown.
+    is_subject: whether it is the one that figures of a single run show.
+    """
 
     name: str
     directory: Path
     bench: Workbench
     split: str
     is_compared: bool
+    is_subject: bool
 
     @property
     def features(self) -> SplitFeatures:
@@ -79,18 +82,20 @@ class SceneSimilarity:
 def shown_runs(
     run_dirs: Mapping[str, Path], *, data: Path, annotations: Path, split: str, compared: Sequence[str]
 ) -> Iterator[ShownRun]:
-    """Runs by their name, each loaded when it is its turn; `compared` names those of which pictures are shown."""
+    """Runs by their name, each loaded when it is its turn; `compared` names those of which pictures are shown, the
+    subject of figures of a single run last.
+    """
     # Patches of a whole split are held only where referents are known, which is where splits are small.
     known = any("phrases" in sample.meta for sample in islice(read_split(data / split), 1))
     for name, directory in run_dirs.items():
         bench = Workbench(load(directory), data, annotations, dense=known and name in compared)
-        yield ShownRun(name, directory, bench, split, name in compared)
+        yield ShownRun(name, directory, bench, split, name in compared, is_subject=name in compared[-1:])
 
 
 def scene_similarities(run: ShownRun) -> list[SceneSimilarity]:
     """Of the first pictures of the split, the same for every run."""
     features, data = run.features, run.bench.data / run.split
-    if features.dense is not None:
+    if features.dense is not None and features.dense.phrases:
         return with_referents(features, features.dense, data, grid=run.bench.encoder.grid)
     assert run.bench.annotations is not None
     return with_found_regions(run.bench.encoder, data, run.bench.annotations)
@@ -178,10 +183,9 @@ def _with_masks(
     _, seen_RHW = View(encoder)(picture, random.Random(0), masks_RHW)
     regions_IRD = pool_regions(patches_IVD, coverage(seen_RHW, encoder.grid)[None])
     how = encoder.preprocess["resize_mode"]
-    size = ZOOM * encoder.image_size
     return SceneSimilarity(
-        image=fit(picture, size, resize_mode=how).permute(1, 2, 0).numpy(),
-        masks=cut_masks(masks_RHW, picture.size, middle(picture.size, resize_mode=how), size).numpy(),
+        image=fit(picture, PIXELS, resize_mode=how).permute(1, 2, 0).numpy(),
+        masks=cut_masks(masks_RHW, picture.size, middle(picture.size, resize_mode=how), PIXELS).numpy(),
         phrases=[entry.caption[words[phrase.words[0]].start : words[phrase.words[-1]].end] for phrase in phrases],
         patch_similarity=(phrases_PD @ F.normalize(patches_IVD[0], dim=-1).T).numpy(),
         grid=encoder.grid,

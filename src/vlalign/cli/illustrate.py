@@ -9,7 +9,7 @@ from vlalign.cli.options import Changes, Digest, Output, OwnAnnotations, OwnData
 
 def illustrate(
     run: Runs,
-    compared: Annotated[list[str], typer.Option(help="Run whose view of pictures is drawn; repeat.")],
+    compared: Annotated[list[str], typer.Option(help="Run whose view of pictures is drawn; repeat, the subject last.")],
     output: Output,
     changes: Changes = None,
     params: ParamsFiles = None,

@@ -5,6 +5,7 @@ Modules of figures import this one wherever params are read, so Matplotlib is im
 
 import itertools
 import math
+import textwrap
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -22,6 +23,8 @@ INK = "#20252d"
 MUTED = "#6b7280"
 RULE = "#d9dde3"
 BASELINE = "#6b7280"
+# Of what is right and what is wrong.
+HIT, MISS = "#0072b2", "#d55e00"
 # Okabe & Ito's colours, darkened where they are too light for lines and text on white.
 PALETTE = ("#0072b2", "#d55e00", "#009e73", "#b45c95", "#a6761d", "#3a9bd9", "#7a4fb5", "#8c2d04", "#4d6b00")
 
@@ -92,6 +95,37 @@ def panels(
         for spare in axes[count:]:
             spare.remove()
         yield axes[:count]
+
+
+class Page:
+    """A figure that texts and pictures are put on, at inches from its left and from its top; it grows with them."""
+
+    # Inches of a line of text, and of one letter in the middle.
+    LINE, LETTER = 0.145, 0.058
+
+    def __init__(self, figure: "Figure") -> None:
+        self.figure = figure
+
+    def picture(self, image: "np.ndarray", left: float, top: float, side: float, *, colour: str = RULE) -> None:
+        """A square picture, H W 3, with a frame, which is thick where it has a colour of its own."""
+        axes = self.figure.add_axes((left, 1 - top - side, side, side), xticks=[], yticks=[])
+        axes.imshow(image, interpolation="none")
+        axes.spines[:].set(visible=True, color=colour, linewidth=0.8 if colour == RULE else 2.2)
+
+    def text(self, left: float, top: float, text: str, *, width: float, lines: int = 4, **look: Any) -> float:
+        """A text within `width` inches and at most so many lines; returns its height in inches."""
+        letters = max(1, int(width / self.LETTER))
+        wrapped = textwrap.wrap(text, letters, max_lines=lines, placeholder=" …") or [""]
+        self.figure.text(left, 1 - top, "\n".join(wrapped), **{"va": "top", "fontsize": 8, **look})
+        return self.LINE * len(wrapped)
+
+
+@contextmanager
+def page(output: str | Path) -> Iterator[Page]:
+    """An empty page, written to `output` at the end."""
+    # Of one inch, so that inches are shares of it; what is saved is all that was put on it.
+    with canvas(output, 1, 1) as figure:
+        yield Page(figure)
 
 
 def placeholder(output: str | Path, text: str) -> None:

@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     from vlalign.analysis.illustrations import SceneSimilarity, ShownRun
     from vlalign.reporting.results import Results
 
-HIT, MISS = "#0072b2", "#d55e00"
-
 
 class Similarity(Illustration):
     """One row per picture and run: the picture, then heat maps of phrases with outlined masks and their scores."""
@@ -75,15 +73,16 @@ def _draw_scene(row: "np.ndarray", run: str, scene: "SceneSimilarity") -> None:
         axes.set_axis_off()
     row[0].imshow(scene.image, interpolation="none")
     row[0].set_title(run, fontsize=8.5)
+    places = [innermost(mask) for mask in scene.masks]
     for index, axes in enumerate(row[1 : 1 + len(scene.phrases)]):
         _draw_heat(axes, scene, index)
-        _draw_masks(axes, scene, index)
+        _draw_masks(axes, scene, index, places)
         if scene.referents is None:
             axes.set_title(textwrap.fill(scene.phrases[index], 26), color=style.INK, fontsize=8)
             continue
         right = scene.chosen(index) == scene.referents[index]
         title = textwrap.fill(f"{'✓' if right else '✗'} {scene.phrases[index]}", 26)
-        axes.set_title(title, color=HIT if right else MISS, fontsize=8)
+        axes.set_title(title, color=style.HIT if right else style.MISS, fontsize=8)
 
 
 def _draw_heat(axes: "style.Axes", scene: "SceneSimilarity", index: int) -> None:
@@ -101,7 +100,20 @@ def _draw_heat(axes: "style.Axes", scene: "SceneSimilarity", index: int) -> None
     axes.imshow((1 - alpha) * backdrop + colours, interpolation="none")
 
 
-def _draw_masks(axes: "style.Axes", scene: "SceneSimilarity", index: int) -> None:
+def innermost(mask: "np.ndarray") -> tuple[int, int]:
+    """The row and column of the pixel of a mask that is farthest from what is outside; there, a number is legible.
+
+    The middle of a ring or of a bent shape is not inside, and that of a sliver at the edge hangs over it.
+    """
+    import numpy as np
+    from scipy.ndimage import distance_transform_edt
+
+    depth = distance_transform_edt(np.pad(mask, 1))
+    row, column = np.unravel_index(depth.argmax(), depth.shape)
+    return int(row) - 1, int(column) - 1
+
+
+def _draw_masks(axes: "style.Axes", scene: "SceneSimilarity", index: int, places: Sequence[tuple[int, int]]) -> None:
     import numpy as np
     from matplotlib import patheffects
     from matplotlib.colors import to_rgb
@@ -114,7 +126,7 @@ def _draw_masks(axes: "style.Axes", scene: "SceneSimilarity", index: int) -> Non
             continue
         colour, width = (style.INK, 1.8) if region in scene.outlined(index) else (style.MUTED, 0.7)
         axes.contour(mask.astype(float), levels=[0.5], colors=[to_rgb(colour)], linewidths=width)
-        y, x = (float(places.mean()) for places in np.nonzero(mask))
+        y, x = places[region]
         look: dict[str, Any] = {"fontsize": 7, "fontweight": "normal", "color": style.MUTED}
         if region in scene.chosen(index):
             look = {"fontsize": 8, "fontweight": "bold", "color": style.INK}
