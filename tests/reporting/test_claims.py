@@ -161,7 +161,7 @@ def test_the_table_shows_published_beside_measured_and_has_no_row_where_no_claim
     shown = claims_table(recall(tmp_path, ours, theirs), None)
     row = next(row for row in shown.rows if row.name == "Better retrieval of captions than CLIP")
     published, measured, found = row.cells
-    assert published.text == "+4.3"
+    assert published.text == "42.7 → 47.0"
     mean = statistics.fmean(ours) - statistics.fmean(theirs)
     assert measured.text.startswith(f"+{mean:.1f} points [")
     assert measured.note == "Image → text R@1: powerclip − clip, 3 seeds"

@@ -1,5 +1,7 @@
 """A folder of photographs and a table of captions, from nothing to a report, as the README shows it."""
 
+import re
+
 import pytest
 import yaml
 from repository import new_repository
@@ -13,6 +15,7 @@ SMALL = {
     "train": {"steps": 4, "batch_size": 8},
     "report": {"precision": {"regions": [2], "pairs": 4}},
 }
+PICTURES = ("similarity", "retrieval-examples-captions", "retrieval-examples-pictures")
 
 
 @pytest.mark.slow
@@ -31,11 +34,19 @@ def test_from_files_to_a_report(tmp_path):
     assert f"{sum(samples.values())} photographs, " in printed
     assert samples["train"] > samples["test"] > samples["validation"] > 5
     assert not any(manifest["skipped"] for manifest in manifests.values())
-    figure = (root / "results/figures/similarity.svg").read_text()
-    assert "no scene" not in figure
-    assert not (root / "results/figures/grounding.svg").exists(), "nobody has marked what phrases mean"
+    drawn = {path.stem: path for path in (root / "results/figures").glob("*.svg")}
+    assert not {"grounding", "confusions", "hard-negatives"} & set(drawn), "nobody has marked phrases, classes or pairs"
+    pictures = {name: re.findall(r"<image ", drawn[name].read_text()) for name in PICTURES}
+    # Of four photographs: each itself and up to four heat maps. For four captions: five photographs.
+    assert 4 * 3 <= len(pictures["similarity"]) <= 4 * 5
+    assert len(pictures["retrieval-examples-pictures"]) == 4 * 5
+    assert sum(drawn[name].stat().st_size for name in PICTURES) < 5 * 2**20
+    # Numbers stand on the regions that were found.
+    assert re.search(r">−?0\.\d\d</text>", drawn["similarity"].read_text())
     report = (root / "results/report.html").read_text()
     assert "What the phrases see" in report
+    assert "Nobody has marked what the phrases mean" in report
+    assert "Pictures that are found for a caption" in report
     assert "photographs/captions.csv" in report, "where the data came from"
     assert repository.changes() == ["?? small.yaml"]
     # A caption that changes: the table is packed again, and what depends on it.

@@ -222,17 +222,16 @@ def _error(claim: Claim, wanted: Setting, precision: Path | None) -> Finding:
 
 
 def _published(claim: Claim) -> Cell:
-    """`+7.1`, and of which column and rows it is; the place in the paper where no number is known."""
+    """`35.1 → 42.2`, and of which column and rows they are; the place in the paper where no number is known."""
     if claim.published is None:
-        return Cell(MISSING, claim.where)
+        return Cell("", claim.where or MISSING)
     ours, theirs = claim.published.pair()
-    named = f"{claim.published.column}: {claim.published.reference} {theirs}, {claim.published.arm} {ours}"
-    return Cell(number(ours - theirs, signed=True), named)
+    return Cell(f"{theirs} → {ours}", f"{claim.published.column}: {claim.published.reference} → {claim.published.arm}")
 
 
 def _measured(found: Finding) -> Cell:
     if found.difference is None:
-        return Cell(MISSING, found.remark)
+        return Cell("", found.remark or MISSING)
     count, digits = found.difference.n, found.metric.digits
     if found.metric.benchmark == ERROR.benchmark:
         return Cell(f"{number(found.difference.mean, digits=digits)} % error", found.remark)
