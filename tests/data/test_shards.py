@@ -1,8 +1,10 @@
+import io
 import tarfile
 
 import pytest
 
 from vlalign.data.samples import Sample
+from vlalign.data.shards import index
 from vlalign.data.shards.tar import BLOCK, groups, write_shard
 from vlalign.errors import VlalignError
 
@@ -112,3 +114,25 @@ def test_compressed_shards_are_refused(shard):
 def test_a_missing_shard_is_named(tmp_path):
     with pytest.raises(VlalignError, match=r"absent\.tar does not exist"):
         list(groups(tmp_path / "absent.tar"))
+
+
+# Of members, in bytes: round a block of 512.
+LENGTHS = {"png": 511, "txt": 512, "json": 513, "cls": 1, "instances.png": 0, "bin": 3000}
+
+
+@pytest.mark.parametrize("form", [tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])
+@pytest.mark.parametrize("key", ["k0", "folder/k.1", "schlüssel", "k" * 120, "p" * 90 + "/" + "k" * 80])
+def test_plain_headers_are_read_as_tarfile_reads_them(form, key):
+    """Contents of all lengths round a block, in the order in which they stand there."""
+    if form == tarfile.USTAR_FORMAT and len(key) == 120:
+        pytest.skip("this form has no names of 120 characters without a folder")
+    stream = io.BytesIO()
+    contents = {suffix: bytes([number]) * length for number, (suffix, length) in enumerate(LENGTHS.items())}
+    with tarfile.open(fileobj=stream, mode="w", format=form) as tar:
+        for suffix, content in [*contents.items(), ("PNG", b"twice")]:
+            info = tarfile.TarInfo(f"{key}.{suffix}")
+            info.size = len(content)
+            tar.addfile(info, io.BytesIO(content))
+    found = index._members(stream.getvalue())
+    assert found == index._all_members(stream.getvalue())
+    assert list(found.values()) == list(contents.values())

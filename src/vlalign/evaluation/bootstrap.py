@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from scipy.stats import binomtest
 
 LEVEL, RESAMPLES = 0.95, 2000
 # Draws that are held at once.
@@ -72,6 +71,9 @@ def paired(ours_N: Scores, theirs_N: Scores, blocks_N: Scores | None = None) -> 
     differences = ours_N.astype(np.float64) - theirs_N.astype(np.float64)
     low, high = interval(differences, blocks_N)
     values = (100 * mean(differences, blocks_N), 100 * low, 100 * high)
+    # Imported here, as it takes a second that those who only measure need not wait for.
+    from scipy.stats import binomtest
+
     if blocks_N is None and set(np.unique(differences)) <= {-1.0, 0.0, 1.0}:
         better, worse = int((differences > 0).sum()), int((differences < 0).sum())
         p = binomtest(better, better + worse).pvalue if better + worse else 1.0

@@ -17,6 +17,7 @@ import pyarrow as pa
 
 from vlalign.data.arrow import read_batch, write_batch
 from vlalign.data.samples import IMAGE_SUFFIXES, Sample, read_meta
+from vlalign.data.shards.tar import BLOCK
 from vlalign.errors import VlalignError
 from vlalign.records import Stamp
 
@@ -39,6 +40,8 @@ SCHEMA = pa.schema(
     }
 )
 REPORT = b"vlalign.report"
+# Of a tar's headers (POSIX ustar).
+NAME, SIZE, TYPE, PREFIX = slice(0, 100), slice(124, 136), 156, 345
 
 
 def index_path(split: Path, shard: str) -> Path:
@@ -134,6 +137,23 @@ class ShardFile:
 
 
 def _members(content: bytes) -> dict[str, bytes]:
+    """The files of a sample by suffix. Plain headers are read here: tarfile takes half of the time of an evaluation."""
+    found: dict[str, bytes] = {}
+    start = 0
+    while start < len(content) and content[start]:
+        header = content[start : start + BLOCK]
+        # Long names, links, sizes that are no octal number: whatever else a tar may have.
+        if header[TYPE] not in b"0\0" or header[PREFIX] or header[SIZE.start] & 0x80:
+            return _all_members(content)
+        size = int(header[SIZE].rstrip(b"\0 ") or b"0", 8)
+        name = header[NAME].partition(b"\0")[0].decode(errors="surrogateescape")
+        body = content[start + BLOCK : start + BLOCK + size]
+        found.setdefault(name.rpartition("/")[2].partition(".")[2].lower(), body)
+        start += BLOCK + -(-size // BLOCK) * BLOCK
+    return found
+
+
+def _all_members(content: bytes) -> dict[str, bytes]:
     found: dict[str, bytes] = {}
     with tarfile.open(fileobj=io.BytesIO(content), mode="r:") as tar:
         for member in tar:
