@@ -1,11 +1,19 @@
+from pathlib import Path
+
 import numpy as np
+import open_clip
 import pytest
 import torch
 from evaluation_cases import by_place, constant, unit
+from evaluation_data import TOWER, squares
 
-from vlalign.evaluation.benchmarks.retrieval import retrieval_rows
+from vlalign import models
+from vlalign.data.samples import decode_image
+from vlalign.data.shards.manifest import write_split
+from vlalign.evaluation.benchmarks.retrieval import Retrieval, retrieval_rows
 from vlalign.evaluation.ranking import percent
 from vlalign.evaluation.recall import RANKS, recall_chance, recall_hits, retrieval_ranks
+from vlalign.evaluation.workbench import Workbench
 
 
 def recall(*gallery: torch.Tensor) -> dict[tuple[str, int], float]:
@@ -107,3 +115,36 @@ def test_chance_is_what_random_orders_reach() -> None:
     for which, chance in recall_chance(7, owner).items():
         assert np.mean([draw[which] for draw in draws]) == pytest.approx(chance, abs=2.5)
     assert recall_chance(7, owner)["text_to_image", 10] == 100
+
+
+@pytest.mark.parametrize("pooling", ["average", "default"])
+def test_what_open_clip_retrieves_stands_beside_it_where_that_is_something_else(tmp_path: Path, pooling: str) -> None:
+    """Measured in the same pass over the split, and equal to what open_clip itself makes of the run's folder."""
+    write_split(tmp_path / "test", squares(12), source={})
+    torch.manual_seed(3)
+    model = models.create(TOWER, pooling=pooling).eval()
+    models.save(model, tmp_path / "run")
+    bench = Workbench(model, tmp_path, batch_size=5)
+    rows = Retrieval(Retrieval.Params()).rows(bench, "test")
+    found = {row.metric: row for row in rows if row.metric.endswith("_in_open_clip")}
+    if pooling == "default":
+        assert not found
+        return
+    theirs, _, transform = open_clip.create_model_and_transforms(f"local-dir:{tmp_path / 'run'}")
+    captions, features = [one for sample in squares(12) for one in sample.captions], bench.split("test")
+    with torch.no_grad():
+        pictures = torch.stack([transform(decode_image(sample.image)) for sample in squares(12)])
+        images_ID = theirs.eval().encode_image(pictures, normalize=True)
+        captions_CD = theirs.encode_text(
+            open_clip.get_tokenizer("ViT-B-32", context_length=16)(captions), normalize=True
+        )
+    hits = recall_hits(images_ID, captions_CD, features.caption_image_C)
+    for way, total in (("image_to_text", 12), ("text_to_image", 24)):
+        row = found[f"{way}_r1_in_open_clip"]
+        assert (row.value, row.n) == (100 * hits[way, 1].double().mean().item(), total)
+    others = [row for row in rows if row.metric not in found]
+    plain = retrieval_rows(features.images_ID, features.captions_CD, features.caption_image_C, features.strata)
+    assert [(row.metric, row.stratum, row.value) for row in others] == [(r.metric, r.stratum, r.value) for r in plain]
+    # Of a store, or of a split that was encoded before, nothing is known.
+    again = Workbench(model, tmp_path, batch_size=5, _splits={"test": features})
+    assert again.in_open_clip("test") is None

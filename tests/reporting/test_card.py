@@ -78,12 +78,23 @@ def test_the_hub_is_told_of_open_clip_only_where_it_gives_what_was_measured(trai
 def test_an_exported_run_that_was_measured_offers_open_clip(trained, tmp_path):
     assert "`vlalign export-model` writes a folder for which it does" in card_of(trained / "clip")
     export_model(trained / "clip", tmp_path / "run")
-    write_metrics(tmp_path / "run" / "metrics", METRICS, measured={})
+    write_metrics(tmp_path / "run" / "metrics", METRICS, {}, measured={})
     card = card_of(tmp_path / "run")
     assert front_matter(card)["library_name"] == "open_clip"
     assert "open_clip gives the same embeddings" in card
     assert "mean of projected patch and word tokens" in card
     assert "| Image → text R@1 | 43.2 | 2.0 |" in card
+
+
+def test_what_retrieval_loses_in_open_clip_stands_in_the_card(trained, tmp_path):
+    run = shutil.copytree(trained / "clip", tmp_path / "run")
+    assert "Loaded by open_clip" not in card_of(run)
+    values = {"image_to_text_r1": 44.04, "text_to_image_r1": 41.0, "image_to_text_r1_in_open_clip": 7.0}
+    values["text_to_image_r1_in_open_clip"] = 5.25
+    rows = [MetricRow(benchmark="retrieval", metric=metric, value=value) for metric, value in values.items()]
+    write_metrics(run / "metrics", {"retrieval": Measurement(rows=rows)}, {}, measured={})
+    told = "this folder has an R@1 of 7.0 in place of 44.0 (image to text) and 5.2 in place of 41.0 (text to image)."
+    assert f"Loaded by open_clip, {told}" in card_of(run)
 
 
 def card_of(run):

@@ -25,6 +25,8 @@ from vlalign.records import check_record, read_record
 
 # Boxes of an image among which phrases are grounded.
 BOXES = 16
+# Embeddings whose numbers differ by less are equal: two orders of the same sums.
+SAME = 1e-5
 TEMPLATES = "zeroshot_classification_templates.txt"
 
 logger = logging.getLogger(__name__)
@@ -71,6 +73,7 @@ class Workbench:
     _splits: dict[str, SplitFeatures] = field(default_factory=dict, repr=False)
     _classes: dict[str, Classes] = field(default_factory=dict, repr=False)
     _prompts: dict[str, Prompts] = field(default_factory=dict, repr=False)
+    _own: dict[str, tuple[Tensor, Tensor]] = field(default_factory=dict, repr=False)
 
     def has(self, kind: Kind, split: str) -> bool:
         """Whether there are data of a kind of a split."""
@@ -82,10 +85,25 @@ class Workbench:
         annotation = None
         if self.annotations and self.dense and name not in self._splits and self.has("phrases", name):
             annotation = read_phrases(self.annotations / "phrases" / name)
-        features = self._encoded(name, annotation=annotation)
+        with self.encoder.keeping_own() as own:
+            features = self._encoded(name, annotation=annotation)
+        # Nothing is kept of a split that was encoded before, or whose embeddings a store holds.
+        if own["images"] and own["texts"]:
+            self._own[name] = torch.cat(own["images"]), torch.cat(own["texts"])
         if not features.captions:
             raise AbsentError(f"{self.data / name} has no captions; give every sample a .txt")
         return features
+
+    def in_open_clip(self, name: str) -> tuple[Tensor, Tensor] | None:
+        """Unit embeddings of images and captions of the retrieval split `name` that open_clip's own pooling gives; None
+        where they are those of `split`, or not known.
+        """
+        features = self.split(name)
+        ours, own = (features.images_ID, features.captions_CD), self._own.get(name)
+        if own is None or any(len(one) != len(other) for one, other in zip(ours, own, strict=True)):
+            return None
+        same = all(torch.allclose(one, other, atol=SAME) for one, other in zip(ours, own, strict=True))
+        return None if same else own
 
     def labelled(self, name: str) -> tuple[Tensor, Tensor]:
         """Embeddings [N, D] and labels [N] (long) of `zeroshot/<name>`; raises AbsentError when there are none."""

@@ -4,8 +4,9 @@ open_clip returns pooled embeddings, or tokens before their projection, and its 
 PowerCLIP needs projected patch and word tokens and averages both.
 """
 
+import contextlib
 import copy
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -65,6 +66,7 @@ class DualEncoder(nn.Module):
                 "the text tower of this model is no module of its own: make it with force_custom_text=True"
             )
         self.clip, self.tokenizer, self.config, self.pooling = clip, tokenizer, config or {}, pooling
+        self._own: dict[str, list[Tensor]] | None = None
         check_image_tower(clip.visual)
         check_text_tower(clip.text)
         size = clip.visual.image_size
@@ -105,6 +107,7 @@ class DualEncoder(nn.Module):
         """Features of normalised pictures."""
         pooled_ID, patches_IVD = read_image(self.clip.visual, images_I3HW)
         if self.pooling == "average":
+            self._keep("images", pooled_ID)
             pooled_ID = patches_IVD.mean(1)
         return ImageFeatures(F.normalize(pooled_ID, dim=-1), patches_IVD)
 
@@ -113,9 +116,25 @@ class DualEncoder(nn.Module):
         pooled_CD, tokens_CLD = read_text(self.clip.text, tokens_CL)
         mask_CL = real_tokens(self.tokenizer, tokens_CL)
         if self.pooling == "average":
+            self._keep("texts", pooled_CD)
             weight = mask_CL[..., None].to(tokens_CLD.dtype)
             pooled_CD = (tokens_CLD * weight).sum(1) / weight.sum(1)
         return TextFeatures(F.normalize(pooled_CD, dim=-1), tokens_CLD, mask_CL)
+
+    @contextlib.contextmanager
+    def keeping_own(self) -> Iterator[dict[str, list[Tensor]]]:
+        """Within the block, what the towers themselves would pool is kept as well, where it is not the embedding: unit
+        vectors of `images` and of `texts`, batch by batch, on the CPU. These are open_clip's.
+        """
+        self._own = {"images": [], "texts": []}
+        try:
+            yield self._own
+        finally:
+            self._own = None
+
+    def _keep(self, kind: str, pooled_ND: Tensor) -> None:
+        if self._own is not None:
+            self._own[kind].append(F.normalize(pooled_ND.detach().float(), dim=-1).cpu())
 
     def forward(self, images_I3HW: Tensor, tokens_CL: Tensor) -> tuple[ImageFeatures, TextFeatures]:
         """Both at once, as data parallelism needs it."""

@@ -1,14 +1,14 @@
 """The model card of one run, from its run.json, its config and its metrics."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from open_clip.push_to_hf_hub import generate_readme
 
 from vlalign.errors import VlalignError
-from vlalign.evaluation.benchmark import headline
+from vlalign.evaluation.benchmark import ALL, MetricRow, headline
 from vlalign.evaluation.metrics import read_metrics
 from vlalign.files import read_json, write_text
 from vlalign.params import ObjectiveParams
@@ -167,4 +167,15 @@ def _results(run: Path) -> str:
         lines.append(f"| {metric.label} | {number(row.value, digits=metric.digits)} | {guessed} |")
     reasons = {name: measurement.not_measured for name, measurement in found.items()}
     unmeasured = [f"Not measured: {name}, since {reason}." for name, reason in reasons.items() if reason is not None]
-    return "\n\n".join(["\n".join(lines), units(rows), *unmeasured])
+    return "\n\n".join(["\n".join(lines), units(rows), *_in_open_clip(known.values()), *unmeasured])
+
+
+def _in_open_clip(rows: Iterable[MetricRow]) -> list[str]:
+    """What retrieval loses where open_clip loads the run; nothing where that has the same embeddings."""
+    of = {row.metric: row.value for row in rows if (row.benchmark, row.group, row.stratum) == ("retrieval", ALL, ALL)}
+    lost = [
+        f"{of[f'{way}_r1_in_open_clip']:.1f} in place of {of[f'{way}_r1']:.1f} ({way.replace('_', ' ')})"
+        for way in ("image_to_text", "text_to_image")
+        if f"{way}_r1_in_open_clip" in of
+    ]
+    return [f"Loaded by open_clip, this folder has an R@1 of {' and '.join(lost)}."] if lost else []

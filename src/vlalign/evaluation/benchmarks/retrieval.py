@@ -19,13 +19,20 @@ RECALLS = tuple(
 )
 
 
+# Of the embeddings that open_clip's own pooling gives, where they are others.
+IN_OPEN_CLIP = tuple(
+    Metric(f"{way}_r1_in_open_clip", f"{label} R@1 in open_clip")
+    for way, label in (("image_to_text", "Image → text"), ("text_to_image", "Text → image"))
+)
+
+
 class Retrieval(Benchmark):
     """Image-text retrieval in both directions, in the whole gallery and in that of each stratum."""
 
     rank = 10
     needs = Needs(("pairs",))
     protocol = "R@K: any of an image's captions among the K best; ties count against the model"
-    metrics = (IMAGES, CAPTIONS, *RECALLS)
+    metrics = (IMAGES, CAPTIONS, *RECALLS, *IN_OPEN_CLIP)
     tables = (
         ScoreTable(
             "retrieval",
@@ -40,7 +47,23 @@ class Retrieval(Benchmark):
     def measure(self, bench: "Workbench", split: str) -> list[MetricRow]:
         """See `retrieval_rows`."""
         features = bench.split(split)
-        return retrieval_rows(features.images_ID, features.captions_CD, features.caption_image_C, features.strata)
+        rows = retrieval_rows(features.images_ID, features.captions_CD, features.caption_image_C, features.strata)
+        own = bench.in_open_clip(split)
+        return rows if own is None else rows + open_clip_rows(*own, features.caption_image_C)
+
+
+def open_clip_rows(images_ID: "Tensor", captions_CD: "Tensor", caption_image_C: "Tensor") -> list[MetricRow]:
+    """R@1 over everything of the embeddings that open_clip's own pooling gives; see `recall_hits`."""
+    from vlalign.evaluation.ranking import percent
+    from vlalign.evaluation.recall import recall_chance, recall_hits
+
+    hits = recall_hits(images_ID, captions_CD, caption_image_C)
+    chances = recall_chance(len(images_ID), caption_image_C)
+    return [
+        MetricRow(metric=f"{way}_r1_in_open_clip", value=percent(found), n=len(found), chance=chances[way, k])
+        for (way, k), found in hits.items()
+        if k == 1
+    ]
 
 
 def retrieval_rows(
