@@ -103,10 +103,9 @@ def measured_here(place, model):
     of = {row.metric: row for row in rows if row.stratum == row.group == "all"}
     found = {f"{WAYS[way]}_recall@{k}": of[f"{way}_r{k}"] for way in WAYS for k in RANKS}
     numbers = {name: (row.value * row.n / 100, row.n) for name, row in found.items()}
-    numbers["acc1"] = (of["accuracy"].value * of["accuracy"].n / 100, of["accuracy"].n)
-    by_class = [row.value / 100 for row in rows if row.metric == "class_accuracy"]
-    numbers["mean_per_class_recall"] = (sum(by_class), len(by_class))
-    return numbers
+    for name, metric in (("acc1", "accuracy"), ("acc5", "accuracy_5")):
+        numbers[name] = (of[metric].value * of[metric].n / 100, of[metric].n)
+    return numbers | {"mean_per_class_recall": (of["class_mean"].value / 100 * len(CLASSES), len(CLASSES))}
 
 
 def check_equal(ours, theirs):
