@@ -1,3 +1,6 @@
+import json
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -148,3 +151,11 @@ def test_what_open_clip_retrieves_stands_beside_it_where_that_is_something_else(
     # Of a store, or of a split that was encoded before, nothing is known.
     again = Workbench(model, tmp_path, batch_size=5, _splits={"test": features})
     assert again.in_open_clip("test") is None
+
+
+@pytest.mark.slow
+def test_recall_of_five_thousand_images_needs_little_memory() -> None:
+    """COCO's size: the whole matrix of similarities would take 477 MiB, and comparing it several times that."""
+    script = Path(__file__).parents[2] / "benchmarks" / "evaluation.py"
+    found = subprocess.run([sys.executable, script, "--one", "ours"], check=True, capture_output=True, text=True)
+    assert json.loads(found.stdout)["MiB"] < 150

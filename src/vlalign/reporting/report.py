@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from vlalign.data.shards.overlap import Overlap, digests, overlap
@@ -10,9 +11,11 @@ from vlalign.params import ReportParams
 from vlalign.records import record_of, stamps, write_record
 from vlalign.reporting.cells import Table
 from vlalign.reporting.collect import collect
+from vlalign.reporting.compare import compare, compare_table
 from vlalign.reporting.figure import Measured
 from vlalign.reporting.page import write_page
-from vlalign.reporting.results import check_made_of, load_results
+from vlalign.reporting.results import Results, check_made_of, load_results
+from vlalign.reporting.suites import SECTION as COMPARED
 from vlalign.reporting.tables import write_tables
 
 
@@ -37,7 +40,8 @@ def write_report(
     precision: CSV of the aggregators' errors. figures: holds the SVGs that need the models. manifests: manifest.json of
     the data, for attribution; the first is that of the training split. held_out: those of the splits that are measured,
     in which images of the training split are looked for. model_dirs: folders of models that were not trained here.
-    suites: tables of what runs and models get on cards.
+    suites: tables of what runs and models get on cards. Each of these models is compared, item by item, with the first
+    seed of the baseline.
     """
     results = load_results(metrics, run_dirs, baseline=params.baseline, control=params.control)
     check_made_of(record_of(precision), results.runs)
@@ -48,6 +52,7 @@ def write_report(
     for path, figure in paths.items():
         if figure.rule == "report":
             figure.draw(path.stem, Measured(results, Path(precision)), path)
+    suites = [*suites, *_comparisons(results, model_dirs)]
     written = write_tables(results, tables, precision=Path(precision), suites=suites)
     write_page(
         output,
@@ -61,6 +66,17 @@ def write_report(
     folder = Path(output).parent
     names = [os.path.relpath(path, folder) for path in (output, *paths, *written)]
     write_record(record_of(output), {"files": stamps(folder, names)})
+
+
+def _comparisons(results: Results, model_dirs: Sequence[str | Path]) -> list[Table]:
+    """Of every model that was not trained here; those with seeds are compared over seeds."""
+    first = next((run.directory for run in results.runs if run.name == results.baseline), None)
+    folders = map(Path, model_dirs if first else ())
+    return [
+        replace(compare_table(compare(folder, first), ours=folder.name, theirs=results.baseline), section=COMPARED)
+        for folder in folders
+        if first is not None
+    ]
 
 
 def _overlaps(manifests: Sequence[str | Path], held_out: Sequence[str | Path]) -> list[Overlap]:

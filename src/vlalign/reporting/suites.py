@@ -71,6 +71,7 @@ def suite_table(suite: Suite, subjects: Sequence[Subject], absent: Mapping[str, 
     rows += [_published(name, suite, numbers) for name, numbers in suite.published.items() if name not in named]
     if suite.chance_level:
         rows += _chance(columns, results, averaged=averaged)
+    rows += _shuffled(columns, results)
     titles = [_title(card, metric, suite) for _, card, metric in columns]
     table = Table(
         f"suite-{suite.name}",
@@ -187,6 +188,24 @@ def _chance(
     cells = [Cell(MISSING if value is None else number(value)) for value in found]
     mean = Cell(number(sum(known) / len(known)) if averaged and len(known) == len(found) else MISSING)
     yield Row("chance", (*cells, mean), kind="chance")
+
+
+def _shuffled(
+    columns: Sequence[tuple[str, Card, str]], results: Mapping[tuple[str, str], list[Result]]
+) -> Iterable[Row]:
+    """A control where a task has one: the first model with the labels shuffled, which must be near chance."""
+    name = next(iter(results), ("", ""))[0]
+    found = [
+        next((one.rows[_place(f"{metric}_shuffled")] for one in results[name, card.name] if _has(one, metric)), None)
+        for _, card, metric in columns
+    ]
+    if any(found):
+        cells = (Cell(MISSING if row is None else number(row.value)) for row in found)
+        yield Row(f"{name}, labels shuffled", (*cells, Cell(MISSING)), kind="chance")
+
+
+def _has(result: Result, metric: str) -> bool:
+    return _place(f"{metric}_shuffled") in result.rows
 
 
 def _metric(metric: str, card: Card) -> Metric:

@@ -21,6 +21,7 @@ class Zeroshot(Benchmark):
         Metric("accuracy", "Zero-shot accuracy", headline=True),
         Metric("accuracy_5", "Zero-shot accuracy, top 5"),
         Metric("class_mean", "Zero-shot accuracy, mean over classes"),
+        Metric("accuracy_shuffled", "Zero-shot accuracy, labels shuffled", direction=None),
         Metric("times_chance", "Accuracy through chance", unit="ratio"),
         Metric("class_accuracy", "Accuracy by class"),
         Metric("classes", "Classes", unit="count", direction=None),
@@ -59,6 +60,8 @@ def zeroshot_rows(
         accuracy,
         *([scored("accuracy_5", ranks_I < 5, chance=5 * chance)] if classes >= 5 else []),
         scored("class_mean", hits_I, chance=chance, blocks_N=labels_I),
+        # What cannot be above chance: more would say that something else than the pictures is measured.
+        scored("accuracy_shuffled", label_ranks(images_ID, shuffled(labels_I), classifier_KD) == 0, chance=chance),
         MetricRow(metric="times_chance", value=ratio, n=len(images_ID), chance=1.0),
         MetricRow(metric="classes", value=classes),
     ]
@@ -68,6 +71,13 @@ def zeroshot_rows(
         MetricRow(metric="class_accuracy", group=name, value=percent(hits), n=len(hits))
         for name, hits in hits_of.items()
     ]
+
+
+def shuffled(labels_I: "Tensor") -> "Tensor":
+    """The labels in an order that is always the same."""
+    import torch
+
+    return labels_I[torch.randperm(len(labels_I), generator=torch.Generator().manual_seed(0))]
 
 
 def label_ranks(images_ID: "Tensor", labels_I: "Tensor", classifier_KD: "Tensor", *, chunk: int = 4096) -> "Tensor":
