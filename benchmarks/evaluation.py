@@ -1,4 +1,4 @@
-"""Recall over 5,000 images and 25,000 captions: time and memory beside CLIP_benchmark's function, each in its own process.
+"""Recall over 5,000 images and 25,000 captions beside CLIP_benchmark's function: time and memory, in two processes.
 
 python benchmarks/evaluation.py [--images 5000] [--rounds 5]
 """

@@ -12,8 +12,14 @@ STAGE = "workflow"
 
 
 def own_files(params: Params) -> list[str]:
-    """The tables and annotations of the dataset in use, whose content the workflow depends on, each once."""
-    found = (path for source in params.sources.values() for path in source.inputs())
+    """The files whose content the workflow depends on, each once: tables and annotations of the dataset in use and of
+    cards, and weights of models that were not trained here.
+    """
+    files = Path(params.evaluation.files)
+    sources = [*params.sources.values()]
+    sources += [one.located(files) for task, card in params.evaluation.cells() for one in card.places(task).values()]
+    found = [path for source in sources for path in source.inputs()]
+    found += [path for spec in params.models.values() for path in spec.local()]
     return list(dict.fromkeys(map(os.path.normpath, found)))
 
 

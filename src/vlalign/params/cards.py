@@ -227,6 +227,11 @@ class EvaluatedModel(Strict):
     seed: int = Field(default=0, ge=0, description="Of random weights")
     trained_on: str = Field(default="", description="Data and samples that it has seen, shown beside its numbers")
 
+    def local(self) -> list[str]:
+        """Its folder and files on this disk."""
+        named = (self.folder, self.tower if isinstance(self.tower, str) else None, self.pretrained)
+        return [path for path in named if path is not None and Path(path).exists()]
+
     @model_validator(mode="after")
     def _is_in_one_place(self) -> "EvaluatedModel":
         if sum(one is not None for one in (self.folder, self.hub, self.tower)) != 1:
