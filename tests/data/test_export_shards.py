@@ -134,6 +134,7 @@ def test_the_trainer_itself_trains_on_what_the_command_writes(split, tmp_path):
     result = CliRunner().invoke(cli.app, ["export-shards", *options, "--shard-size", "3"])
     assert result.exit_code == 0, result.output
     assert "6 samples in 2 shards" in result.output
+    assert f"--dataset_root {output} --split test --task zeroshot_retrieval" in result.output
     shards = f"{output}/test/{{0..1}}.tar"
     assert f"--train-data '{shards}'" in result.output
     (tmp_path / "mine.json").write_text(json.dumps(TOWER))

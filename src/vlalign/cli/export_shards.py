@@ -24,12 +24,13 @@ def export_shards(
 
     For open_clip's trainer take one caption a sample, `--captions first` or `each`: it reads a file of captions as one.
     """
-    from vlalign.data.shards.export import export_shards
+    from vlalign.data.shards.export import TYPE, export_shards
 
     told = given(params, changes, data=data, anywhere=True)
     sizes = export_shards(told.folders.data / split, output, captions=captions, shard_size=shard_size)
-    folder = output / Path(split).name
+    folder, task = output / Path(split).name, f"zeroshot_{(output / TYPE).read_text().strip()}"
+    place = f"--dataset wds/{output.name} --dataset_root {output} --split {folder.name} --task {task}"
     print(f"{sum(sizes.values())} samples in {len(sizes)} shards. To read them:")
-    print(f"  clip_benchmark eval --dataset wds/{output.name} --dataset_root {output} --split {folder.name} ...")
+    print(f"  clip_benchmark eval {place} ...")
     if captions != "all":
         print(f"  python -m open_clip_train.main --train-data '{folder}/{{0..{len(sizes) - 1}}}.tar' ...")
