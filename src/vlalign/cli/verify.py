@@ -25,7 +25,7 @@ def verify(
 
     told = given(params, data=data, anywhere=data is not None)
     if card is not None:
-        from vlalign.evaluation.cards import VERIFY
+        from vlalign.params.cards import VERIFY
 
         verify_split(told.folders.cards / card / split, VERIFY, needs=needs_of_split(split))
         return

@@ -15,12 +15,9 @@ from vlalign.evaluation.metrics import Measurement
 from vlalign.evaluation.prompts import read_classnames
 from vlalign.evaluation.run import Execution, evaluate, subject
 from vlalign.models.opened import OpenedModel
-from vlalign.params import EvaluationParams, VerifyParams, digest
-from vlalign.params.cards import Card
+from vlalign.params import EvaluationParams, digest
+from vlalign.params.cards import VERIFY, Card
 from vlalign.params.data import CLASS_FILES, needs_of_split
-
-# Published pictures are as they are, thin cuttings of ARO among them, and all of them count.
-VERIFY = VerifyParams(max_bad_share=0.0, max_ratio=10_000.0, min_side=1, max_characters=100_000)
 
 
 def obtain(card: Card, folder: Path, task: str, *, files: Path) -> None:

@@ -10,6 +10,7 @@ from pydantic import Field, ValidationError, model_validator
 
 from vlalign.errors import VlalignError
 from vlalign.params.base import Many, Name, PathText, Strict, describe
+from vlalign.params.data import VerifyParams
 from vlalign.params.reading import read
 from vlalign.params.sources import AnySource
 
@@ -26,6 +27,8 @@ else:
 CARDS = "config/benchmarks"
 # Of one card, and of one list of cards, below a folder of cards.
 CARD, SUITE = "{}.yaml", "suites/{}.yaml"
+# Published pictures are as they are, thin cuttings of ARO among them, and all of them count.
+VERIFY = VerifyParams(max_bad_share=0.0, max_ratio=10_000.0, min_side=1, max_characters=100_000)
 Split = Literal["train", "validation", "test"]
 Kind = TypeVar("Kind", bound=Strict)
 # What every sample has of the kinds of data that need something.
