@@ -142,10 +142,20 @@ def test_the_accuracy_is_the_mean_over_seeds_and_repeats() -> None:
         each = [found["seed_accuracy", f"{group}_seed_{seed}", "all"] for seed in FEW.seeds]
         assert found["accuracy", group, "all"] == pytest.approx(np.mean(each))
     assert any(len({found["seed_accuracy", f"{group}_seed_{seed}", "all"] for seed in (1, 2)}) > 1 for group in GROUPS)
-    assert few_shot_rows(*parts, centres(), FEW) == rows
+    assert by_place(few_shot_rows(*parts, centres(), FEW)) == found
     alone = by_place(few_shot_rows(*parts, centres(), FewShotParams(shots=(4,), seeds=(2,), learners=("tip-adapter",))))
     place = ("seed_accuracy", "tip_adapter_4_shots_seed_2", "all")
     assert alone[place] == found[place], "other shots, seeds and learners change nothing"
+
+
+def test_every_image_has_the_share_of_draws_that_got_it_right() -> None:
+    parts = [cloud(n, noise=1.5, seed=n) for n in (20, 8, 30)]
+    once, twice = (few_shot_rows(*parts, centres(), FewShotParams(shots=(4,), seeds=seeds)) for seeds in ((1,), (1, 2)))
+    other = few_shot_rows(*parts, centres(), FewShotParams(shots=(4,), seeds=(2,)))
+    for rows in zip(*([row for row in part if row.metric == "accuracy"] for part in (once, other, twice)), strict=True):
+        one, another, both = (row.items.astype(float) for row in rows)
+        np.testing.assert_array_equal(both, (one + another) / 2)
+        assert 100 * both.mean() == pytest.approx(rows[2].value)
 
 
 def test_zero_shots_are_those_of_zero_shot_classification() -> None:

@@ -148,9 +148,12 @@ def test_another_seed_trains_other_weights() -> None:
 def test_the_mean_over_classes_counts_every_class_once() -> None:
     training, few = cloud(20, noise=0.8), cloud(12, noise=0.8, seed=1)
     tested = few.rows([*range(3), *range(12, 24), *range(36, 40)])
-    scores = measured(training, None, tested)
+    rows = probe_rows(training, None, tested, classes=4, params=LinearProbeParams())
+    scores, items = overall(rows), {row.metric: row.items for row in rows if row.items is not None}
     layer, _ = torch_probe(training, None, Recipe())
     hits = (predict(layer, tested.images_ND) == tested.labels_N).numpy()
+    assert items.keys() == {"accuracy", "class_mean"}
+    assert all((found == hits).all() for found in items.values()), "so that models are compared image by image"
     each = [hits[tested.labels_N.numpy() == k].mean() for k in (0, 1, 3)]
     assert scores["class_mean"] == pytest.approx(100 * np.mean(each))
     assert scores["accuracy"] == pytest.approx(100 * hits.mean())

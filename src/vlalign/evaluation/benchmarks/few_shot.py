@@ -64,6 +64,7 @@ class FewShot(Benchmark):
     rank = 24
     Params = FewShotParams
     needs = Needs(("classes",), training=("classes",), optional=("classes",), apart=True)
+    protocol = "mean over draws of the images to learn from; hyper-parameters are chosen on at most 4 others of a class"
     metrics = (
         replace(ACCURACY, label="Linear probe, 16 shots", group=group_of("linear-probe", LEADING), headline=True),
         replace(ACCURACY, label="Tip-Adapter, 16 shots", group=group_of("tip-adapter", LEADING), headline=True),
@@ -117,13 +118,13 @@ def few_shot_rows(
 
     from vlalign.evaluation.few_shots import episode
     from vlalign.evaluation.probes import check_classes_differ
-    from vlalign.evaluation.ranking import percent, strictly_best
+    from vlalign.evaluation.ranking import scored, strictly_best
 
     check_classes_differ(training)
     draws = {(k, seed): episode(training, validation, k, seed) for k in params.shots for seed in params.seeds}
     correct_IK = F.one_hot(tested.labels_N, len(classifier_KD)).bool()
-    zero_shot = percent(strictly_best(tested.images_ND @ classifier_KD.T, correct_IK))
-    rows = [_accuracy(zero_shot, ZERO, tested, classifier_KD)]
+    zero_shot_I = strictly_best(tested.images_ND @ classifier_KD.T, correct_IK)
+    rows = [scored("accuracy", zero_shot_I, group=ZERO, chance=100.0 / len(classifier_KD))]
     for learner in params.learners:
         for shots in params.shots:
             of_shots = {seed: draws[shots, seed] for seed in params.seeds}
@@ -142,20 +143,21 @@ def _learner_rows(
     tested: "Labelled",
     classifier_KD: "Tensor",
 ) -> list[MetricRow]:
-    """One learner's mean over the draws, then each draw's accuracy and hyper-parameters."""
-    from vlalign.evaluation.few_shots import LEARNERS
-    from vlalign.evaluation.ranking import percent
+    """One learner's mean over the draws, of which an image scores the share that got it right, then each draw's
+    accuracy and hyper-parameters.
+    """
+    import torch
 
-    each, values = [], []
+    from vlalign.evaluation.few_shots import LEARNERS
+    from vlalign.evaluation.ranking import percent, scored
+
+    each, hits = [], []
     for seed, (learned, chosen_on) in draws.items():
-        hits_N, chosen = LEARNERS[learner](learned, chosen_on, tested, classifier_KD)
-        values.append(percent(hits_N))
-        found = {"seed_accuracy": values[-1], **chosen}
+        hits_I, chosen = LEARNERS[learner](learned, chosen_on, tested, classifier_KD)
+        hits.append(hits_I)
+        found = {"seed_accuracy": percent(hits_I), **chosen}
         group = f"{group_of(learner, shots)}_seed_{seed}"
         each += [MetricRow(metric=name, group=group, value=value) for name, value in found.items()]
-    return [_accuracy(sum(values) / len(values), group_of(learner, shots), tested, classifier_KD), *each]
-
-
-def _accuracy(value: float, group: str, tested: "Labelled", classifier_KD: "Tensor") -> MetricRow:
+    shares_I = torch.stack(hits).double().mean(0)
     chance = 100.0 / len(classifier_KD)
-    return MetricRow(metric="accuracy", group=group, value=value, n=len(tested.labels_N), chance=chance)
+    return [scored("accuracy", shares_I, group=group_of(learner, shots), chance=chance), *each]

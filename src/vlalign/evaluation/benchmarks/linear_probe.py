@@ -49,6 +49,7 @@ class LinearProbe(Benchmark):
     rank = 22
     Params = LinearProbeParams
     needs = Needs(("classes",), training=("classes",), optional=("classes",), apart=True)
+    protocol = "a linear layer on frozen unit-norm features, learned from all of the training split"
     metrics = (
         ACCURACY,
         CLASS_MEAN,
@@ -88,20 +89,17 @@ def probe_rows(
     classes: number of classes, for the chance level.
     Raises UnmeasurableError when the images to learn from are all of one class.
     """
-    from sklearn.metrics import recall_score
-
     from vlalign.evaluation.probes import check_classes_differ
-    from vlalign.evaluation.ranking import percent
+    from vlalign.evaluation.ranking import scored
 
     check_classes_differ(training)
     learn = _torch_probe if params.protocol == "clip-benchmark" else _logistic_probe
     guesses_N, chosen = learn(training, validation, tested.images_ND, params)
-    labels_N, present_K = tested.labels_N, tested.labels_N.unique()
-    recall = recall_score(labels_N.numpy(), guesses_N.numpy(), labels=present_K.numpy(), average="macro")
+    correct_N = guesses_N == tested.labels_N
     chance, learned = 100.0 / classes, len(training.labels_N) + (0 if validation is None else len(validation.labels_N))
     return [
-        MetricRow(metric="accuracy", value=percent(guesses_N == labels_N), n=len(labels_N), chance=chance),
-        MetricRow(metric="class_mean", value=100.0 * float(recall), n=len(present_K), chance=chance),
+        scored("accuracy", correct_N, chance=chance),
+        scored("class_mean", correct_N, chance=chance, blocks_N=tested.labels_N),
         MetricRow(metric="training_images", value=learned),
         *(MetricRow(metric=name, value=value) for name, value in chosen.items()),
     ]

@@ -18,6 +18,7 @@ class Modality(Benchmark):
 
     rank = 50
     needs = Needs(("pairs",))
+    protocol = "one caption for each image, its first that no earlier image has"
     metrics = (
         Metric("mean_distance", "Modality gap", unit="distance", direction="lower", digits=3, headline=True),
         Metric("cs_divergence", "CS divergence", unit="nats", direction="lower", digits=3),
