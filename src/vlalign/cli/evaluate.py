@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from vlalign.cli.options import Changes, Digest, Given, OwnAnnotations, OwnData, OwnOutput, ParamsFiles, Previous, given
+from vlalign.cli.options import Changes, Digest, Given, OwnAnnotations, OwnOutput, ParamsFiles, Previous, given
 from vlalign.errors import VlalignError
 
 if TYPE_CHECKING:
@@ -17,6 +17,9 @@ Models = Annotated[
 ]
 Pooling = Annotated[str | None, typer.Option(help="Of the models: average or default, where nothing says it.")]
 Activation = Annotated[str | None, typer.Option(help="Of the models: gelu or quick-gelu, where nothing says it.")]
+Data = Annotated[
+    Path | None, typer.Option(help="Folder of the dataset, or where data of cards are kept, if not that of the params.")
+]
 Pretrained = Annotated[
     list[str] | None, typer.Option(help="Tag or file of weights for each --model that is an open_clip name; repeat.")
 ]
@@ -33,7 +36,7 @@ def evaluate(
     suite: Annotated[list[str] | None, typer.Option(help="Name of a suite of cards; repeat.")] = None,
     card: Annotated[list[str] | None, typer.Option(help="Name of a card; repeat.")] = None,
     task: Annotated[list[str] | None, typer.Option(help="Of the cards, only these tasks; repeat.")] = None,
-    data: OwnData = None,
+    data: Data = None,
     files: Annotated[Path | None, typer.Option(help="Folder of data sets in their published form.")] = None,
     annotations: OwnAnnotations = None,
     output: OwnOutput = None,
@@ -43,9 +46,13 @@ def evaluate(
 ) -> None:
     """Measure runs, or any other CLIP-like model, on the benchmarks of a dataset or on suites of cards.
 
-    With --suite or --card: what is missing of the data is brought and kept in --data, tables of all models stand in
-    --output, as CSV, JSON, Markdown and LaTeX, and the last lines show them. Without: the dataset of the params is
-    measured, one JSON file for each benchmark, and a run whose metrics go into its own folder gets its model card.
+    With --suite or --card, what is missing of the data is brought and kept in --data; the tables of all models stand in
+    --output, as CSV, JSON, Markdown and LaTeX, and are shown at the end:
+
+    vlalign evaluate --model ViT-B-32 --pretrained openai --suite zeroshot17 --data DATA --output OUT
+
+    Without, the dataset of the params is measured, one JSON file for each benchmark, and a run whose metrics go into
+    its own folder gets its model card.
     """
     import torch
 

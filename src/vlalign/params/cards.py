@@ -23,8 +23,8 @@ else:
     BENCHMARKS, FOLDERS = benchmark.known_benchmarks(), benchmark.FOLDERS
     BenchmarkName = Literal[tuple(BENCHMARKS)]
 
-# The folder of the cards that come along.
-CARDS = "config/benchmarks"
+# The folder of the cards that come along, and what it lies in.
+CARDS, CHECKOUT = "config/benchmarks", Path(__file__).parents[3]
 # Of one card, and of one list of cards, below a folder of cards.
 CARD, SUITE = "{}.yaml", "suites/{}.yaml"
 # Published pictures are as they are, thin cuttings of ARO among them, and all of them count.
@@ -182,8 +182,14 @@ def read_suite(name: str, folders: Iterable[str | Path]) -> Suite:
 def known(pattern: str, folders: Iterable[str | Path]) -> dict[str, Path]:
     """The files of cards (`CARD`) or suites (`SUITE`) by name; of two of one name, that of the later folder."""
     place = Path(pattern)
-    paths = (path for folder in folders for path in sorted((Path(folder) / place.parent).glob("*.yaml")))
+    paths = (path for folder in folders for path in sorted((_folder(folder) / place.parent).glob("*.yaml")))
     return {path.stem: path for path in paths}
+
+
+def _folder(folder: str | Path) -> Path:
+    """The cards that come along are found from any working directory."""
+    path = Path(folder)
+    return CHECKOUT / CARDS if path == Path(CARDS) and not path.is_dir() else path
 
 
 def _find(name: str, pattern: str, folders: Iterable[str | Path], *, what: str) -> Path:

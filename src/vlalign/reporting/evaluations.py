@@ -6,15 +6,17 @@ import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
+from pydantic import ValidationError
 
 from vlalign.errors import VlalignError
 from vlalign.evaluation.cards import measure, obtain, subject_of
 from vlalign.evaluation.metrics import read_folder, take_measured
 from vlalign.evaluation.run import Execution
 from vlalign.models.opened import OpenedModel, open_model
-from vlalign.params import EvaluationParams
+from vlalign.params import EvaluationParams, describe
 from vlalign.params.cards import Card, EvaluatedModel, Suite
 from vlalign.reporting.cells import Table
 from vlalign.reporting.exports import write_all
@@ -36,13 +38,20 @@ def model_named(
     if not text.startswith("hf-hub:") and Path(plain).is_dir():
         parts = Path(plain).resolve().parts
         name = "-".join(parts[-2:] if parts[-1].startswith("seed-") else parts[-1:])
-        return _short(name), EvaluatedModel.model_validate({"folder": os.path.relpath(plain, base), **stated})
+        return _short(name), _model(text, {"folder": os.path.relpath(plain, base), **stated})
     if text.startswith("hf-hub:") or (plain.count("/") == 1 and not Path(plain).suffix and pretrained is None):
-        return _short(plain.partition("/")[2]), EvaluatedModel.model_validate({"hub": plain, **stated})
+        return _short(plain.partition("/")[2]), _model(text, {"hub": plain, **stated})
     tower = os.path.relpath(text, base) if text.endswith(".json") else text
     name = f"{Path(text).stem if text.endswith('.json') else text}-{Path(pretrained).stem if pretrained else 'random'}"
     weights = os.path.relpath(pretrained, base) if pretrained and Path(pretrained).is_file() else pretrained
-    return _short(name), EvaluatedModel.model_validate({"tower": tower, "pretrained": weights, **stated})
+    return _short(name), _model(text, {"tower": tower, "pretrained": weights, **stated})
+
+
+def _model(text: str, content: Mapping[str, Any]) -> EvaluatedModel:
+    try:
+        return EvaluatedModel.model_validate(content)
+    except ValidationError as error:
+        raise VlalignError(f"--model {text}: {describe(error, of=EvaluatedModel)}") from None
 
 
 def _short(name: str) -> str:
