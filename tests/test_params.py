@@ -404,3 +404,8 @@ def test_an_arm_may_have_fewer_seeds_than_the_others():
 def test_a_key_that_no_arm_has_is_named():
     with pytest.raises(VlalignError, match=r"arms\.clip\.steps: unknown key"):
         parse("arms.clip.steps", 3)
+
+
+def test_a_name_that_is_nearly_right_gives_the_nearest():
+    with pytest.raises(VlalignError, match=r"evaluation\.benchmarks\.0: .*nearest: retrieval \(given: 'retreival'\)"):
+        parse("evaluation.benchmarks", ["retreival"])

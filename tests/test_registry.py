@@ -11,6 +11,11 @@ from vlalign.registry import Registered, plugins
 class Kind(Registered):
     """A kind of plug-ins for this test."""
 
+    demanded = ("work",)
+
+    def work(self):
+        raise NotImplementedError
+
 
 @pytest.mark.parametrize(
     ("content", "message"),
@@ -19,6 +24,10 @@ class Kind(Registered):
         ("import no_such_module", r"thing\.py cannot be imported \(ModuleNotFoundError: "),
         ("raise SystemExit(0)", r"thing\.py cannot be imported \(SystemExit: 0\)"),
         ("VALUE = 1", r"thing\.py has no class that derives from Kind"),
+        (
+            f"from {__name__} import Kind\nclass Thing(Kind):\n    'One.'",
+            r"thing\.py: Thing has no method `work`; see CONTRIBUTING\.md",
+        ),
     ],
 )
 def test_a_file_that_is_no_plug_in_is_named(tmp_path, monkeypatch, content, message):

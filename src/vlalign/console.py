@@ -7,6 +7,14 @@ from rich.console import Console
 from rich.progress import Progress
 
 console = Console(stderr=True)
+# Characters of a line where no terminal says how many fit: what nobody looks at is not folded.
+WIDE = 200
+
+
+def terminal() -> Console:
+    """Standard output, for tables."""
+    found = Console()
+    return found if found.is_terminal else Console(width=WIDE)
 
 
 @contextlib.contextmanager

@@ -16,9 +16,12 @@ from vlalign.errors import VlalignError
 
 
 class Registered:
-    """Base of all kinds. name: how params call a plug-in; taken from its module unless it says another."""
+    """Base of all kinds. name: how params call a plug-in; taken from its module unless it says another. demanded: the
+    methods of a kind's base that a plug-in must have of its own.
+    """
 
     name: ClassVar[str] = ""
+    demanded: ClassVar[tuple[str, ...]] = ()
 
 
 Plugin = TypeVar("Plugin", bound=Registered)
@@ -55,6 +58,10 @@ def plugins(base: type[Plugin], package: str) -> dict[str, type[Plugin]]:
                 )
             if not vars(kind).get("__doc__"):
                 raise VlalignError(f"{module.__file__}: {kind.__name__} has no docstring; say in a line what it is")
+            if lacking := [method for method in base.demanded if getattr(kind, method) is getattr(base, method)]:
+                raise VlalignError(
+                    f"{module.__file__}: {kind.__name__} has no method `{lacking[0]}`; see CONTRIBUTING.md"
+                )
             kind.name = name
             found[name] = kind
     return dict(sorted(found.items()))

@@ -189,6 +189,11 @@ ROW = {"run": "clip", "seed": 0, "benchmark": "a", "metric": "b", "value": 1.0}
         ({"rows": [{**ROW, "seed": "0"}]}, "does not hold metrics.*rows.0.seed: "),
         ({"rows": [{**ROW, "run": ""}]}, "has rows without `run` or `seed`; delete it"),
         ({"rows": [{**ROW, "seed": None}]}, "has rows without `run` or `seed`; delete it"),
+        (
+            {"rows": [{**ROW, "benchmark": ""}]},
+            "has rows without `benchmark`, or one that stands there twice; delete it",
+        ),
+        ({"rows": [ROW, ROW]}, "has rows without `benchmark`, or one that stands there twice; delete it"),
     ],
     ids=str,
 )

@@ -18,9 +18,8 @@ def precision(
     digest: Digest = None,
 ) -> None:
     """Measure the aggregators against the exact powerset on random, clustered and the run's own features."""
-    from rich.console import Console
-
     from vlalign.analysis.precision import precision_rows, precision_table, write_precision
+    from vlalign.console import terminal
     from vlalign.models import load
     from vlalign.reporting.results import read_run, run_params, weights_by_place
 
@@ -31,4 +30,4 @@ def precision(
     if output is not None:
         write_precision(rows, output, weights=weights_by_place([run]))
     else:
-        Console().print(precision_table(rows))
+        terminal().print(precision_table(rows))

@@ -167,6 +167,7 @@ class Needs:
 class Benchmark(Registered):
     """One task on which encoders are measured."""
 
+    demanded: ClassVar = ("measure",)
     # Its params, below `evaluation.params`.
     Params: ClassVar[type[Strict]] = Strict
     # Benchmarks are measured, and shown, by rank and then by name.

@@ -56,6 +56,9 @@ def read_collected(path: str | Path) -> list[MetricRow]:
     rows = measurement(read_record(path), Path(path)).rows
     if any(not row.run or row.seed is None for row in rows):
         raise VlalignError(f"{path} has rows without `run` or `seed`; {REMEDY}")
+    places = {(row.run, row.seed, *row.place) for row in rows}
+    if len(places) < len(rows) or any(not row.benchmark for row in rows):
+        raise VlalignError(f"{path} has rows without `benchmark`, or one that stands there twice; {REMEDY}")
     return rows
 
 

@@ -4,6 +4,7 @@ import functools
 import hashlib
 import json
 import operator
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -86,6 +87,9 @@ def describe(error: ValidationError, *, of: type[BaseModel], prefix: str = "", g
         message = item["msg"].removeprefix("Value error, ")
         if item["type"] == "extra_forbidden":
             message = f"unknown key{_nearest(of, item['loc'])}"
+        elif item["type"] == "literal_error" and isinstance(item["input"], str):
+            known = re.findall(r"'([^']+)'", item["ctx"]["expected"])
+            message += "".join(f"; nearest: {name}" for name in get_close_matches(item["input"], known, n=1))
         shown = "" if isinstance(item["input"], dict) else f" (given: {_shown(item['input'])})"
         lines[f"{path}: {message}{shown}" if path else message] = None
     more = [f"and {len(lines) - MISTAKES} more"] if len(lines) > MISTAKES else []

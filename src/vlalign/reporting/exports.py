@@ -5,17 +5,15 @@ import io
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from rich.console import Console
 from rich.table import Table as RichTable
 
+from vlalign.console import terminal
 from vlalign.errors import VlalignError
 from vlalign.files import json_text, write_text
 from vlalign.reporting.cells import Cell, Table
 
 # Of cells, on a terminal.
 COLOURS = {"better": "blue", "worse": "dark_orange", "noise": "dim", "chance": "dim"}
-# Columns of a page: what does not fit is not folded where nobody looks, such as in a file.
-WIDE = 200
 
 # Of LaTeX, outside of mathematics.
 ESCAPED = {character: f"\\{character}" for character in "&%$#_{}"} | {
@@ -93,16 +91,13 @@ def write_all(table: Table, folder: Path) -> list[Path]:
 
 def show(table: Table) -> None:
     """Print a table."""
-    console = Console()
-    if not console.is_terminal:
-        console = Console(width=WIDE)
     shown = RichTable(title=table.title, caption=table.caption, title_justify="left", caption_justify="left")
     for number, name in enumerate(table.header):
         shown.add_column(name, justify="right" if number else "left", overflow="fold")
     for row in table.rows:
         cells = (f"[{COLOURS[one.tone]}]{_text(one)}[/]" if one.tone in COLOURS else _text(one) for one in row.cells)
         shown.add_row(row.name, *cells, style="dim" if row.kind == "chance" else None)
-    console.print(shown)
+    terminal().print(shown)
 
 
 def escaped(text: str) -> str:

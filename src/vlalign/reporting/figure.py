@@ -37,6 +37,7 @@ class Figure(Strict, Registered):
 
     # The rule that draws it.
     rule: ClassVar[Literal["report", "illustrate"]] = "report"
+    demanded: ClassVar = ("draw", "caption")
     # Benchmarks without which there is nothing to draw.
     benchmarks: ClassVar[tuple[str, ...]] = ()
     # The heading of the report that it stands below, one of its own if nothing else has it. There, figures stand by

@@ -62,6 +62,7 @@ class Term(Registered, Generic[OwnParams]):
             rows that belong to pairs; others need `plain(group)`. See `vlalign.objectives.distributed`.
     """
 
+    demanded = ("losses",)
     # Its params; `weight` among them.
     Params: ClassVar[type[TermParams]] = TermParams
     # Terms are added, and shown, by rank and then by name.
