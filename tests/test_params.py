@@ -409,3 +409,19 @@ def test_a_key_that_no_arm_has_is_named():
 def test_a_name_that_is_nearly_right_gives_the_nearest():
     with pytest.raises(VlalignError, match=r"evaluation\.benchmarks\.0: .*nearest: retrieval \(given: 'retreival'\)"):
         parse("evaluation.benchmarks", ["retreival"])
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "message"),
+    [
+        ("datasets.benchmarks", {}, "keeps a folder `benchmarks` of its own below data"),
+        ("models.clip", {"tower": "ViT-B-32"}, "models: clip is the name of a run too"),
+        ("models.m", {"tower": "ViT-B-32", "hub": "a/b"}, "models.m: give one of `folder`, `hub` and `tower`"),
+        ("models.m", {"folder": "m", "pretrained": "w.pt"}, "models.m: pretrained: weights need a `tower`"),
+        ("report.published", {"other": "CLIP"}, "report.published: other is neither a run nor one of `models`"),
+        ("evaluation.suites", ["zeroshot71"], "there is no suite 'zeroshot71' .* nearest: zeroshot17"),
+    ],
+)
+def test_what_is_wrong_with_models_and_suites_is_named(path, value, message):
+    with pytest.raises(VlalignError, match=message):
+        parse(path, value)

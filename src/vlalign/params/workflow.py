@@ -261,6 +261,18 @@ class Params(Strict):
         yield "focus", (self.focus,), set(self.all_runs)
 
     @model_validator(mode="after")
+    def _folders_have_one_name_each(self) -> "Params":
+        if taken := sorted({"annotations", "benchmarks", "parser"} & set(self.datasets)):
+            raise ValueError(
+                f"datasets: the workflow keeps a folder `{taken[0]}` of its own below data; rename this one"
+            )
+        if both := sorted(set(self.models) & set(self.all_runs)):
+            raise ValueError(f"models: {both[0]} is the name of a run too; rename one of them")
+        if unknown := sorted(set(self.report.published) - set(self.models) - set(self.all_runs)):
+            raise ValueError(f"report.published: {unknown[0]} is neither a run nor one of `models`")
+        return self
+
+    @model_validator(mode="after")
     def _benchmarks_and_figures_have_their_data(self) -> "Params":
         for name in self.evaluation.benchmarks or ():
             if name not in self._measurable:
