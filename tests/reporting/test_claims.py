@@ -1,4 +1,5 @@
 import csv
+import re
 import statistics
 from pathlib import Path
 
@@ -178,11 +179,26 @@ def test_the_error_of_the_published_aggregator_is_the_row_of_the_file(tmp_path):
     # The published 10 regions were not measured: of 2, 4, 8 and 12, 8 comes first among the nearest.
     wanted["regions"] = "8"
     [row] = [row for row in rows if wanted.items() <= row.items()]
-    records = claims_table(results, tmp_path / "precision.csv").records
+    shown = claims_table(results, tmp_path / "precision.csv")
+    cells = {row.name: row.cells for row in shown.rows}["The published NLA approximates the exact R2T"]
+    assert cells[1].text == f"{100 * float(row['error_relative']):.2f} % error"
+    assert cells[1].note == "of the exact score: trained features, R = 8, τ = 0.001, ζ = 0.75"
+    records = shown.records
     [found] = [one for one in records if (one["benchmark"], one["group"]) == ("precision", "r2t")]
     assert found["mean"] == pytest.approx(100 * float(row["error_relative"]))
     assert found["verdict"] == NO_VERDICT
     assert claims_table(results, None).records[records.index(found)]["verdict"] == NOT_MEASURED
+
+
+def test_an_error_that_rounds_to_zero_is_not_shown_as_none(tmp_path):
+    path = write_precision(tmp_path / "precision.csv")
+    exact = "trained,nla,t2r,0.001,,8,,"
+    before = path.read_text()
+    path.write_text(re.sub(f"{exact}.*", f"{exact}1e-6,1e-6,1e-6", before))
+    assert path.read_text() != before
+    rows = claims_table(recall(tmp_path, [50, 51], [44, 45]), path).rows
+    cells = {row.name: row.cells for row in rows}["The published NLA approximates the exact T2R"]
+    assert cells[1].text == "below 0.01 % error"
 
 
 def test_the_csv_has_a_row_for_every_claim(tmp_path):

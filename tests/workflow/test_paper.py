@@ -1,6 +1,7 @@
 """The published recipes with one small shard of each repository, from a hub on this machine to the report."""
 
 import io
+import re
 
 import numpy as np
 import pytest
@@ -110,6 +111,8 @@ def test_the_whole_dag_is_shown(tmp_path):
         "report",
     ]
     assert all(f"rule {rule}:" in planned for rule in rules)
+    [inputs] = re.findall(r"^rule illustrate:\n    input: (.*)$", planned, flags=re.MULTILINE)
+    assert "data/cc12m/zeroshot/test/manifest.json" in inputs.split(", "), "whose classes are confused"
 
 
 @pytest.mark.slow

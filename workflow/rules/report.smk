@@ -6,6 +6,14 @@ def svg_files(rule):
     return [f"results/figures/{name}.svg" for figure in FIGURES[rule] for name in figure.names()]
 
 
+# Kinds of data of the measured split that trained models are shown beside its pairs.
+SHOWN_KINDS = {
+    kind
+    for one in FIGURES["illustrate"]
+    for name in one.benchmarks
+    for kind in KINDS[name].needs.split
+    if kind != "pairs"
+}
 DRAWN_FROM = [kind for kind, splits in ANNOTATED.items() if splits]
 REPORT_FILES = [
     "results/metrics.json",
@@ -81,6 +89,12 @@ rule illustrate:
     input:
         [f"{run_folder(run, seed)}/model.safetensors" for run, seed in SHOWN.items()],
         f"{DATA}/{PARAMS.evaluation.split}/manifest.json",
+        [
+            manifest_of(kind, PARAMS.evaluation.split, data=Path(DATA), annotations=Path(ANNOTATIONS))
+            for kind in sorted(SHOWN_KINDS)
+        ],
+        CLASS_LISTS if "classes" in SHOWN_KINDS else [],
+        CATEGORIES if "composition" in SHOWN_KINDS else [],
         expand(
             "{folder}/{kind}/{split}/manifest.json", folder=ANNOTATIONS, kind=DRAWN_FROM, split=PARAMS.evaluation.split
         ),

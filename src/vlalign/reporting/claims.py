@@ -234,7 +234,9 @@ def _measured(found: Finding) -> Cell:
         return Cell("", found.remark or MISSING)
     count, digits = found.difference.n, found.metric.digits
     if found.metric.benchmark == ERROR.benchmark:
-        return Cell(f"{number(found.difference.mean, digits=digits)} % error", found.remark)
+        least = 10**-digits
+        text = f"below {least:g}" if found.difference.mean < least else number(found.difference.mean, digits=digits)
+        return Cell(f"{text} % error", found.remark)
     text = number(found.difference.mean, digits=digits, signed=True)
     shown = (text, UNITS.get(found.metric.unit, found.metric.unit), interval_text(found.difference, digits=digits))
     seeds = f"{count} seed{'' if count == 1 else 's'}"

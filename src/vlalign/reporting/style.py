@@ -100,8 +100,8 @@ def panels(
 class Page:
     """A figure that texts and pictures are put on, at inches from its left and from its top; it grows with them."""
 
-    # Inches of a line of text, and of one letter in the middle.
-    LINE, LETTER = 0.145, 0.058
+    # Inches of a line of text, and of one letter in the middle; of a bold one.
+    LINE, LETTER, BOLD = 0.145, 0.058, 0.067
 
     def __init__(self, figure: "Figure") -> None:
         self.figure = figure
@@ -114,7 +114,7 @@ class Page:
 
     def text(self, left: float, top: float, text: str, *, width: float, lines: int = 4, **look: Any) -> float:
         """A text within `width` inches and at most so many lines; returns its height in inches."""
-        letters = max(1, int(width / self.LETTER))
+        letters = max(1, int(width / (self.BOLD if look.get("fontweight") == "bold" else self.LETTER)))
         wrapped = textwrap.wrap(text, letters, max_lines=lines, placeholder=" …") or [""]
         self.figure.text(left, 1 - top, "\n".join(wrapped), **{"va": "top", "fontsize": 8, **look})
         return self.LINE * len(wrapped)
