@@ -1,16 +1,15 @@
 """Benchmarks in their published forms, in miniature: from the files to a split that can be measured."""
 
-import io
 import json
 
 import numpy as np
-import pyarrow as pa
+import published_forms
 import pyarrow.parquet as pq
 import pytest
-import webdataset
 from hub_server import REPOSITORY
-from own_files import counts, picture, pictures, write_json
+from own_files import counts, noise, pictures, write_json
 from PIL import Image
+from published_forms import encoded
 from pydantic import TypeAdapter, ValidationError
 
 from vlalign.data.samples import decode_image
@@ -49,122 +48,82 @@ def paths(directory):
     return {sample.meta["path"]: sample.key for sample in read_split(directory)}
 
 
+def numbered(*names):
+    return {name: noise(seed) for seed, name in enumerate(names)}
+
+
 def sugar_crepe(folder):
-    """The seven files with the names of COCO's pictures, two of which share one."""
-    for number, (name, count) in enumerate(SUGARCREPE.items()):
-        rows = {
-            str(3 * item): {
-                "filename": f"{number + 1:012d}.jpg",
-                "caption": f"{name} {item} is true",
-                "negative_caption": f"{name} {item} is false",
-            }
-            for item in range(count)
-        }
-        folder.mkdir(parents=True, exist_ok=True)
-        write_json(folder / f"{name}.json", rows)
-    pictures(folder / "val2017", *(f"{number + 1:012d}.jpg" for number in range(len(SUGARCREPE))), "000000099999.jpg")
-    return {"source": "sugarcrepe", "annotations": folder.name, "images": f"{folder.name}/val2017"}
+    """The seven files with the names of COCO's pictures, and a picture that none of them names."""
+    categories = {
+        name: [(f"{number + 1:012d}.jpg", f"{name} {item} is true", f"{name} {item} is false") for item in range(count)]
+        for number, (name, count) in enumerate(SUGARCREPE.items())
+    }
+    names = [f"{number + 1:012d}.jpg" for number in range(len(SUGARCREPE))]
+    return published_forms.sugar_crepe(folder, categories, numbered(*names, "000000099999.jpg"))
 
 
 def winoground(folder):
-    rows = [
-        {
-            "id": number,
-            "image_0": f"ex_{number}_img_0",
-            "image_1": f"ex_{number}_img_1",
-            "caption_0": f"{number} kisses {number + 1}",
-            "caption_1": f"{number + 1} kisses {number}",
-            "tag": "Noun",
-            "secondary_tag": "",
-            "num_main_preds": 1,
-            "collapsed_tag": "Object",
-        }
+    examples = [
+        (f"{number} kisses {number + 1}", f"{number + 1} kisses {number}", noise(2 * number), noise(2 * number + 1))
         for number in range(3)
     ]
-    pictures(folder / "images", *(f"{row[key]}.png" for row in rows for key in ("image_0", "image_1")))
-    (folder / "examples.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    return {"source": "winoground", "annotations": f"{folder.name}/examples.jsonl", "images": f"{folder.name}/images"}
+    return published_forms.winoground(folder, examples)
 
 
 def aro(folder, box=(2, 1, 5, 4)):
     """Two relations within one picture, and an attribution."""
-    picture(folder / "images/2343729.jpg", seed=1)
-    picture(folder / "images/498335.png", seed=2)
-    item = {
-        "image_id": "2343729",
-        "image_path": "2343729.jpg",
-        **dict(zip(("bbox_x", "bbox_y", "bbox_w", "bbox_h"), (0, 0, 9, 6), strict=True)),
-        "true_caption": "the door is to the left of the shirt",
-        "false_caption": "the shirt is to the left of the door",
-    }
-    near = dict(zip(("bbox_x", "bbox_y", "bbox_w", "bbox_h"), box, strict=True))
-    relations = [item | {"relation_name": "to the left of"}, item | near | {"relation_name": "on"}]
-    attribution = item | near | {"image_path": "498335.png", "attributes": ["white", "blue"]}
-    write_json(folder / "visual_genome_relation.json", relations)
-    write_json(folder / "visual_genome_attribution.json", [attribution])
-    return {"source": "aro", "folder": folder.name}
+    texts = ("the door is to the left of the shirt", "the shirt is to the left of the door")
+    relations = [("2343729.jpg", (0, 0, 9, 6), *texts), ("2343729.jpg", box, *texts)]
+    pictures = numbered("2343729.jpg", "498335.png")
+    return published_forms.aro(folder, relations, [("498335.png", box, *texts)], pictures)
 
 
-def jpeg(path, seed):
-    return picture(path, seed=seed).read_bytes()
+def jpeg(seed):
+    return encoded(noise(seed), "JPEG")
 
 
 def bivlc(folder, **columns):
-    """Two files, as the hub has them: pictures are structures of bytes and a path."""
-    folder.mkdir(parents=True)
     kinds = [("add", "obj"), ("swap", "att"), ("add", "obj")]
     rows = [
         {
-            "image": {"bytes": jpeg(folder / "p.jpg", 2 * number), "path": None},
+            "image": jpeg(2 * number),
             "caption": f"caption {number}",
             "negative_caption": f"negative {number}",
-            "negative_image": {"bytes": jpeg(folder / "n.jpg", 2 * number + 1), "path": None},
+            "negative_image": jpeg(2 * number + 1),
             "type": kinds[number][0],
             "subtype": kinds[number][1],
         }
         | columns
         for number in range(3)
     ]
-    pq.write_table(pa.Table.from_pylist(rows[:2]), folder / "test-00000-of-00002.parquet")
-    pq.write_table(pa.Table.from_pylist(rows[2:]), folder / "test-00001-of-00002.parquet")
-    return {"source": "bivlc", "tables": [f"{folder.name}/test-0000{part}-of-00002.parquet" for part in range(2)]}
+    return published_forms.bivlc(folder, rows)
 
 
 def coop(folder):
-    rows = {
+    splits = {
         "train": [["wild_cat/image_0001.jpg", 1, "wild_cat"], ["faces/image_0001.jpg", 0, "face"]],
         "val": [["wild_cat/image_0002.jpg", 1, "wild_cat"]],
         "test": [["faces/image_0003.jpg", 0, "face"], ["wild_cat/image_0003.jpg", 1, "wild_cat"]],
     }
-    pictures(folder / "101_ObjectCategories", *(path for split in rows.values() for path, _, _ in split))
-    write_json(folder / "split_zhou_Caltech101.json", rows)
-    return {
-        "source": "coop",
-        "annotations": f"{folder.name}/split_zhou_Caltech101.json",
-        "images": f"{folder.name}/101_ObjectCategories",
-    }
+    pictures = numbered(*(path for rows in splits.values() for path, _, _ in rows))
+    return published_forms.coop(
+        folder / "split_zhou_Caltech101.json", folder / "101_ObjectCategories", splits, pictures
+    )
 
 
 def aircraft(folder):
-    lists = {"train": "1025794 707-320", "val": "1340192 Boeing 717\n0056978 707-320", "test": "0034309 Boeing 717"}
-    pictures(folder / "images", "1025794.jpg", "1340192.jpg", "0056978.jpg", "0034309.jpg")
-    (folder / "variants.txt").write_text("707-320\nBoeing 717\n")
-    for split, lines in lists.items():
-        (folder / f"images_variant_{split}.txt").write_text(lines + "\n")
-    return {"source": "fgvc-aircraft", "folder": folder.name}
+    splits = {
+        "train": [("1025794", "707-320")],
+        "val": [("1340192", "Boeing 717"), ("0056978", "707-320")],
+        "test": [("0034309", "Boeing 717")],
+    }
+    pictures = numbered(*(number for rows in splits.values() for number, _ in rows))
+    return published_forms.aircraft(folder, ["707-320", "Boeing 717"], splits, pictures)
 
 
 def hub_set(folder, told):
-    """Path in the repository -> content, as CLIP_benchmark's converter writes a data set: two samples a shard."""
-    folder.mkdir()
-    with webdataset.ShardWriter(f"{folder}/%d.tar", maxcount=2, verbose=0) as sink:
-        for number, one in enumerate(told):
-            stream = io.BytesIO()
-            pixels = np.random.default_rng(number).integers(0, 256, (6, 9, 3), np.uint8)
-            Image.fromarray(pixels).save(stream, "WEBP", lossless=True)
-            sink.write({"__key__": f"s{number:07d}", "webp": stream.getvalue(), **one})
-    files = {f"test/{path.name}": path.read_bytes() for path in folder.glob("*.tar")}
-    return files | {"test/nshards.txt": f"{len(files)}\n".encode()}
+    """Path in the repository -> content: two samples a shard."""
+    return published_forms.hub_set(folder, "test", [(noise(number), one) for number, one in enumerate(told)])
 
 
 def items(directory, category):
@@ -182,7 +141,7 @@ def card_source(repository, name):
 
 
 def test_a_set_of_classes_on_the_hub_brings_their_names(tmp_path, hub, repository):
-    names = {"classnames.txt": b"tench\ngoldfish\n", "zeroshot_classification_templates.txt": b"a photo of a {c}.\n"}
+    names = published_forms.class_lists(["tench", "goldfish"])
     files = hub_set(tmp_path / "set", [{"cls": label} for label in (1, 0, 1)])
     hub.commit(files | names, small=["test/nshards.txt", *names])
     directory, manifest = made(tmp_path, "zeroshot/test", **card_source(repository, "cars"))
@@ -256,8 +215,8 @@ def test_rows_of_bivlc_bring_their_own_pictures(tmp_path):
     assert (manifest["samples"], len(manifest["shards"]), list(manifest["files"])) == (6, 3, ["bivlc.json"])
     assert items(directory, "bivlc")[2] == ("caption 2", "negative 2", "000002-image.jpg", "000002-negative_image.jpg")
     content = {sample.meta["path"]: sample.image for sample in read_split(directory)}
-    assert content["000001-image.jpg"] == jpeg(tmp_path / "p.jpg", 2)
-    assert content["000002-negative_image.jpg"] == jpeg(tmp_path / "n.jpg", 5)
+    assert content["000001-image.jpg"] == jpeg(2)
+    assert content["000002-negative_image.jpg"] == jpeg(5)
     directory, manifest = made(tmp_path, "composition/validation", **params, by_kind=True)
     assert {name: len(items(directory, name)) for name in ("add_obj", "swap_att")} == {"add_obj": 2, "swap_att": 1}
 
@@ -282,12 +241,10 @@ def test_the_lists_of_fgvc_aircraft_name_variants(tmp_path):
 
 
 def test_captions_of_urban1k_lie_in_a_folder_of_their_own(tmp_path):
-    pictures(tmp_path / "Urban1k/image", "1.jpg", "2.jpg", "3.jpg")
-    (tmp_path / "Urban1k/caption").mkdir()
     long = "A busy street, which is wide. " * 30
-    for number, text in enumerate((long, f"{long}\nOf which only the first line is read.\n"), start=1):
-        (tmp_path / f"Urban1k/caption/{number}.txt").write_text(text)
-    params = {"source": "folder", "folder": "Urban1k/image", "labels": "captions", "captions": "Urban1k/caption"}
+    captions = {1: long, 2: f"{long}\nOf which only the first line is read.\n"}
+    params = published_forms.urban1k(tmp_path / "Urban1k", captions, numbered(1, 2, 3))
+    del params["lines"]
     directory, manifest = made(tmp_path, "test", most_bad=0.5, **params, lines="first")
     assert [sample.captions for sample in read_split(directory)] == [(long.strip(),), (long.strip(),)]
     assert counts(manifest["skipped"]) == {"no caption": 1}
@@ -300,33 +257,9 @@ def test_captions_of_urban1k_lie_in_a_folder_of_their_own(tmp_path):
 
 
 def test_json_lines_of_docci_are_a_table(tmp_path):
-    rows = [
-        {
-            "example_id": "test_00001",
-            "split": "test",
-            "image_file": "test_00001.jpg",
-            "description": "One.\nTwo lines.",
-        },
-        {
-            "example_id": "qual_test_00000",
-            "split": "qual_test",
-            "image_file": "qual_test_00000.jpg",
-            "description": "No.",
-        },
-    ]
-    (tmp_path / "docci").mkdir()
-    (tmp_path / "docci/docci_descriptions.jsonlines").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    pictures(tmp_path / "docci/images", "test_00001.jpg", "qual_test_00000.jpg")
-    directory, _ = made(
-        tmp_path,
-        "test",
-        source="table",
-        table="docci/docci_descriptions.jsonlines",
-        images="docci/images",
-        image_column="image_file",
-        caption_columns="description",
-        where={"split": "test"},
-    )
+    rows = [("test_00001", "One.\nTwo lines."), ("qual_test_00000", "No.")]
+    params = published_forms.docci(tmp_path / "docci", rows, numbered("test_00001", "qual_test_00000"))
+    directory, _ = made(tmp_path, "test", **params)
     assert {sample.meta["path"]: sample.captions for sample in read_split(directory)} == {
         "test_00001.jpg": ("One. Two lines.",)
     }

@@ -9,11 +9,15 @@ from vlalign.data.skipped import Skips
 from vlalign.data.sources.table import TableSource
 
 
+def noise(seed):
+    """What a small picture shows."""
+    return np.random.default_rng(seed).integers(0, 256, (6, 9, 3), np.uint8)
+
+
 def picture(path, *, seed=0):
     """A small real picture, in the format of its suffix."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    pixels = np.random.default_rng(seed).integers(0, 256, (6, 9, 3), np.uint8)
-    Image.fromarray(pixels).save(path)
+    Image.fromarray(noise(seed)).save(path)
     return path
 
 
