@@ -2,7 +2,7 @@
 
 import csv
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +13,7 @@ from vlalign.data.samples import Sample, encode_png
 from vlalign.data.shards.manifest import write_split
 from vlalign.evaluation.benchmark import MetricRow, known_benchmarks
 from vlalign.evaluation.hard_negatives import CompositionItem
-from vlalign.evaluation.metrics import Measurement, read_metrics, write_metrics
+from vlalign.evaluation.metrics import Items, Measurement, read_metrics, write_metrics
 from vlalign.files import write_text
 from vlalign.records import read_record, record_of, stamps, write_record
 from vlalign.reporting.collect import collect_metrics
@@ -297,3 +297,26 @@ def make_confusions(names: Sequence[str], *, elsewhere: int = 0) -> Confusions:
 def make_negative(category: str, *, true: float, false: float, text: str = "caption") -> HardNegative:
     item = CompositionItem("k", f"a true {text}", f"a false {text}", None)
     return HardNegative(category, item, np.full((16, 16, 3), 128, np.uint8), true, false)
+
+
+def write_cell(
+    folder: Path,
+    name: str,
+    values: Mapping[str, float],
+    *,
+    task: str = "zeroshot",
+    weights: str = "w",
+    chance: float | None = 25.0,
+    bounds: tuple[float, float] | None = (1.0, 99.0),
+) -> None:
+    """What one model got on one card. values: by metric, or group and metric."""
+    rows, items = [], {}
+    for key, value in values.items():
+        group, _, metric = key.rpartition("/")
+        low, high = bounds or (None, None)
+        row = MetricRow(metric=metric, group=group or "all", value=value, n=4, chance=chance, low=low, high=high)
+        rows.append(row.model_copy(update={"benchmark": task, "direction": "higher"}))
+        items[rows[-1].place] = Items(np.full(4, value / 100))
+    told = {"weights": weights, "precision": "fp32", "card": name, "card_digest": f"digest of {name}"}
+    place = folder / "benchmarks" / task / name
+    write_metrics(place, {task: Measurement(rows=rows)}, items, measured=told)

@@ -1,12 +1,14 @@
+import json
 import statistics
 
 import pytest
-from fake_results import remeasure, rewrite, row, unmeasured, write_tree
+from fake_results import remeasure, rewrite, row, unmeasured, write_cell, write_tree
 
 from vlalign.errors import VlalignError
 from vlalign.evaluation.metrics import read_collected, read_metrics
+from vlalign.params.cards import Suite
 from vlalign.records import write_record
-from vlalign.reporting.collect import collect, collect_metrics, focus, focus_files
+from vlalign.reporting.collect import collect, collect_metrics, focus, focus_files, focus_texts
 from vlalign.reporting.results import load_results
 
 VALUES = ('"high"', "true", "null", "1e999", "[1]")
@@ -117,6 +119,22 @@ def test_focus_holds_headline_means_one_level_deep(run_dirs):
     assert small["retrieval"].keys() == {"image_to_text_r1", "text_to_image_r1"}
     assert small["zeroshot"]["accuracy"] == round(statistics.fmean(values), 4)
     assert all(isinstance(value, float) for benchmark in small.values() for value in benchmark.values())
+
+
+def test_focus_holds_the_means_of_suites_over_the_seeds_of_the_run(run_dirs, tmp_path):
+    """A seed that was left out of params later is none."""
+    content = {"name": "mine", "title": "Mine", "task": "zeroshot", "metrics": ["accuracy"]}
+    card = {"name": "birds", "title": "Birds", "tasks": ["zeroshot"]}
+    card["sources"] = {"test": {"source": "folder", "folder": "birds"}}
+    suite = Suite.model_validate({**content, "cards": [card]})
+    seeds = [path for path in run_dirs if path.parent.name == "powerclip"]
+    for value, folder in zip((10.0, 20.0, 60.0), seeds, strict=True):
+        write_cell(folder, "birds", {"accuracy": value})
+    collect_metrics(run_dirs, tmp_path / "all.json")
+    collect_metrics(seeds[:2], tmp_path / "two.json")
+    for name, mean in (("all", 30.0), ("two", 15.0)):
+        texts = focus_texts(tmp_path / f"{name}.json", seeds[0], [suite])
+        assert json.loads(texts["metrics.json"])["suite-mine"] == {"birds": mean, "mean": mean}
 
 
 def test_focus_on_an_unknown_run_names_the_known_ones():

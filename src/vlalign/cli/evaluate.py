@@ -1,5 +1,6 @@
 """`vlalign evaluate`."""
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -21,7 +22,11 @@ Data = Annotated[
     Path | None, typer.Option(help="Folder of the dataset, or where data of cards are kept, if not that of the params.")
 ]
 Pretrained = Annotated[
-    list[str] | None, typer.Option(help="Tag or file of weights for each --model that is an open_clip name; repeat.")
+    list[str] | None,
+    typer.Option(
+        help="Tag or file of weights of each --model that is an open_clip name or config, random ones if none has "
+        "any; repeat."
+    ),
 ]
 
 
@@ -35,7 +40,7 @@ def evaluate(
     activation: Activation = None,
     suite: Annotated[list[str] | None, typer.Option(help="Name of a suite of cards; repeat.")] = None,
     card: Annotated[list[str] | None, typer.Option(help="Name of a card; repeat.")] = None,
-    task: Annotated[list[str] | None, typer.Option(help="Of the cards, only these tasks; repeat.")] = None,
+    task: Annotated[list[str] | None, typer.Option(help="Of each --card, only these tasks; repeat.")] = None,
     data: Data = None,
     files: Annotated[Path | None, typer.Option(help="Folder of data sets in their published form.")] = None,
     annotations: OwnAnnotations = None,
@@ -60,6 +65,8 @@ def evaluate(
     told = given(params, changes, data=data, annotations=annotations, anywhere=True)
     chosen = _models(told, run, model or [], pretrained or [], {"pooling": pooling, "activation": activation})
     workers = threads if threads > 1 else 0
+    if task and not card:
+        raise VlalignError("--task chooses among the tasks of a --card; a suite has one already")
     if suite or card:
         if digest is not None:
             _cell(told, chosen, run, (card or [""])[0], (task or [""])[0], previous, digest, workers)
@@ -68,25 +75,39 @@ def evaluate(
     elif run is not None:
         _run(told.agree(digest, "evaluate"), run, data, output, previous)
     else:
-        [name] = chosen
-        _model(told.agree(digest, "evaluate", model=name if digest else ""), name, chosen[name], data, output, previous)
+        [(name, spec), *others] = chosen.items()
+        if others:
+            raise VlalignError(
+                "several models are measured on a --suite or --card; on a dataset, one --model at a time"
+            )
+        _model(told.agree(digest, "evaluate", model=name if digest else ""), name, spec, data, output, previous)
 
 
 def _models(
     told: Given, run: Path | None, names: list[str], weights: list[str], stated: dict[str, str | None]
 ) -> "dict[str, EvaluatedModel]":
     """What to open, by short names: the run, or each model in the params or as it was typed."""
-    from vlalign.reporting.evaluations import model_named
+    from vlalign.params.cards import EvaluatedModel
+    from vlalign.reporting.evaluations import is_tower, model_named, name_of_folder
 
     if (run is None) == (not names):
         raise VlalignError("name what is measured: --run FOLDER, or --model once or several times")
     typed = [name for name in names if name not in told.params.models]
-    if len(weights) > len(typed):
-        raise VlalignError("--pretrained: give one for each --model that is an open_clip name, in their order")
+    if any(stated.values()) and not typed:
+        raise VlalignError("--pooling and --activation are of a --model that the params do not name; `models` has them")
+    towers = [name for name in typed if is_tower(name)]
+    if weights and len(weights) != len(towers):
+        raise VlalignError(
+            f"--pretrained: {len(weights)} of them, but {len(towers)} of --model are open_clip names or configs "
+            f"({', '.join(towers) or 'none'}); give one for each, in their order"
+        )
+    tags = iter(weights)
     found = {name: told.params.models[name] for name in names if name in told.params.models}
-    pairs = zip(typed, [*weights, *([None] * (len(typed) - len(weights)))], strict=True)
-    every = [model_named(text, tag, base=told.base, **stated) for text, tag in pairs]
-    every += [model_named(str(run), base=told.base)] if run is not None else []
+    every = [
+        model_named(text, next(tags, None) if is_tower(text) else None, base=told.base, **stated) for text in typed
+    ]
+    if run is not None:
+        every = [(name_of_folder(run), EvaluatedModel(folder=os.path.relpath(run, told.base)))]
     for name, spec in every:
         if name in found:
             raise VlalignError(f"--model: two of them are called {name}; give them names in `models` of the params")
@@ -118,18 +139,21 @@ def _suites(
     if output is None:
         raise VlalignError("give --output, a folder for the numbers and the tables")
     evaluation, own = told.params.evaluation, "data" in told.changes
-    tables = evaluate_suites(
+    tables, failed = evaluate_suites(
         models,
         suites,
         data=told.folders.data if own else told.folders.cards,
         files=files or told.base / evaluation.files,
         output=output,
         evaluation=evaluation,
+        published=told.params.report.published,
         base=told.base,
         workers=workers,
     )
     for table in tables:
         show(table)
+    if failed:
+        raise VlalignError("\n".join(("not measured, as the tables say:", *failed)))
 
 
 def _cell(

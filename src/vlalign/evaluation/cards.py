@@ -18,16 +18,19 @@ from vlalign.models.opened import OpenedModel
 from vlalign.params import EvaluationParams, digest
 from vlalign.params.cards import VERIFY, Card
 from vlalign.params.data import CLASS_FILES, needs_of_split
+from vlalign.params.sources import Source
+from vlalign.records import read_record
 
 
 def obtain(card: Card, folder: Path, task: str, *, files: Path) -> None:
-    """Bring and verify the splits of a card that a task reads and that are not there yet, below `folder`.
+    """Bring and verify the splits of a card that a task reads and that are not there yet, or from another source, below
+    `folder`.
 
     files: folder from which the paths of data sets in their published form count.
     Raises VlalignError when a source is absent or not as it should be, with the place where it is to be had.
     """
     for place, source in card.places(task).items():
-        if (folder / place / "manifest.json").is_file():
+        if _is_from(source, folder / place / "manifest.json"):
             continue
         os.environ.update(source.secrets())
         key = f"card {card.name}: sources.{Path(place).name}"
@@ -36,6 +39,27 @@ def obtain(card: Card, folder: Path, task: str, *, files: Path) -> None:
             verify_split(folder / place, VERIFY, needs=needs_of_split(place))
         except VlalignError as error:
             raise VlalignError(f"{error}. {card.title}: {card.homepage or 'see its card'}") from None
+
+
+def _is_from(source: Source, manifest: Path) -> bool:
+    """Whether a split was brought from this source; the folder that its paths count from may have been another."""
+    if not manifest.is_file():
+        return False
+    recorded = read_record(manifest)["source"]
+
+    def same(key: str, wanted: Any) -> bool:
+        found = recorded.get(key)
+        if key not in source.path_keys or not (found and wanted):
+            return bool(found == wanted)
+        ends, paths = ([one] if isinstance(one, str) else one for one in (wanted, found))
+        return len(ends) == len(paths) and all(map(_ends_with, paths, ends))
+
+    return all(same(key, wanted) for key, wanted in source.shown().items())
+
+
+def _ends_with(path: str, end: str) -> bool:
+    parts = Path(end).parts
+    return Path(path).parts[-len(parts) :] == parts
 
 
 def counts(card: Card, folder: Path) -> dict[str, int]:

@@ -68,7 +68,7 @@ def collect_metrics(run_dirs: Sequence[str | Path], output: str | Path, model_di
 def focus_files(metrics: str | Path, run_dir: str | Path, output: str | Path, suites: Sequence[Suite] = ()) -> None:
     """Write `metrics.json`, `focus.json` (effective params) and `focus.csv` (history) of one run into `output`.
 
-    suites: whose means stand in `metrics.json` too, from the metrics of all seeds beside `run_dir`.
+    suites: whose means stand in `metrics.json` too, from the metrics of all its seeds beside `run_dir`.
 
     They have the same names whatever the run, so that `dvc metrics diff`, `dvc params diff` and `dvc plots` compare
     experiments.
@@ -82,10 +82,13 @@ def focus_texts(metrics: str | Path, run_dir: str | Path, suites: Sequence[Suite
     run, history = read_run(run_dir), Path(run_dir) / "history.csv"
     if not history.is_file():
         raise VlalignError(f"{history} does not exist; train the run again")
-    seeds = sorted(Path(run_dir).parent.glob("seed-*"))
-    means = {f"suite-{suite.name}": found for suite in suites if (found := suite_means(suite, seeds))}
+    rows = read_collected(metrics)
+    # Folders of other seeds may be left from before.
+    seeds = sorted({run.seed, *(row.seed for row in rows if row.run == run.name and row.seed is not None)})
+    folders = [Path(run_dir).with_name(f"seed-{seed}") for seed in seeds]
+    means = {f"suite-{suite.name}": found for suite in suites if (found := suite_means(suite, folders))}
     return {
-        "metrics.json": json_text({**focus(read_collected(metrics), run.name), **means}),
+        "metrics.json": json_text({**focus(rows, run.name), **means}),
         "focus.json": json_text({"run": run.name, **run.params}),
         "focus.csv": history.read_text(encoding="utf-8"),
     }

@@ -5,9 +5,11 @@ import logging
 import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from difflib import get_close_matches
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
+import open_clip
 import torch
 from pydantic import ValidationError
 
@@ -23,6 +25,17 @@ from vlalign.reporting.exports import write_all
 from vlalign.reporting.suites import CELL, Subject, suite_table
 
 logger = logging.getLogger(__name__)
+# As open_clip writes where a model is.
+HUB, FOLDER = "hf-hub:", "local-dir:"
+
+
+def is_tower(text: str) -> bool:
+    """Whether a person who types this means towers, whose weights are given beside it: an open_clip name or a JSON file
+    of a config, and neither a folder nor a repository of the hub.
+    """
+    if text.startswith((HUB, FOLDER)) or Path(text).is_dir():
+        return False
+    return text.endswith(".json") or text.count("/") != 1 or text.replace("/", "-") in open_clip.list_models()
 
 
 def model_named(
@@ -33,25 +46,41 @@ def model_named(
     text: `results/runs/clip/seed-0`, `owner/name` or `hf-hub:owner/name`, `ViT-B-32`, `towers.json`. pretrained: a tag
     or a file of weights, for a tower. base: folder from which paths of the result count. stated: `pooling` and
     `activation`, where they are stated.
+    Raises VlalignError for what no model is called.
     """
-    plain = text.removeprefix("hf-hub:").removeprefix("local-dir:")
-    if not text.startswith("hf-hub:") and Path(plain).is_dir():
-        parts = Path(plain).resolve().parts
-        name = "-".join(parts[-2:] if parts[-1].startswith("seed-") else parts[-1:])
-        return _short(name), _model(text, {"folder": os.path.relpath(plain, base), **stated})
-    if text.startswith("hf-hub:") or (plain.count("/") == 1 and not Path(plain).suffix and pretrained is None):
-        return _short(plain.partition("/")[2]), _model(text, {"hub": plain, **stated})
-    tower = os.path.relpath(text, base) if text.endswith(".json") else text
-    name = f"{Path(text).stem if text.endswith('.json') else text}-{Path(pretrained).stem if pretrained else 'random'}"
-    weights = os.path.relpath(pretrained, base) if pretrained and Path(pretrained).is_file() else pretrained
-    return _short(name), _model(text, {"tower": tower, "pretrained": weights, **stated})
-
-
-def _model(text: str, content: Mapping[str, Any]) -> EvaluatedModel:
+    plain = text.removeprefix(HUB).removeprefix(FOLDER)
+    content: dict[str, str | None]
+    if is_tower(text):
+        _check_tower(text)
+        tower = os.path.relpath(text, base) if text.endswith(".json") else text
+        weights = os.path.relpath(pretrained, base) if pretrained and Path(pretrained).is_file() else pretrained
+        stem = Path(text).stem if text.endswith(".json") else text
+        name = f"{stem}-{Path(pretrained).stem if pretrained else 'random'}"
+        content = {"tower": tower, "pretrained": weights}
+    elif text.startswith(HUB) or not Path(plain).is_dir():
+        name, content = plain.rpartition("/")[2], {"hub": plain}
+    else:
+        name, content = name_of_folder(Path(plain)), {"folder": os.path.relpath(plain, base)}
     try:
-        return EvaluatedModel.model_validate(content)
+        return _short(name), EvaluatedModel.model_validate({**content, **stated})
     except ValidationError as error:
         raise VlalignError(f"--model {text}: {describe(error, of=EvaluatedModel)}") from None
+
+
+def name_of_folder(folder: Path) -> str:
+    """`clip-seed-0` for that of a run, else the folder's own name."""
+    parts = folder.resolve().parts
+    return _short("-".join(parts[-2:] if parts[-1].startswith("seed-") else parts[-1:]))
+
+
+def _check_tower(text: str) -> None:
+    known = open_clip.list_models()
+    if not text.endswith(".json") and text.replace("/", "-") not in known:
+        near = ", ".join(get_close_matches(text, known, n=3)) or "open_clip.list_models() names them all"
+        raise VlalignError(
+            f"--model {text}: there is no such folder, it is no repository of the hub (owner/name), and no towers of "
+            f"open_clip are called so; nearest: {near}"
+        )
 
 
 def _short(name: str) -> str:
@@ -94,6 +123,13 @@ def measure_new(
     measure(model, card, task, data=data, output=output, evaluation=evaluation, execution=execution)
 
 
+class Evaluated(NamedTuple):
+    """A table of each suite, and what went wrong while measuring; of data that cannot be had the tables tell alone."""
+
+    tables: list[Table]
+    failed: list[str]
+
+
 def evaluate_suites(
     models: Mapping[str, EvaluatedModel],
     suites: Sequence[Suite],
@@ -102,42 +138,55 @@ def evaluate_suites(
     files: Path,
     output: Path,
     evaluation: EvaluationParams,
+    published: Mapping[str, str] | None = None,
     base: Path = Path(),
     workers: int = 0,
-) -> list[Table]:
+) -> Evaluated:
     """Measure every model on every card, bring what is missing of the data, and write a table of each suite.
 
     models: what to open, by short names. data: folder in which the splits of cards are kept, each card in its own.
     files: folder with data sets in their published form. output: folder of the results, where a model has a folder of
-    its own. base: folder from which paths of models count. A card whose data cannot be had keeps a line in its tables
-    that says why.
+    its own. published: methods whose published numbers stand beside models. base: folder from which paths of models
+    count. What cannot be had or measured keeps its place in the tables, which say why, and the rest is measured.
 
-    Returns the tables, which are also written as CSV, JSON, Markdown and LaTeX.
-    Raises VlalignError for a model that cannot be opened, and when no card could be measured.
+    The tables are also written as CSV, JSON, Markdown and LaTeX.
+    Raises VlalignError for a model that cannot be opened, and when the data of no card can be had.
     """
     opened = {name: to_device(open_model(spec, base=base, key=name)) for name, spec in models.items()}
     cells = list({(suite.task, card.name): (suite.task, card) for suite in suites for card in suite.cards}.values())
-    absent: dict[str, str] = {}
+    absent: dict[tuple[str, str], str] = {}
+    failed: dict[tuple[str, str, str], str] = {}
     for count, (task, card) in enumerate(cells, start=1):
         logger.info("%s, %s: %d of %d", card.title, task, count, len(cells))
         try:
             obtain(card, data / card.name, task, files=files)
-            how = execution_on(card, evaluation, workers=workers, features=data / "features")
-            for name, model in opened.items():
-                place = output / name / CELL.format(task=task, card=card.name)
+        except VlalignError as error:
+            logger.warning("%s is not measured: %s", card.name, error)
+            absent[task, card.name] = str(error)
+            continue
+        how = execution_on(card, evaluation, workers=workers, features=data / "features")
+        for name, model in opened.items():
+            place = output / name / CELL.format(task=task, card=card.name)
+            try:
                 measure_new(
                     model, card, task, data=data / card.name, output=place, evaluation=evaluation, execution=how
                 )
-        except VlalignError as error:
-            logger.warning("%s is not measured: %s", card.name, error)
-            absent[card.name] = str(error)
-    if len(absent) == len({card.name for _, card in cells}):
-        raise VlalignError("no card could be measured:\n" + "\n".join(f"{name}: {why}" for name, why in absent.items()))
-    subjects = [Subject(name, (output / name,), trained_on=spec.trained_on) for name, spec in models.items()]
-    tables = [suite_table(suite, subjects, absent) for suite in suites]
-    for table in tables:
-        write_all(table, output)
-    return tables
+            except VlalignError as error:
+                logger.warning("%s on %s is not measured: %s", name, card.name, error)
+                failed[name, task, card.name] = str(error)
+    if len(absent) == len(cells):
+        raise VlalignError("no card can be had:\n" + "\n".join(f"{card}: {why}" for (_, card), why in absent.items()))
+    tables = []
+    for suite in suites:
+        missing = {(name, card): why for (task, card), why in absent.items() if task == suite.task for name in models}
+        missing |= {(name, card): why for (name, task, card), why in failed.items() if task == suite.task}
+        subjects = [
+            Subject(name, (output / name,), (published or {}).get(name, ""), spec.trained_on)
+            for name, spec in models.items()
+        ]
+        tables.append(suite_table(suite, subjects, missing))
+        write_all(tables[-1], output)
+    return Evaluated(tables, [f"{name}, {card}: {why}" for (name, _, card), why in failed.items()])
 
 
 def suites_of_cards(cards: Iterable[Card], tasks: Sequence[str]) -> list[Suite]:

@@ -5,7 +5,9 @@ import io
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from rich.markup import escape
 from rich.table import Table as RichTable
+from rich.text import Text
 
 from vlalign.console import terminal
 from vlalign.errors import VlalignError
@@ -20,6 +22,10 @@ ESCAPED = {character: f"\\{character}" for character in "&%$#_{}"} | {
     "\\": r"\textbackslash{}",
     "~": r"\textasciitilde{}",
     "^": r"\textasciicircum{}",
+    "`": r"\textasciigrave{}",
+    "<": "$<$",
+    ">": "$>$",
+    "|": "$|$",
     "±": r"$\pm$",
     "−": "$-$",
     "→": r"$\to$",
@@ -91,12 +97,13 @@ def write_all(table: Table, folder: Path) -> list[Path]:
 
 def show(table: Table) -> None:
     """Print a table."""
-    shown = RichTable(title=table.title, caption=table.caption, title_justify="left", caption_justify="left")
+    shown = RichTable(title=escape(table.title), caption=escape(table.caption))
+    shown.title_justify = shown.caption_justify = "left"
     for number, name in enumerate(table.header):
-        shown.add_column(name, justify="right" if number else "left", overflow="fold")
+        shown.add_column(escape(name), justify="right" if number else "left", overflow="fold", no_wrap=not number)
     for row in table.rows:
-        cells = (f"[{COLOURS[one.tone]}]{_text(one)}[/]" if one.tone in COLOURS else _text(one) for one in row.cells)
-        shown.add_row(row.name, *cells, style="dim" if row.kind == "chance" else None)
+        cells = (Text(_text(one), COLOURS.get(one.tone, "")) for one in row.cells)
+        shown.add_row(escape(row.name), *cells, style="dim" if row.kind == "chance" else None)
     terminal().print(shown)
 
 

@@ -50,35 +50,40 @@ def read_result(folder: Path, task: str, card: str) -> Result:
     return Result(rows, measured, found[task].not_measured or "")
 
 
-def suite_table(suite: Suite, subjects: Sequence[Subject], absent: Mapping[str, str] | None = None) -> Table:
+def suite_table(
+    suite: Suite, subjects: Sequence[Subject], missing: Mapping[tuple[str, str], str] | None = None
+) -> Table:
     """Models by cards, with the mean over the cards where all were measured, and published numbers with the difference.
 
-    absent: why cards could not be measured, by their names; they keep their place in the table.
+    missing: why there is no number, by subject and card, whatever lies in their folders; they keep their place.
     """
-    columns = suite.columns()
-    results = {(one.name, card.name): _results(one, suite.task, card) for one in subjects for card in suite.cards}
-    averaged = _is_averaged(suite)
+    missing = missing or {}
+    results = {
+        (one.name, card.name): _results(one, suite.task, card, missing.get((one.name, card.name), ""))
+        for one in subjects
+        for card in suite.cards
+    }
+    names = [name for name, _, _ in suite.columns()] + (["mean"] if _is_averaged(suite) else [])
     rows: list[Row] = []
     for one in subjects:
-        values = {name: _values(results[one.name, card.name], metric) for name, card, metric in columns}
-        means = _means(values) if averaged else []
-        cells = [_cell(results, one, column) for column in columns]
-        rows.append(Row(one.name, (*cells, spread_cell(spread(means)) if means else Cell(MISSING))))
+        values = _values(suite, {card.name: results[one.name, card.name] for card in suite.cards})
+        cells = [_cell(results, one, column, suite.task) for column in suite.columns()]
+        rows.append(Row(one.name, (*cells, *_mean_cell(values))))
         if theirs := suite.published.get(one.published):
-            ours = {name: _mean(found) for name, found in values.items()} | {"mean": _mean(means)}
-            rows += _beside(one.published, theirs, ours)
+            rows += _beside(one.published, theirs, {name: _mean(values[name]) for name in names})
     named = {one.published for one in subjects}
-    rows += [_published(name, suite, numbers) for name, numbers in suite.published.items() if name not in named]
+    rows += [_published(name, names, numbers) for name, numbers in suite.published.items() if name not in named]
     if suite.chance_level:
-        rows += _chance(columns, results, averaged=averaged)
-    rows += _shuffled(columns, results)
-    titles = [_title(card, metric, suite) for _, card, metric in columns]
+        rows += _chance(suite, results)
+    rows += _shuffled(suite, results)
+    titles = [_title(card, metric, suite) for _, card, metric in suite.columns()]
+    has_any = any(one.rows for found in results.values() for one in found)
     table = Table(
         f"suite-{suite.name}",
         suite.title,
-        " ".join(_sentences(suite, results, absent or {})),
-        ("model", *titles, "mean"),
-        tuple(rows) if any(found.rows for group in results.values() for found in group) or absent else (),
+        " ".join(_sentences(suite, subjects, results)),
+        ("model", *titles, *names[len(titles) :]),
+        tuple(rows) if has_any or missing else (),
         list(_records(suite, subjects, results)),
         section=SECTION,
     )
@@ -86,7 +91,7 @@ def suite_table(suite: Suite, subjects: Sequence[Subject], absent: Mapping[str, 
 
 
 def suite_tables(params: Params, run_dirs: Iterable[Path], folders: Folders, *, base: Path) -> list[Table]:
-    """The table of every suite of the params, of all runs and models; base: folder that paths of sources count from."""
+    """The table of every suite of the params, of runs and all models; base: folder that paths of sources count from."""
     suites, files = params.evaluation.suites, base / params.evaluation.files
     seeds: dict[str, list[Path]] = {}
     for directory in run_dirs if suites else ():
@@ -97,31 +102,29 @@ def suite_tables(params: Params, run_dirs: Iterable[Path], folders: Folders, *, 
         Subject(name, (folders.model(name),), published.get(name, ""), spec.trained_on)
         for name, spec in params.models.items()
     ]
-    absent = {
-        (suite.name, card.name): card.absent(folders.cards / card.name, suite.task, files=files)
-        for suite in suites
-        for card in suite.cards
-    }
-    return [
-        suite_table(suite, subjects, {card: why for (name, card), why in absent.items() if name == suite.name and why})
-        for suite in suites
-    ]
+    tables = []
+    for suite in suites:
+        absent = {one.name: one.absent(folders.cards / one.name, suite.task, files=files) for one in suite.cards}
+        missing = {(one.name, card): why for one in subjects for card, why in absent.items() if why}
+        tables.append(suite_table(suite, subjects, missing))
+    return tables
 
 
 def suite_means(suite: Suite, folders: Sequence[Path]) -> dict[str, float]:
     """The mean over seeds of every column that was measured, and "mean", rounded for `dvc metrics diff`."""
     results = {card.name: [read_result(one, suite.task, card.name) for one in folders] for card in suite.cards}
-    values = {name: _values(results[card.name], metric) for name, card, metric in suite.columns()}
-    found = {**values, "mean": _means(values)} if _is_averaged(suite) else values
-    return {name: round(sum(some) / len(some), 4) for name, some in found.items() if some}
+    means = {name: _mean(found) for name, found in _values(suite, results).items()}
+    return {name: round(value, 4) for name, value in means.items() if value is not None}
 
 
 def _is_averaged(suite: Suite) -> bool:
     """A distance and a share have no mean."""
-    return all(_metric(metric, card).unit == "percent" for _, card, metric in suite.columns())
+    return all(_metric(metric, suite.task).unit == "percent" for _, _, metric in suite.columns())
 
 
-def _results(subject: Subject, task: str, card: Card) -> list[Result]:
+def _results(subject: Subject, task: str, card: Card, reason: str) -> list[Result]:
+    if reason:
+        return [Result(reason=reason)] * len(subject.folders)
     return [read_result(folder, task, card.name) for folder in subject.folders]
 
 
@@ -130,99 +133,110 @@ def _place(metric: str) -> tuple[str, str]:
     return group or ALL, name
 
 
-def _values(results: Iterable[Result], metric: str) -> list[float]:
-    """Of each seed that was measured."""
-    return [row.value for found in results if (row := found.rows.get(_place(metric)))]
+def _values(suite: Suite, results: Mapping[str, Sequence[Result]]) -> dict[str, list[float | None]]:
+    """By column, and of their "mean" where they have one, the number of each seed; None where it was not measured.
+
+    results: of each seed, by card.
+    """
+    found: dict[str, list[float | None]] = {}
+    for name, card, metric in suite.columns():
+        rows = (one.rows.get(_place(metric)) for one in results[card.name])
+        found[name] = [None if row is None else row.value for row in rows]
+    if _is_averaged(suite):
+        seeds = zip(*found.values(), strict=True)
+        # Over fewer columns it would be a mean over other cards.
+        found["mean"] = [None if None in seed else sum(filter(None, seed)) / len(found) for seed in seeds]
+    return found
 
 
-def _mean(values: Sequence[float]) -> float | None:
-    return sum(values) / len(values) if values else None
+def _mean(values: Iterable[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return sum(known) / len(known) if known else None
 
 
-def _means(values: Mapping[str, Sequence[float]]) -> list[float]:
-    """The mean over the columns, of each seed; none where a column lacks a seed, as it would be over other cards."""
-    if len({len(found) for found in values.values()}) != 1:
+def _mean_cell(values: Mapping[str, Sequence[float | None]]) -> list[Cell]:
+    if "mean" not in values:
         return []
-    return [sum(found) / len(found) for found in zip(*values.values(), strict=True)]
+    known = [value for value in values["mean"] if value is not None]
+    return [spread_cell(spread(known)) if known else Cell(MISSING)]
 
 
-def _cell(results: Mapping[tuple[str, str], list[Result]], subject: Subject, column: tuple[str, Card, str]) -> Cell:
+def _cell(
+    results: Mapping[tuple[str, str], Sequence[Result]], subject: Subject, column: tuple[str, Card, str], task: str
+) -> Cell:
     _, card, metric = column
-    found = results[subject.name, card.name]
-    values, digits = _values(found, metric), _metric(metric, card).digits
-    if len(values) != 1:
-        return spread_cell(spread(values), digits=digits) if values else Cell(MISSING)
-    row = next(one.rows[_place(metric)] for one in found if _place(metric) in one.rows)
-    bounds = [number(bound, digits=digits) for bound in (row.low, row.high) if bound is not None]
-    return Cell(number(row.value, digits=digits), f"[{', '.join(bounds)}]" if bounds else "")
+    rows = [row for one in results[subject.name, card.name] if (row := one.rows.get(_place(metric)))]
+    digits = _metric(metric, task).digits
+    if len(rows) != 1:
+        return spread_cell(spread([row.value for row in rows]), digits=digits) if rows else Cell(MISSING)
+    bounds = [number(bound, digits=digits) for bound in (rows[0].low, rows[0].high) if bound is not None]
+    return Cell(number(rows[0].value, digits=digits), f"[{', '.join(bounds)}]" if bounds else "")
 
 
 def _beside(method: str, theirs: Mapping[str, float], ours: Mapping[str, float | None]) -> Iterable[Row]:
     """Published numbers, and how much more was measured here."""
-    pairs = [(theirs.get(name), mine) for name, mine in ours.items()]
-    yield Row(f"{method}, published", tuple(Cell(MISSING if one is None else number(one)) for one, _ in pairs))
-    differences = [None if None in pair else pair[1] - pair[0] for pair in pairs]  # type: ignore[operator]
+    yield _published(method, list(ours), theirs)
+    differences = (_difference(mine, theirs.get(name)) for name, mine in ours.items())
     shown = (Cell(MISSING if one is None else number(one, signed=True)) for one in differences)
     yield Row(f"difference to {method}", tuple(shown))
 
 
-def _published(method: str, suite: Suite, numbers: Mapping[str, float]) -> Row:
-    names = [*(name for name, _, _ in suite.columns()), "mean"]
+def _difference(ours: float | None, published: float | None) -> float | None:
+    return None if ours is None or published is None else ours - published
+
+
+def _published(method: str, names: Iterable[str], numbers: Mapping[str, float]) -> Row:
     cells = (Cell(number(numbers[name]) if name in numbers else MISSING) for name in names)
     return Row(f"{method}, published", tuple(cells))
 
 
-def _chance(
-    columns: Sequence[tuple[str, Card, str]], results: Mapping[tuple[str, str], list[Result]], *, averaged: bool
-) -> Iterable[Row]:
+def _chance(suite: Suite, results: Mapping[tuple[str, str], Sequence[Result]]) -> Iterable[Row]:
     """What guessing scores, as any model that was measured tells it."""
     found: list[float | None] = []
-    for _, card, metric in columns:
+    for _, card, metric in suite.columns():
         rows = (
             one.rows.get(_place(metric)) for (_, name), group in results.items() if name == card.name for one in group
         )
         found.append(next((row.chance for row in rows if row is not None), None))
-    known = [value for value in found if value is not None]
-    if not known:
-        return
-    cells = [Cell(MISSING if value is None else number(value)) for value in found]
-    mean = Cell(number(sum(known) / len(known)) if averaged and len(known) == len(found) else MISSING)
-    yield Row("chance", (*cells, mean), kind="chance")
+    if known := [value for value in found if value is not None]:
+        mean = [_mean(known) if len(known) == len(found) else None] if _is_averaged(suite) else []
+        cells = (Cell(MISSING if value is None else number(value)) for value in (*found, *mean))
+        yield Row("chance", tuple(cells), kind="chance")
 
 
-def _shuffled(
-    columns: Sequence[tuple[str, Card, str]], results: Mapping[tuple[str, str], list[Result]]
-) -> Iterable[Row]:
+def _shuffled(suite: Suite, results: Mapping[tuple[str, str], list[Result]]) -> Iterable[Row]:
     """A control where a task has one: the first model with the labels shuffled, which must be near chance."""
     name = next(iter(results), ("", ""))[0]
-    found = [
-        next((one.rows[_place(f"{metric}_shuffled")] for one in results[name, card.name] if _has(one, metric)), None)
-        for _, card, metric in columns
-    ]
+    found = (
+        [
+            next((one.rows[place] for one in results[name, card.name] if place in one.rows), None)
+            for _, card, metric in suite.columns()
+            for place in [_place(f"{metric}_shuffled")]
+        ]
+        if name
+        else []
+    )
     if any(found):
-        cells = (Cell(MISSING if row is None else number(row.value)) for row in found)
-        yield Row(f"{name}, labels shuffled", (*cells, Cell(MISSING)), kind="chance")
+        mean = [Cell(MISSING)] if _is_averaged(suite) else []
+        cells = [Cell(MISSING if row is None else number(row.value)) for row in found]
+        yield Row(f"{name}, labels shuffled", (*cells, *mean), kind="chance")
 
 
-def _has(result: Result, metric: str) -> bool:
-    return _place(f"{metric}_shuffled") in result.rows
-
-
-def _metric(metric: str, card: Card) -> Metric:
+def _metric(metric: str, task: str) -> Metric:
     name = _place(metric)[1]
-    known = (one for task in card.tasks for one in known_benchmarks()[task].metrics)
-    return next(one for one in known if one.name == name)
+    return next(one for one in known_benchmarks()[task].metrics if one.name == name)
 
 
 def _title(card: Card, metric: str, suite: Suite) -> str:
-    several = len(suite.metrics or card.metrics) > 1 or sum(one is card for _, one, _ in suite.columns()) > 1
-    group, _ = _place(metric)
-    label = _metric(metric, card).label if group == ALL else group.replace("_", " ")
-    return f"{card.title}: {label}" if several else card.title
+    """Of a column: its card, and what tells it from others of that card."""
+    own = [_place(one) for _, other, one in suite.columns() if other is card]
+    parts = [_place(metric)[0].replace("_", " ")] if len({group for group, _ in own}) > 1 else []
+    parts += [_metric(metric, suite.task).label] if len({name for _, name in own}) > 1 else []
+    return f"{card.title}: {', '.join(parts)}" if parts else card.title
 
 
 def _sentences(
-    suite: Suite, results: Mapping[tuple[str, str], list[Result]], absent: Mapping[str, str]
+    suite: Suite, subjects: Sequence[Subject], results: Mapping[tuple[str, str], Sequence[Result]]
 ) -> Iterable[str]:
     protocol = known_benchmarks()[suite.task].protocol
     if protocol:
@@ -230,38 +244,55 @@ def _sentences(
     yield "In brackets the 95 % bootstrap interval over the items; with several seeds ± their standard deviation."
     if suite.published:
         yield f"Published numbers: {suite.source}. {suite.setting}".strip()
+    for one in subjects:
+        if one.trained_on:
+            yield f"{one.name} was trained on {one.trained_on}."
+        if len({found.measured.get("weights", "") for found in _first_seed(one, suite, results)}) > 1:
+            yield f"{one.name} was measured with different weights, and its numbers do not belong together."
     for card in suite.cards:
-        reasons = {found.reason: None for (_, name), group in results.items() if name == card.name for found in group}
-        reason = absent.get(card.name) or "; ".join(filter(None, reasons))
-        if reason:
-            yield f"{card.title} is missing: {reason}."
+        lacking: dict[str, dict[str, None]] = {}
+        for one in subjects:
+            for found in results[one.name, card.name]:
+                if found.reason:
+                    lacking.setdefault(found.reason, {})[one.name] = None
+        for reason, names in lacking.items():
+            of = "" if len(names) == len(subjects) else f" of {', '.join(names)}"
+            yield f"{card.title}{of} is missing: {reason.rstrip('.')}."
         if card.remark:
             yield f"{card.title}: {card.remark}"
 
 
+def _first_seed(
+    subject: Subject, suite: Suite, results: Mapping[tuple[str, str], Sequence[Result]]
+) -> Iterable[Result]:
+    """What was measured of the first seed."""
+    found = (results[subject.name, card.name] for card in suite.cards)
+    return (group[0] for group in found if group and group[0].rows)
+
+
 def _records(
-    suite: Suite, subjects: Sequence[Subject], results: Mapping[tuple[str, str], list[Result]]
+    suite: Suite, subjects: Sequence[Subject], results: Mapping[tuple[str, str], Sequence[Result]]
 ) -> Iterable[dict[str, Any]]:
-    """A line for each number, with all that it depends on."""
+    """A line for each number, with all that it depends on; the mean over the columns is one too."""
+    columns = [(name, card.name, metric) for name, card, metric in suite.columns()]
     for one in subjects:
-        for name, card, metric in suite.columns():
-            for number_of_seed, found in enumerate(results[one.name, card.name]):
+        of_cards = {card.name: results[one.name, card.name] for card in suite.cards}
+        values, published = _values(suite, of_cards), suite.published.get(one.published, {})
+        for name, card, metric in (*columns, ("mean", "mean", "mean")):
+            for seed, value in enumerate(values.get(name, ())):
+                found = of_cards[card][seed] if card in of_cards else Result(reason="a column is missing")
                 row = found.rows.get(_place(metric))
                 yield {
                     "suite": suite.name,
                     "model": one.name,
                     "trained_on": one.trained_on,
-                    "seed": number_of_seed,
-                    "card": card.name,
+                    "seed": seed,
+                    "card": card,
                     "metric": metric,
-                    "value": row and row.value,
-                    "low": row and row.low,
-                    "high": row and row.high,
-                    "n": row and row.n,
-                    "chance": row and row.chance,
-                    "published": suite.published.get(one.published, {}).get(name),
-                    "missing": "" if row else found.reason or "this metric was not measured",
-                    "precision": found.measured.get("precision", ""),
-                    "weights": found.measured.get("weights", ""),
-                    "card_digest": found.measured.get("card_digest", ""),
+                    "value": value,
+                    **{key: row and getattr(row, key) for key in ("low", "high", "n", "chance")},
+                    "published": published.get(name),
+                    "difference": _difference(value, published.get(name)),
+                    "missing": "" if value is not None else found.reason or "this metric was not measured",
+                    **{key: found.measured.get(key, "") for key in ("precision", "weights", "card_digest")},
                 }
