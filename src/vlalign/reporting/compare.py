@@ -9,7 +9,7 @@ import numpy as np
 
 from vlalign.errors import VlalignError
 from vlalign.evaluation.benchmark import ALL, Metric, headline, known_benchmarks
-from vlalign.evaluation.bootstrap import Paired, holm, paired
+from vlalign.evaluation.bootstrap import Paired, holm, mean, paired
 from vlalign.evaluation.metrics import Items, Place, read_folder, read_items
 from vlalign.previous import EVALUATION
 from vlalign.reporting.cells import Cell, Row, Table, number
@@ -52,7 +52,7 @@ def compare(ours: Path, theirs: Path) -> list[Compared]:
     """Every headline metric that both models have and that is a mean over items, paired item by item.
 
     ours, theirs: folders of a run with one seed, or of a model. Raises VlalignError when nothing is shared, when they
-    were measured on different data, and for files that were changed.
+    were measured on different data or otherwise, and for files that were changed.
     """
     shared = sorted(_places(ours) & _places(theirs))
     if not shared:
@@ -61,6 +61,11 @@ def compare(ours: Path, theirs: Path) -> list[Compared]:
             "same; evaluate both on the same suites"
         )
     found = [one for place in shared for one in _pairs(ours / place, theirs / place)]
+    if not found:
+        raise VlalignError(
+            f"{ours} and {theirs} share {', '.join(map(str, shared))}, where no metric is a mean over items, such as a "
+            "share of right answers; evaluate both on others"
+        )
     adjusted = holm(one.p for _, _, _, _, one in found)
     return [Compared(*parts, p) for parts, p in zip(found, adjusted, strict=True)]
 
@@ -73,19 +78,19 @@ def _places(folder: Path) -> set[Path]:
 
 def _pairs(ours: Path, theirs: Path) -> Iterator[tuple[str, Metric, float, float, Paired]]:
     mine, other = read_folder(ours)[0], read_folder(theirs)[0]
-    for key in ("split", "data", "benchmarks", "card_digest"):
+    for key in ("split", "data", "benchmarks", "card_digest", "protocol", "precision"):
         if _comparable(mine, key) != _comparable(other, key):
             raise VlalignError(
                 f"{ours} and {theirs} were not measured on the same data in the same way (`{key}` of {EVALUATION}); "
                 "delete the older one and evaluate that model again"
             )
     first, second = read_items(ours), read_items(theirs)
-    for metric in _metrics(first, str(mine.get("card", ""))):
+    for metric in _metrics(first):
         if metric.place not in second:
             continue
         one, two = first[metric.place], second[metric.place]
-        if len(one.scores_N) != len(two.scores_N):
-            raise VlalignError(f"{ours} and {theirs} have different numbers of items for {metric.key}; evaluate again")
+        if len(one.scores_N) != len(two.scores_N) or not np.array_equal(one.blocks_N, two.blocks_N):
+            raise VlalignError(f"{ours} and {theirs} have different items for {metric.key}; evaluate both again")
         both = paired(one.scores_N, two.scores_N, one.blocks_N)
         yield str(mine.get("card", "")), metric, _percent(one), _percent(two), both
 
@@ -96,20 +101,18 @@ def _comparable(measured: Mapping[str, Any], key: str) -> Any:
     return sorted(map(str, value.values())) if key == "data" and isinstance(value, Mapping) else value
 
 
-def _metrics(items: Mapping[Place, Items], card: str) -> list[Metric]:
-    """Headline metrics; of a card also those of its groups, such as the categories of hard negatives."""
+def _metrics(items: Mapping[Place, Items]) -> list[Metric]:
+    """Headline metrics, or all that are of everything where params leave no headline, such as few shots without 16."""
     benchmarks = {place[0] for place in items}
-    leading = [metric for metric in headline(benchmarks) if metric.place in items]
-    if leading or not card:
+    if leading := [metric for metric in headline(benchmarks) if metric.place in items]:
         return leading
     known = {(name, one.name): one for name in benchmarks for one in known_benchmarks()[name].metrics}
-    places = (place for place in items if place[2:] == (ALL, ALL) and place[:2] in known)
-    return [Metric(place[1], known[place[:2]].label, benchmark=place[0]) for place in places]
+    places = [place for place in items if place[3] == ALL and place[:2] in known]
+    labels = {place: known[place[:2]].label if place[2] == ALL else place[2].replace("_", " ") for place in places}
+    return [Metric(place[1], labels[place], group=place[2], benchmark=place[0]) for place in places]
 
 
 def _percent(items: Items) -> float:
-    from vlalign.evaluation.bootstrap import mean
-
     return 100.0 * mean(np.asarray(items.scores_N), items.blocks_N)
 
 
