@@ -119,7 +119,7 @@ rule report:
         illustrated=svg_files("illustrate"),
         records=["results/precision.csv.json", "results/figures/illustrations.json"],
         runs=[f"{run_folder(run, seed)}/{name}" for run, seed in SELECTED for name in ("run.json", "history.csv")],
-        cells=CELL_FILES,
+        cells=CELL_FILES + MODEL_METRICS,
         # Why a benchmark could not be measured.
         reasons=[metric_files(run, seed) for run, seed in SELECTED],
         manifest=f"{DATA}/train/manifest.json",

@@ -1,5 +1,6 @@
 """Two models on the same items, benchmark by benchmark."""
 
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,8 @@ from vlalign.reporting.cells import Cell, Row, Table, number
 from vlalign.reporting.stats import ABOVE, BELOW, NOISE
 
 LEVEL = 0.05
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -52,7 +55,8 @@ def compare(ours: Path, theirs: Path) -> list[Compared]:
     """Every headline metric that both models have and that is a mean over items, paired item by item.
 
     ours, theirs: folders of a run with one seed, or of a model. Raises VlalignError when nothing is shared, when they
-    were measured on different data or otherwise, and for files that were changed.
+    were measured on different data or otherwise, and for files that were changed. Metrics whose items are not the same
+    are logged and left out.
     """
     shared = sorted(_places(ours) & _places(theirs))
     if not shared:
@@ -63,8 +67,8 @@ def compare(ours: Path, theirs: Path) -> list[Compared]:
     found = [one for place in shared for one in _pairs(ours / place, theirs / place)]
     if not found:
         raise VlalignError(
-            f"{ours} and {theirs} share {', '.join(map(str, shared))}, where no metric is a mean over items, such as a "
-            "share of right answers; evaluate both on others"
+            f"{ours} and {theirs} share {', '.join(map(str, shared))}, where no metric is a mean over the same items, "
+            "such as a share of right answers; evaluate both on others"
         )
     adjusted = holm(one.p for _, _, _, _, one in found)
     return [Compared(*parts, p) for parts, p in zip(found, adjusted, strict=True)]
@@ -90,7 +94,9 @@ def _pairs(ours: Path, theirs: Path) -> Iterator[tuple[str, Metric, float, float
             continue
         one, two = first[metric.place], second[metric.place]
         if len(one.scores_N) != len(two.scores_N) or not np.array_equal(one.blocks_N, two.blocks_N):
-            raise VlalignError(f"{ours} and {theirs} have different items for {metric.key}; evaluate both again")
+            # Towers that see other parts of a picture are asked for other phrases.
+            logger.warning("%s of %s is left out: the items of %s are others", metric.key, ours, theirs)
+            continue
         both = paired(one.scores_N, two.scores_N, one.blocks_N)
         yield str(mine.get("card", "")), metric, _percent(one), _percent(two), both
 
@@ -136,7 +142,8 @@ def compare_table(found: Sequence[Compared], *, ours: str, theirs: str) -> Table
     caption = (
         "Paired over the same items: difference in percentage points with its 95 % bootstrap interval, and the p-value "
         "of McNemar's test, or of the paired bootstrap where scores are not right or wrong, after Holm's correction "
-        f"over all {len(found)} rows. Items are resampled, training is not: only seeds tell what another would give."
+        f"over all {len(found)} rows. Items are resampled, training is not: only seeds tell what another would give. "
+        "What one of the two was not asked, such as phrases whose referents it does not see, is left out."
     )
     header = ("benchmark", ours, theirs, "difference", "p (Holm)", "items")
     records = [one.record() for one in found]
