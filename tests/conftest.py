@@ -19,6 +19,8 @@ FIRST = (
     "test_kills.py",
     "test_nothing_is_lost.py",
     "test_paper.py",
+    "test_released.py",
+    "test_suites.py",
     "test_to_the_report.py",
     "test_stale_code.py",
     "test_photographs.py",

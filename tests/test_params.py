@@ -97,12 +97,23 @@ def test_overlays_load(overlay):
         ("dataset", "a" * 101, "dataset: String should have at most 100 characters"),
         ("datasets.a/b", {}, "datasets.a/b"),
         (f"arms.{'a' * 101}", {}, "String should have at most 100 characters"),
+        ("models.b", {"hub": "a/b", "tower": "ViT-B-32"}, "models.b: give one of `folder`, `hub` and `tower`"),
+        ("evaluation.suites", ["zeroshot16"], "there is no suite 'zeroshot16'"),
     ],
     ids=lambda value: f"{value!s:.40}" if not isinstance(value, int) else hex(value)[:12],
 )
 def test_mistakes_name_the_key(path, value, named):
     with pytest.raises(VlalignError, match=re.escape(named)):
         parse(path, value)
+
+
+def test_a_method_that_no_suite_has_published_is_named():
+    report = {"published": {"powerclip": "PowerCLIP-S (SAM masks)"}}
+    assert parse("report", report).report.published["powerclip"], "no suite is asked for"
+    with pytest.raises(
+        VlalignError, match=r"powerclip: no suite has numbers of .*; nearest: PowerCLIP-S \(SAM 2 masks\)"
+    ):
+        params.parse({**DEFAULTS, "report": report, "evaluation": {"suites": ["retrieval3"]}})
 
 
 @pytest.mark.parametrize(

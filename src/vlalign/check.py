@@ -23,8 +23,8 @@ Kind = Literal["damaged", "missing", "stale", "unreadable", "foreign"]
 # What else may lie in a folder of data: marks of what was done, and what the next run of a step goes on from.
 BESIDE = frozenset({"manifest.json", "shards.json", ".fetched.json", ".lock", "packing.jsonl", "resources.json"})
 AGAIN = "run the workflow again"
-# The records of what is made of all runs, below `results`.
-SUMMARIES = ("metrics.json", "precision.csv.json", "figures/illustrations.json", "report.html.json")
+# The records of what is made of all runs, below `results`, and of tables of models alone.
+SUMMARIES = ("metrics.json", "precision.csv.json", "figures/illustrations.json", "report.html.json", "suites.json")
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,9 @@ def check_workspace(root: Path, *, advance: Callable[[int], None] = lambda count
         yield from _guarded(path / "metrics" / EVALUATION, _of_run(path, root, advance))
         yield from _cards(path, root, advance)
     for path in sorted((root / "results").glob("models/*")):
-        yield from _guarded(path / "metrics" / EVALUATION, _evaluation(path / "metrics", root, advance))
+        # A model may have been measured on cards alone.
+        if (path / "metrics").exists():
+            yield from _guarded(path / "metrics" / EVALUATION, _evaluation(path / "metrics", root, advance))
         yield from _cards(path, root, advance)
     yield from _guarded(root / "results", _summaries(root, advance))
     yield from _guarded(root / "checkpoints", _checkpoints(root, advance))
@@ -252,7 +254,7 @@ def _summaries(root: Path, advance: Callable[[int], None]) -> Iterator[Finding]:
             content = read_record(path)
         except VlalignError as error:
             # Without anything that it is about, the step has not run.
-            if path.exists() or any(results.glob("report.html")):
+            if path.exists() or (results / ("suites" if path.name == "suites.json" else "report.html")).exists():
                 yield Finding("damaged" if path.exists() else "missing", path, f"({error})", remedy)
             continue
         if path.name == "metrics.json":
@@ -289,8 +291,9 @@ def _collected(path: Path) -> Iterator[Finding]:
 def _beside(results: Path) -> Iterator[Finding]:
     """Files among the results that no step writes."""
     named = {Path(name).name for name in SUMMARIES} | {"precision.csv", ".snakemake_timestamp"}
-    with contextlib.suppress(VlalignError, KeyError):
-        named |= set(read_record(results / "report.html.json")["files"])
+    for record in ("report.html.json", "suites.json"):
+        with contextlib.suppress(VlalignError, KeyError):
+            named |= set(read_record(results / record)["files"])
     for file in sorted(results.rglob("*")):
         name = file.relative_to(results).as_posix()
         if (

@@ -1,4 +1,11 @@
-"""Data sets of cards, and every run and model on them: one job for each model, task and card."""
+"""Data sets of cards, and every run and model on them: one job for each model, task and card.
+
+`snakemake suites` measures the models of the params and writes their tables; it trains nothing.
+"""
+
+# Suffixes of weights, configs and tokenizers.
+OF_MODELS = (".safetensors", ".bin", ".pt", ".pth", ".json", ".txt", ".model")
+SUITES = [suite.name for suite in PARAMS.evaluation.suites]
 
 
 def splits_of(card, task=""):
@@ -18,9 +25,10 @@ def published_files(wildcards):
 def local_files(wildcards):
     """Those of a model that lie on this disk; its record names the digest of its weights in any case."""
     spec = PARAMS.models[wildcards.model]
-    named = [spec.pretrained, spec.tower, *(f"{spec.folder}/{name}" for name in RUN_FILES[:2])]
-    paths = (REPOSITORY / name for name in named if isinstance(name, str))
-    return [os.path.relpath(path) for path in paths if path.is_file()]
+    paths = [REPOSITORY / name for name in (spec.pretrained, spec.tower) if isinstance(name, str)]
+    if spec.folder is not None:
+        paths += sorted(Path(REPOSITORY, spec.folder.removeprefix("local-dir:")).glob("*"))
+    return [os.path.relpath(path) for path in paths if path.suffix in OF_MODELS and path.is_file()]
 
 
 wildcard_constraints:
@@ -117,3 +125,19 @@ rule evaluate_model:
     shell:
         "vlalign evaluate {GIVEN} --digest {params.digest} --model {wildcards.model} --threads {threads}"
         " --previous checkpoints/previous/models/{wildcards.model}/metrics 2> {log}"
+
+
+rule suites:
+    input:
+        [path for name in PARAMS.models for path in all_cells(model_folder(name))],
+    output:
+        expand("results/suites/{suite}.{suffix}", suite=SUITES, suffix=["csv", "json", "md", "tex"]),
+        record="results/suites.json",
+    log:
+        "logs/suites.log",
+    params:
+        code=code("suites", benchmarks=sorted({task for task, _ in CELLS})),
+        # Templates of cards have braces, which Snakemake would fill in.
+        config=lambda wildcards: relevant("suites"),
+    shell:
+        "vlalign suites {TOLD[suites]} 2> {log}"

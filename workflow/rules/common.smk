@@ -60,7 +60,8 @@ def digest(step, **which):
 PLACE = parameters.written_changes({"root": PARAMS.root, "dataset": PARAMS.dataset})
 GIVEN = [*(os.path.relpath(REPOSITORY / file) for file in FILES), *CHANGES, *PLACE]
 GIVEN = shlex.join(part for given in GIVEN for part in ("--params", given))
-STEPS = ("dataset", "parser", "phrases", "regions", "verify", "evaluate", "precision", "illustrate", "report", "focus")
+STEPS = ["dataset", "parser", "phrases", "regions", "verify", "evaluate", "precision", "illustrate", "report", "suites"]
+STEPS += ["focus"]
 TOLD = {step: f"{GIVEN} --digest {digest(step)}" for step in STEPS}
 SPLITS = ["train", "validation", "test"]
 HELD_OUT = ["validation", "test"]

@@ -61,7 +61,8 @@ rule focus:
     params:
         code=code("focus"),
         declared=DECLARED,
-        config=relevant("focus"),
+        # Templates of cards have braces, which Snakemake would fill in.
+        config=lambda wildcards: relevant("focus"),
         run=lambda wildcards, input: Path(input.run).parent,
     shell:
         "vlalign focus {TOLD[focus]} --metrics {input.metrics} --run {params.run} --output . 2> {log}"
@@ -138,7 +139,8 @@ rule report:
         # illustrations.
         code=code("report", figures=[figure.name for figure in FIGURES["report"]]),
         declared=DECLARED,
-        config=relevant("report"),
+        # Templates of cards have braces, which Snakemake would fill in.
+        config=lambda wildcards: relevant("report"),
         runs=run_options(SELECTED),
         held_out=lambda wildcards, input: " ".join(f"--held-out {path}" for path in input.held_out),
     shell:

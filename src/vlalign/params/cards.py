@@ -116,7 +116,8 @@ class Card(Strict):
                 try:
                     check()
                 except (VlalignError, OSError) as error:
-                    return f"{error}; it is to be had at {self.homepage}" if self.homepage else str(error)
+                    reason = str(error) if isinstance(error, VlalignError) else f"{error.filename} is not there"
+                    return f"{reason}; it is to be had at {self.homepage}" if self.homepage else reason
         return ""
 
 

@@ -19,6 +19,11 @@ def relevant(
     """
     parser, regions, report = params.annotate.parser, params.annotate.regions, params.report
     figures = [(figure, figure.model_dump(mode="json")) for figure in params.figures]
+    seen = {name: spec.trained_on for name, spec in params.models.items()}
+
+    def suites() -> list[dict[str, Any]]:
+        return [suite.model_dump(mode="json") for suite in params.evaluation.suites]
+
     found: dict[str, Callable[[], dict[str, Any]]] = {
         "dataset": lambda: params.data.model_dump(mode="json"),
         "parser": lambda: {**parser.model_dump(exclude=TO_PARSE | PARSE_HOW), "classes": params.scenes.classes},
@@ -36,10 +41,11 @@ def relevant(
         "report": lambda: {
             **report.model_dump(mode="json", exclude={"precision", "figures"}),
             "figures": [plain for _, plain in figures],
-            "suites": [suite.model_dump(mode="json") for suite in params.evaluation.suites],
-            "models": {name: spec.trained_on for name, spec in params.models.items()},
+            "suites": suites(),
+            "models": seen,
         },
-        "focus": lambda: {"suites": [suite.model_dump(mode="json") for suite in params.evaluation.suites]},
+        "suites": lambda: {"suites": suites(), "models": seen, "published": report.published},
+        "focus": lambda: {"suites": suites()},
     }
     return found[step]()
 

@@ -8,6 +8,7 @@ import re
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
+from difflib import get_close_matches
 from functools import cached_property
 from importlib import import_module
 from pathlib import Path
@@ -298,6 +299,15 @@ class Params(Strict):
                     f"run {name}: its objective takes {needed.partition('_')[2]} without a partner ({key}), but the "
                     f"dataset {self.dataset} has no source {key}"
                 )
+        return self
+
+    @model_validator(mode="after")
+    def _published_methods_exist(self) -> "Params":
+        methods = {method for suite in self.evaluation.suites for method in suite.published}
+        for name, method in self.report.published.items():
+            if methods and method not in methods:
+                near = "".join(get_close_matches(method, methods, n=1, cutoff=0))
+                raise ValueError(f"report.published.{name}: no suite has numbers of {method!r}; nearest: {near}")
         return self
 
     @property

@@ -87,9 +87,9 @@ def write_table(table: Table, path: Path) -> None:
     write_text(path, FORMATS[path.suffix](table))
 
 
-def write_all(table: Table, folder: Path) -> list[Path]:
-    """Write a table in every format, and return the paths."""
-    paths = [folder / f"{table.name}{suffix}" for suffix in FORMATS]
+def write_all(table: Table, folder: Path, *, name: str = "") -> list[Path]:
+    """Write a table in every format, and return the paths. name: of the files, if not that of the table."""
+    paths = [folder / f"{name or table.name}{suffix}" for suffix in FORMATS]
     for path in paths:
         write_table(table, path)
     return paths
