@@ -1,9 +1,10 @@
 """Zero-shot classification by prompts, as CLIP (arXiv 2103.00020, section 3.1.4) and CLIP_benchmark do it."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from vlalign.evaluation.benchmark import Benchmark, Metric, MetricRow, Needs, UnmeasurableError
+from vlalign.evaluation.benchmark import Benchmark, Metric, MetricRow, Needs, ScoreTable, UnmeasurableError
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -25,6 +26,20 @@ class Zeroshot(Benchmark):
         Metric("times_chance", "Accuracy through chance", unit="ratio"),
         Metric("class_accuracy", "Accuracy by class"),
         Metric("classes", "Classes", unit="count", direction=None),
+    )
+    tables = (
+        ScoreTable(
+            "zeroshot",
+            "Zero-shot classification",
+            "Over images, in the best five, and over classes. With shuffled labels nothing can be above chance.",
+            section="Zero-shot classification",
+            columns=(
+                replace(metrics[0], label="accuracy"),
+                replace(metrics[1], label="top 5"),
+                replace(metrics[2], label="mean over classes"),
+                replace(metrics[3], label="labels shuffled"),
+            ),
+        ),
     )
 
     def measure(self, bench: "Workbench", split: str) -> list[MetricRow]:
