@@ -27,6 +27,7 @@ FIRST = (
     "test_own_tables.py",
     "test_figure.py",
     "test_benchmark.py",
+    "test_new_card.py",
 )
 
 

@@ -10,7 +10,7 @@ from vlalign.data.sources.karpathy import PUBLISHED
 from vlalign.data.sources.sugarcrepe import SUGARCREPE
 from vlalign.errors import VlalignError
 from vlalign.evaluation.benchmark import FOLDERS, known_benchmarks
-from vlalign.params.cards import CARD, SUITE, Card, known, read_card, read_suite
+from vlalign.params.cards import CARD, SUITE, Card, known, read_card, read_suite, read_suites
 
 SHIPPED = Path(__file__).parents[1] / "config" / "benchmarks"
 CARDS = {name: read_card(name, [SHIPPED]) for name in known(CARD, [SHIPPED])}
@@ -138,6 +138,19 @@ def test_a_card_of_ones_own_is_one_file_and_wins_over_one_that_is_shipped(tmp_pa
     write(tmp_path, "pets")
     assert read_card("pets", [SHIPPED, tmp_path]).title == "Mine"
     assert read_card("cars", [SHIPPED, tmp_path]) == CARDS["cars"]
+
+
+def test_a_card_stands_for_a_suite_of_it_alone(tmp_path):
+    assert [suite.name for suite in read_suites("zeroshot17", [SHIPPED])] == ["zeroshot17"]
+    [suite] = read_suites("pets", [SHIPPED])
+    assert (suite.name, suite.task, [card.name for card in suite.cards]) == ("pets", "zeroshot", ["pets"])
+    both = read_suites("cifar10", [SHIPPED])
+    assert [(suite.name, suite.task) for suite in both] == [
+        ("cifar10-zeroshot", "zeroshot"),
+        ("cifar10-linear-probe", "linear-probe"),
+    ]
+    with pytest.raises(VlalignError, match=r"there is no suite 'zeroshot16' in .*; nearest: zeroshot17"):
+        read_suites("zeroshot16", [SHIPPED])
 
 
 @pytest.mark.parametrize(

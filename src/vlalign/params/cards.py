@@ -180,6 +180,21 @@ def read_suite(name: str, folders: Iterable[str | Path]) -> Suite:
     return _valid(Suite, {**content, "name": name, "cards": [read_card(one, folders) for one in names]}, path)
 
 
+def read_suites(name: str, folders: Iterable[str | Path]) -> list[Suite]:
+    """The suite of that name, or else a suite of the card of that name alone for each of its tasks; raises VlalignError
+    as `read_card` does.
+    """
+    folders = list(folders)
+    if name in known(SUITE, folders) or name not in known(CARD, folders):
+        return [read_suite(name, folders)]
+    card = read_card(name, folders)
+    several = len(card.tasks) > 1
+    return [
+        Suite(name=f"{name}-{task}" if several else name, title=card.title, task=task, cards=(card,))
+        for task in card.tasks
+    ]
+
+
 def known(pattern: str, folders: Iterable[str | Path]) -> dict[str, Path]:
     """The files of cards (`CARD`) or suites (`SUITE`) by name; of two of one name, that of the later folder."""
     place = Path(pattern)

@@ -36,7 +36,7 @@ from vlalign.params.base import (
     merged,
     nested,
 )
-from vlalign.params.cards import BENCHMARKS, CARDS, BenchmarkName, Card, EvaluatedModel, Suite, read_suite
+from vlalign.params.cards import BENCHMARKS, CARDS, BenchmarkName, Card, EvaluatedModel, Suite, read_suites
 from vlalign.params.data import Dataset, ScenesParams, SplitsParams, VerifyParams
 from vlalign.params.reading import read_change, read_layers
 from vlalign.params.run import ModelParams, ObjectiveParams, RunParams, RuntimeParams, TrainParams
@@ -119,10 +119,10 @@ else:
 
 
 def _read_suites(value: Any, info: ValidationInfo) -> Any:
-    """The content of the suites that are named stands in the place of their names."""
+    """The content of the suites and cards that are named stands in the place of their names."""
     folders = info.data.get("cards", ())
     try:
-        return [read_suite(one, folders) if isinstance(one, str) else one for one in value]
+        return [suite for one in value for suite in (read_suites(one, folders) if isinstance(one, str) else [one])]
     except VlalignError as error:
         raise ValueError(str(error)) from None
 
@@ -143,7 +143,7 @@ class EvaluationParams(Strict):
         default=(CARDS,), description="Folders of cards; of two cards of one name, that of the later folder counts"
     )
     suites: Suites = Field(
-        default=(), description="Names of suites, on whose cards every run and every model is measured"
+        default=(), description="Names of suites, or of single cards, on which every run and every model is measured"
     )
     files: PathText = Field(
         default="published", description="Folder of the data sets that cards take from files in their published form"
