@@ -128,16 +128,29 @@ def test_a_model_that_knows_nothing_scores_chance(measured, name):
 
 def test_a_model_that_knows_the_answer_scores_100(measured):
     for suite in SUITES.values():
-        found = [
-            (row.benchmark, row.metric, row.group, row.value) for row in measured.rows("leaking", suite) if row.chance
-        ]
-        found = [row for row in found if row[1] not in ("times_chance", "probe_accuracy")]
-        assert suite.name == "gap" or len(found) >= len(suite.cards)
-        assert [row for row in found if row[3] != 100] == []
+        rows = [row for row in measured.rows("leaking", suite) if row.chance and row.direction == "higher"]
+        found = {(row.benchmark, row.metric, row.group): row.value for row in rows if row.metric != "times_chance"}
+        assert suite.name == "gap" or len(rows) >= len(suite.cards)
+        assert set(found.values()) <= {100}, found
     gaps = {row.metric: row.value for row in measured.rows("leaking", SUITES["gap"])}
     for metric in ("mean_distance", "cs_divergence", "distribution_distance"):
         assert gaps[metric] == pytest.approx(0, abs=1e-5)
         assert min(row.value for row in measured.rows("random", SUITES["gap"]) if row.metric == metric) > 0.02
+
+
+SHUFFLED = [
+    (suite.name, metric.name)
+    for suite in SUITES.values()
+    for metric in known_benchmarks()[suite.task].metrics
+    if metric.name.endswith("_shuffled")
+]
+
+
+@pytest.mark.parametrize(("name", "metric"), SHUFFLED)
+def test_with_shuffled_labels_the_answer_is_worth_nothing(measured, name, metric):
+    rows = [row for row in measured.rows("leaking", SUITES[name]) if row.metric == metric]
+    assert len(rows) == len(SUITES[name].cards)
+    assert np.mean([row.low <= row.chance <= row.high for row in rows]) >= 0.8
 
 
 @pytest.mark.parametrize("suite", ["composition", "retrieval3", "longcaption", "zeroshot17", "robustness6"])
@@ -199,7 +212,8 @@ def test_all_formats_of_a_table_have_the_same_numbers(measured, name):
 def test_published_numbers_stand_beside(measured, name):
     header, rows = read_markdown(measured, name)
     columns = [column for column, _, _ in SUITES[name].columns()] + ["mean"]
-    assert header[4:] == [*(f"{method}, published" for method in SUITES[name].published), "chance"]
+    expected = [*(f"{method}, published" for method in SUITES[name].published), "chance"]
+    assert header[4 : 4 + len(expected)] == expected
     for place, numbers in enumerate(SUITES[name].published.values(), start=4):
         shown = {column: row[place] for column, row in zip(columns, rows, strict=True) if row[place] != "–"}
         assert shown == {column: f"{number:.1f}" for column, number in numbers.items()}
