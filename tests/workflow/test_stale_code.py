@@ -44,11 +44,14 @@ def found_at_run_time() -> set[str]:
 
 
 def eager_imports(module: str) -> set[str]:
-    """Those of `imports` that stand outside of functions, and are therefore made whenever the module is imported."""
+    """Those of `imports` that stand outside of functions, and are therefore made whenever the module is imported; what
+    type checkers alone import is none.
+    """
     path = freshness.module_file(module)
     tree = ast.parse(path.read_bytes())
     for node in ast.walk(tree):
-        if isinstance(node, ast.FunctionDef):
+        for_types = isinstance(node, ast.If) and getattr(node.test, "id", "") == "TYPE_CHECKING"
+        if isinstance(node, ast.FunctionDef) or for_types:
             node.body = []
     named = set()
     for node in ast.walk(tree):
