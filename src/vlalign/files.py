@@ -27,6 +27,15 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+@contextlib.contextmanager
+def atomic_tensors(path: str | Path) -> Iterator[Path]:
+    """`atomic_write` for safetensors, which puts a file of its own in the place of ours, for its owner alone."""
+    with atomic_write(path) as temporary:
+        mode = temporary.stat().st_mode
+        yield temporary
+        temporary.chmod(mode)
+
+
 def is_whole_archive(path: Path) -> bool:
     """Whether a zip file, such as torch writes, has the content that its checksums say; OSError if it is unreadable."""
     try:

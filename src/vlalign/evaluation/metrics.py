@@ -10,7 +10,7 @@ from pydantic import Field, ValidationError
 
 from vlalign.errors import VlalignError
 from vlalign.evaluation.benchmark import MetricRow
-from vlalign.files import atomic_write, read_json, write_json
+from vlalign.files import atomic_tensors, read_json, write_json
 from vlalign.params.base import Strict, describe
 from vlalign.previous import EVALUATION, RUN, slots, take_back
 from vlalign.records import REMEDY, check_record, read_record, stamps, write_record
@@ -92,10 +92,8 @@ def _write_items(path: Path, items: Mapping[Place, Items]) -> None:
 
     found = {TAB.join(place): one.scores_N for place, one in items.items()}
     found |= {TAB.join((*place, "blocks")): one.blocks_N for place, one in items.items() if one.blocks_N is not None}
-    with atomic_write(path) as temporary:
-        mode = temporary.stat().st_mode
+    with atomic_tensors(path) as temporary:
         save_file(found, temporary)
-        temporary.chmod(mode)  # safetensors puts a file of its own in the place of ours, for its owner alone
 
 
 def read_items(folder: Path) -> dict[Place, Items]:

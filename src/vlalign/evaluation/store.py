@@ -17,7 +17,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from vlalign.files import atomic_write
+from vlalign.files import atomic_tensors
 
 logger = logging.getLogger(__name__)
 NAME, CONTENT = "features", "sha256"
@@ -48,10 +48,8 @@ class FeatureStore:
                 except (OSError, ValueError, SafetensorError) as error:
                     logger.warning("%s is made again: %s", path, error)
             found = compute().float().contiguous()
-            with atomic_write(path) as temporary:
-                mode = temporary.stat().st_mode
+            with atomic_tensors(path) as temporary:
                 save_file({NAME: found}, temporary, metadata={CONTENT: _digest(found)})
-                temporary.chmod(mode)  # safetensors puts a file of its own in the place of ours, for its owner alone
             return found
 
 

@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 
 from vlalign.data.packing.image_lists import leaves
 from vlalign.errors import VlalignError
-from vlalign.files import atomic_write, read_json, write_json
+from vlalign.files import atomic_tensors, read_json, write_json
 from vlalign.models.averaging import averaging
 from vlalign.models.folders import CONFIG, TEXT, check_files, load
 from vlalign.models.text import read_text
@@ -36,10 +36,8 @@ def save(encoder: DualEncoder, directory: str | Path) -> list[str]:
     """
     directory, names = Path(directory), [WEIGHTS, CONFIG]
     weights = {name: value.detach().cpu().contiguous() for name, value in encoder.clip.state_dict().items()}
-    with atomic_write(directory / WEIGHTS) as temporary:
-        mode = temporary.stat().st_mode
+    with atomic_tensors(directory / WEIGHTS) as temporary:
         save_file(weights, temporary, metadata={"format": "pt"})
-        temporary.chmod(mode)  # safetensors puts a file of its own in the place of ours, for its owner alone
     if isinstance(encoder.tokenizer, HFTokenizer):
         # open_clip looks for it nowhere else.
         names += [Path(path).name for path in encoder.tokenizer.tokenizer.save_pretrained(str(directory))]
