@@ -60,8 +60,7 @@ def digest(step, **which):
 PLACE = parameters.written_changes({"root": PARAMS.root, "dataset": PARAMS.dataset})
 GIVEN = [*(os.path.relpath(REPOSITORY / file) for file in FILES), *CHANGES, *PLACE]
 GIVEN = shlex.join(part for given in GIVEN for part in ("--params", given))
-STEPS = ["dataset", "parser", "phrases", "regions", "verify", "evaluate", "precision", "illustrate", "report", "suites"]
-STEPS += ["focus"]
+STEPS = "dataset parser phrases regions verify evaluate precision illustrate report suites focus".split()
 TOLD = {step: f"{GIVEN} --digest {digest(step)}" for step in STEPS}
 SPLITS = ["train", "validation", "test"]
 HELD_OUT = ["validation", "test"]
@@ -191,12 +190,11 @@ def metric_files(run, seed):
 
 # What every run and model is measured on beside the dataset; of what is absent, the tables say so.
 CARDS = PARAMS.cards
-ABSENT = {
-    card.name: reason
+CELLS = [
+    (task, card.name)
     for task, card in PARAMS.evaluation.cells()
-    if (reason := card.absent(FOLDERS.cards / card.name, task, files=REPOSITORY / PARAMS.evaluation.files))
-}
-CELLS = [(task, card.name) for task, card in PARAMS.evaluation.cells() if card.name not in ABSENT]
+    if not card.absent(FOLDERS.cards / card.name, task, files=REPOSITORY / PARAMS.evaluation.files)
+]
 
 
 def cell_files(folder, task, card):
