@@ -12,7 +12,6 @@ from vlalign.analysis.illustrations import ShownRun
 from vlalign.data.samples import decode_image
 from vlalign.data.shards.split import Split
 from vlalign.evaluation.hard_negatives import CompositionItem, item_similarities
-from vlalign.evaluation.prompts import zeroshot_classifier
 from vlalign.evaluation.ranking import TIE
 from vlalign.evaluation.recall import retrieval_ranks
 from vlalign.models.pictures import fit
@@ -103,9 +102,9 @@ class Confusions:
 
 def confusions(run: ShownRun, *, classes: int) -> Confusions:
     """Of the classes that are most often taken for another, or another for them, in the order of the classes."""
-    prompts, (images_ID, labels_I) = run.bench.prompts(run.split), run.bench.labelled(run.split)
-    classifier_KD = zeroshot_classifier(prompts.embeddings_CD, len(prompts.classnames))
-    return count_confusions(labels_I, (images_ID @ classifier_KD.T).argmax(1), prompts.classnames, most=classes)
+    images_ID, labels_I = run.bench.labelled(run.split)
+    chosen_I = (images_ID @ run.bench.classifier(run.split).T).argmax(1)
+    return count_confusions(labels_I, chosen_I, run.bench.prompts(run.split).classnames, most=classes)
 
 
 def count_confusions(labels_I: Tensor, chosen_I: Tensor, names: tuple[str, ...], *, most: int) -> Confusions:

@@ -167,8 +167,9 @@ def _cell(
     workers: int,
 ) -> None:
     """In the workflow: one task on one card."""
+    from vlalign.evaluation.cards import measure
     from vlalign.models.opened import open_model
-    from vlalign.reporting.evaluations import execution_on, measure_new, to_device
+    from vlalign.reporting.evaluations import execution_on, to_device
     from vlalign.reporting.suites import CELL
 
     [(name, spec)] = models.items()
@@ -178,7 +179,7 @@ def _cell(
     opened = to_device(open_model(spec, base=told.base, key=f"models.{name}"))
     execution = execution_on(found, evaluation, workers=workers, features=folders.features)
     how: dict[str, Any] = {"data": folders.cards / card, "evaluation": evaluation, "execution": execution}
-    measure_new(opened, found, task, output=place, previous=previous, **how)
+    measure(opened, found, task, output=place, previous=previous, **how)
 
 
 def _run(told: Given, run: Path, data: Path | None, output: Path | None, previous: Path | None) -> None:

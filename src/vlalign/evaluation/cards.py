@@ -1,17 +1,19 @@
 """Models on the data sets of cards: from where a card says the data are to numbers that say what they are."""
 
+import contextlib
+import logging
 import os
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from vlalign.data.shards.class_files import class_file
 from vlalign.data.shards.manifest import verify_split
 from vlalign.data.shards.obtain import bring
 from vlalign.data.shards.split import read_manifest
 from vlalign.errors import VlalignError
 from vlalign.evaluation.benchmark import known_benchmarks, manifest_of
 from vlalign.evaluation.hard_negatives import read_category
-from vlalign.evaluation.metrics import Measurement
+from vlalign.evaluation.metrics import read_folder, take_measured
 from vlalign.evaluation.prompts import read_classnames
 from vlalign.evaluation.run import Execution, evaluate, subject
 from vlalign.models.opened import OpenedModel
@@ -20,6 +22,8 @@ from vlalign.params.cards import VERIFY, Card
 from vlalign.params.data import CLASS_FILES, needs_of_split
 from vlalign.params.sources import Source
 from vlalign.records import read_record
+
+logger = logging.getLogger(__name__)
 
 
 def obtain(card: Card, folder: Path, task: str, *, files: Path) -> None:
@@ -75,8 +79,7 @@ def counts(card: Card, folder: Path) -> dict[str, int]:
     if kind == "pairs":
         found["captions"] = manifest["captions"]
     elif kind == "classes":
-        names = next(place for place in (path.parent, path.parent.parent) if (place / CLASS_FILES[0]).is_file())
-        found["classes"] = len(read_classnames(names / CLASS_FILES[0]))
+        found["classes"] = len(read_classnames(class_file(path.parent, CLASS_FILES[0])))
     elif kind == "composition":
         found["items"] = sum(
             len(read_category(path.parent / name)) for name in manifest["files"] if name.endswith(".json")
@@ -90,25 +93,6 @@ def counts(card: Card, folder: Path) -> dict[str, int]:
     return found
 
 
-def settings_of(card: Card, task: str, evaluation: EvaluationParams) -> EvaluationParams:
-    """What is measured of one task on one card."""
-    return evaluation.model_copy(update={"benchmarks": (task,), "split": card.split})
-
-
-def told_of(model: OpenedModel, card: Card, task: str, found: Mapping[str, int], precision: str) -> dict[str, Any]:
-    """What stands beside the numbers of one task on one card."""
-    return {
-        "card": card.name,
-        "card_digest": digest(card.measured()),
-        "task": task,
-        "counts": dict(found),
-        "protocol": known_benchmarks()[task].protocol,
-        "precision": precision,
-        "source": model.source,
-        "commit": model.commit,
-    }
-
-
 def measure(
     model: OpenedModel,
     card: Card,
@@ -118,26 +102,29 @@ def measure(
     output: Path,
     evaluation: EvaluationParams,
     execution: Execution,
-) -> Measurement:
-    """Measure one task on the data set of one card, and write its metrics into `output`.
+    previous: Path | None = None,
+) -> None:
+    """Measure one task on the data set of one card, and write its metrics into `output`; not again where `output`, or
+    the folder in which it was set aside, holds the very numbers that would come out.
 
     data: folder of the card, where `obtain` has put its splits. evaluation: params of tasks, and the size of batches.
     Raises VlalignError when the data are absent, or their counts are not those that were published.
     """
-    found = counts(card, data)
-    return evaluate(
-        model,
-        data=data,
-        output_dir=output,
-        settings=settings_of(card, task, evaluation),
-        execution=execution,
-        told=told_of(model, card, task, found, execution.precision),
-    )[task]
-
-
-def subject_of(
-    model: OpenedModel, card: Card, task: str, *, data: Path, evaluation: EvaluationParams, execution: Execution
-) -> dict[str, Any]:
-    """What `measure` would record: equal subjects have equal numbers."""
-    about = subject(model, data=data, annotations=None, settings=settings_of(card, task, evaluation))
-    return {**about, **told_of(model, card, task, counts(card, data), execution.precision)}
+    told = {
+        "card": card.name,
+        "card_digest": digest(card.measured()),
+        "task": task,
+        "counts": counts(card, data),
+        "protocol": known_benchmarks()[task].protocol,
+        "precision": execution.precision,
+        "source": model.source,
+        "commit": model.commit,
+    }
+    settings = evaluation.model_copy(update={"benchmarks": (task,), "split": card.split})
+    about = {**subject(model, data=data, annotations=None, settings=settings), **told}
+    with contextlib.suppress(VlalignError):
+        if read_folder(output)[0] == about:
+            logger.info("%s, %s: measured before", card.name, task)
+            return
+    if not take_measured(previous, output, about):
+        evaluate(model, data=data, output_dir=output, settings=settings, execution=execution, told=told)

@@ -7,7 +7,7 @@ import logging
 import warnings
 from collections.abc import Callable, Sequence
 from functools import cache
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
@@ -16,7 +16,10 @@ from sklearn.linear_model import LogisticRegression
 from torch import Tensor
 from torch.utils.data import BatchSampler, DataLoader, RandomSampler, TensorDataset
 
-from vlalign.evaluation.benchmark import UnmeasurableError
+from vlalign.evaluation.benchmark import TRAINING_SPLIT, TUNING_SPLIT, UnmeasurableError
+
+if TYPE_CHECKING:
+    from vlalign.evaluation.workbench import Workbench
 
 logger = logging.getLogger(__name__)
 
@@ -42,6 +45,19 @@ class Labelled(NamedTuple):
     def joined(self, other: "Labelled") -> "Labelled":
         """These images, then the others."""
         return Labelled(torch.cat([self.images_ND, other.images_ND]), torch.cat([self.labels_N, other.labels_N]))
+
+
+def labelled_splits(bench: "Workbench", split: str) -> tuple[Labelled, Labelled | None, Labelled]:
+    """The images to learn from, those on which hyper-parameters are chosen, if there are any, and those to test.
+
+    Raises UnmeasurableError where a class has another name in one of these splits.
+    """
+    bench.same_classes(split, TRAINING_SPLIT)
+    training, validation = Labelled(*bench.labelled(TRAINING_SPLIT)), None
+    if bench.has("classes", TUNING_SPLIT):
+        bench.same_classes(split, TUNING_SPLIT)
+        validation = Labelled(*bench.labelled(TUNING_SPLIT))
+    return training, validation, Labelled(*bench.labelled(split))
 
 
 class Recipe(NamedTuple):

@@ -12,13 +12,20 @@ from torch import Tensor
 
 from vlalign.annotate.phrases.annotation import ParsedCaption, read_phrases
 from vlalign.annotate.regions.boxes import random_boxes
+from vlalign.data.shards.class_files import class_file
 from vlalign.data.shards.index import index_path, open_index
 from vlalign.data.shards.split import read_manifest
 from vlalign.errors import VlalignError
 from vlalign.evaluation.benchmark import AbsentError, Kind, UnmeasurableError, manifest_of
 from vlalign.evaluation.features import BATCH_SIZE, SplitFeatures, encode_split, encode_texts, split_images
 from vlalign.evaluation.hard_negatives import CompositionItem, read_category
-from vlalign.evaluation.prompts import check_labels, fill_templates, read_classnames, read_templates
+from vlalign.evaluation.prompts import (
+    check_labels,
+    fill_templates,
+    read_classnames,
+    read_templates,
+    zeroshot_classifier,
+)
 from vlalign.evaluation.store import FeatureStore
 from vlalign.models import DualEncoder
 from vlalign.records import check_record, read_record
@@ -150,6 +157,11 @@ class Workbench:
             self._prompts[split] = Prompts(classes.names, embeddings_CD, labels_C)
         return self._prompts[split]
 
+    def classifier(self, split: str) -> Tensor:
+        """Unit-norm class vectors [K, D] of `zeroshot/<split>`; see `zeroshot_classifier`."""
+        prompts = self.prompts(split)
+        return zeroshot_classifier(prompts.embeddings_CD, len(prompts.classnames))
+
     def boxes(self, name: str) -> tuple[Tensor, Tensor]:
         """Coverage_IBV and mask_IB of random boxes of split `name`, which depend on the images' keys alone."""
         draws = (random.Random(f"evaluation/{key}") for key in self.split(name).keys)
@@ -208,14 +220,8 @@ class Workbench:
         return directory
 
     def _class_file(self, split: str, name: str) -> Path:
-        folder = self._directory(f"zeroshot/{split}").parent
-        # One that the manifest does not name vouches for nothing.
-        named = read_record(folder / split / "manifest.json").get("files", {})
-        places = {name: folder / split / name, f"../{name}": folder / name}
-        path = next((place for key, place in places.items() if key in named), None)
-        if path is None:
-            raise AbsentError(
-                f"{folder / split}/manifest.json names no {name}; write one entry per line as CLIP_benchmark does, "
-                f"into {folder / split}, and verify the split again"
-            )
-        return path
+        folder = self._directory(f"zeroshot/{split}")
+        try:
+            return class_file(folder, name)
+        except VlalignError as error:
+            raise AbsentError(str(error)) from None

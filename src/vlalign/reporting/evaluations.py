@@ -1,6 +1,5 @@
 """Models on suites of cards, without the workflow: data, numbers and tables in one go."""
 
-import contextlib
 import logging
 import os
 import re
@@ -14,8 +13,7 @@ import torch
 from pydantic import ValidationError
 
 from vlalign.errors import VlalignError
-from vlalign.evaluation.cards import measure, obtain, subject_of
-from vlalign.evaluation.metrics import read_folder, take_measured
+from vlalign.evaluation.cards import measure, obtain
 from vlalign.evaluation.run import Execution
 from vlalign.models.opened import OpenedModel, open_model
 from vlalign.params import EvaluationParams, describe
@@ -101,28 +99,6 @@ def execution_on(card: Card, evaluation: EvaluationParams, *, workers: int, feat
     return Execution(workers=workers, precision=precision, features=features, templates=card.templates)
 
 
-def measure_new(
-    model: OpenedModel,
-    card: Card,
-    task: str,
-    *,
-    data: Path,
-    output: Path,
-    evaluation: EvaluationParams,
-    execution: Execution,
-    previous: Path | None = None,
-) -> None:
-    """`measure`, unless `output`, or where it was set aside, holds the very numbers that would come out."""
-    about = subject_of(model, card, task, data=data, evaluation=evaluation, execution=execution)
-    with contextlib.suppress(VlalignError):
-        if read_folder(output)[0] == about:
-            logger.info("%s, %s: measured before", card.name, task)
-            return
-    if take_measured(previous, output, about):
-        return
-    measure(model, card, task, data=data, output=output, evaluation=evaluation, execution=execution)
-
-
 class Evaluated(NamedTuple):
     """A table of each suite, and what went wrong while measuring; of data that cannot be had the tables tell alone."""
 
@@ -168,9 +144,7 @@ def evaluate_suites(
         for name, model in opened.items():
             place = output / name / CELL.format(task=task, card=card.name)
             try:
-                measure_new(
-                    model, card, task, data=data / card.name, output=place, evaluation=evaluation, execution=how
-                )
+                measure(model, card, task, data=data / card.name, output=place, evaluation=evaluation, execution=how)
             except VlalignError as error:
                 logger.warning("%s on %s is not measured: %s", name, card.name, error)
                 failed[name, task, card.name] = str(error)

@@ -204,22 +204,17 @@ def _chance(suite: Suite, results: Mapping[tuple[str, str], Sequence[Result]]) -
         yield Row("chance", tuple(cells), kind="chance")
 
 
-def _shuffled(suite: Suite, results: Mapping[tuple[str, str], list[Result]]) -> Iterable[Row]:
+def _shuffled(suite: Suite, results: Mapping[tuple[str, str], Sequence[Result]]) -> Iterable[Row]:
     """A control where a task has one: the first model with the labels shuffled, which must be near chance."""
-    name = next(iter(results), ("", ""))[0]
-    found = (
-        [
-            next((one.rows[place] for one in results[name, card.name] if place in one.rows), None)
-            for _, card, metric in suite.columns()
-            for place in [_place(f"{metric}_shuffled")]
-        ]
-        if name
-        else []
-    )
+    first = next((name for name, _ in results), "")
+    found: list[MetricRow | None] = []
+    for _, card, metric in suite.columns():
+        rows = (one.rows.get(_place(f"{metric}_shuffled")) for one in results.get((first, card.name), ()))
+        found.append(next(filter(None, rows), None))
     if any(found):
         mean = [Cell(MISSING)] if _is_averaged(suite) else []
-        cells = [Cell(MISSING if row is None else number(row.value)) for row in found]
-        yield Row(f"{name}, labels shuffled", (*cells, *mean), kind="chance")
+        cells = (Cell(MISSING if row is None else number(row.value)) for row in found)
+        yield Row(f"{first}, labels shuffled", (*cells, *mean), kind="chance")
 
 
 def _metric(metric: str, task: str) -> Metric:

@@ -8,6 +8,23 @@ from vlalign.data.packing.image_lists import leaves
 from vlalign.errors import VlalignError
 from vlalign.files import atomic_write
 from vlalign.params.data import CLASS_FILES
+from vlalign.records import read_record
+
+
+def class_file(split: Path, name: str) -> Path:
+    """Where the manifest of a split says that one of them lies: in the split's folder, or in the one above.
+
+    Raises VlalignError when it names none: that vouches for nothing.
+    """
+    named = read_record(split / "manifest.json").get("files", {})
+    places = {name: split / name, f"../{name}": split.parent / name}
+    path = next((place for key, place in places.items() if key in named and place.is_file()), None)
+    if path is None:
+        raise VlalignError(
+            f"{split}/manifest.json names no {name}; write one entry per line as CLIP_benchmark does, "
+            f"into {split}, and verify the split again"
+        )
+    return path
 
 
 def complete_class_files(directory: Path, *, key: str) -> None:

@@ -12,7 +12,8 @@ from typing import Any, Literal
 import numpy as np
 
 from vlalign.data.samples import Sample, decode_image, encode_png, open_image, orientation
-from vlalign.data.shards.split import read_manifest, read_split
+from vlalign.data.shards.class_files import class_file
+from vlalign.data.shards.split import read_split
 from vlalign.data.shards.tar import batched, write_shard
 from vlalign.errors import VlalignError
 from vlalign.files import check_writable, write_json, write_text
@@ -48,7 +49,7 @@ def export_shards(split: Path, output: Path, *, captions: Captions = "all", shar
         stale.unlink()
     if kind == "classification":
         for name in CLASS_FILES:
-            write_text(output / name, _class_file(split, name).read_text(encoding="utf-8"))
+            write_text(output / name, class_file(split, name).read_text(encoding="utf-8"))
     write_text(output / TYPE, f"{kind}\n")
     # Where open_clip's trainer looks for the number of samples.
     write_json(folder / SIZES, sizes)
@@ -95,16 +96,3 @@ def _readable(sample: Sample) -> dict[str, Any]:
             if orientation(image) == 1 and not image.mode.startswith("I;16"):
                 return {}
     return {"image": encode_png(np.asarray(decode_image(sample.image))), "suffix": "png"}
-
-
-def _class_file(split: Path, name: str) -> Path:
-    """Where the manifest says that it lies: in the split's folder, or in the one above."""
-    named = read_manifest(split).get("files", {})
-    places = {name: split / name, f"../{name}": split.parent / name}
-    path = next((place for key, place in places.items() if key in named and place.is_file()), None)
-    if path is None:
-        raise VlalignError(
-            f"{split}/manifest.json names no {name}, without which classes have no prompts; write one entry per line "
-            f"as CLIP_benchmark does, into {split}, and verify the split again"
-        )
-    return path

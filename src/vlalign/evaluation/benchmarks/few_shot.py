@@ -6,16 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from vlalign.evaluation.benchmark import (
-    EACH,
-    TRAINING_SPLIT,
-    TUNING_SPLIT,
-    Benchmark,
-    Metric,
-    MetricRow,
-    Needs,
-    ScoreTable,
-)
+from vlalign.evaluation.benchmark import EACH, Benchmark, Metric, MetricRow, Needs, ScoreTable
 from vlalign.params.base import Few, Seed, Strict
 
 if TYPE_CHECKING:
@@ -88,18 +79,10 @@ class FewShot(Benchmark):
 
     def measure(self, bench: "Workbench", split: str) -> list[MetricRow]:
         """`few_shot_rows` of the split's images."""
-        from vlalign.evaluation.probes import Labelled
-        from vlalign.evaluation.prompts import zeroshot_classifier
+        from vlalign.evaluation.probes import labelled_splits
 
-        bench.same_classes(split, TRAINING_SPLIT)
-        training, validation = Labelled(*bench.labelled(TRAINING_SPLIT)), None
-        if bench.has("classes", TUNING_SPLIT):
-            bench.same_classes(split, TUNING_SPLIT)
-            validation = Labelled(*bench.labelled(TUNING_SPLIT))
-        prompts = bench.prompts(split)
-        classifier_KD = zeroshot_classifier(prompts.embeddings_CD, len(prompts.classnames))
         assert isinstance(self.params, FewShotParams)
-        return few_shot_rows(training, validation, Labelled(*bench.labelled(split)), classifier_KD, self.params)
+        return few_shot_rows(*labelled_splits(bench, split), bench.classifier(split), self.params)
 
 
 def few_shot_rows(

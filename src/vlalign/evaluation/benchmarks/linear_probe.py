@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
-from vlalign.evaluation.benchmark import TRAINING_SPLIT, TUNING_SPLIT, Benchmark, Metric, MetricRow, Needs, ScoreTable
+from vlalign.evaluation.benchmark import Benchmark, Metric, MetricRow, Needs, ScoreTable
 from vlalign.params.base import Count, Few, Positive, Seed, Strict
 
 if TYPE_CHECKING:
@@ -69,16 +69,11 @@ class LinearProbe(Benchmark):
 
     def measure(self, bench: "Workbench", split: str) -> list[MetricRow]:
         """`probe_rows` of the split's images."""
-        from vlalign.evaluation.probes import Labelled
+        from vlalign.evaluation.probes import labelled_splits
 
-        bench.same_classes(split, TRAINING_SPLIT)
-        training, validation = Labelled(*bench.labelled(TRAINING_SPLIT)), None
-        if bench.has("classes", TUNING_SPLIT):
-            bench.same_classes(split, TUNING_SPLIT)
-            validation = Labelled(*bench.labelled(TUNING_SPLIT))
         assert isinstance(self.params, LinearProbeParams)
-        tested = Labelled(*bench.labelled(split))
-        return probe_rows(training, validation, tested, classes=len(bench.classes(split).names), params=self.params)
+        splits, classes = labelled_splits(bench, split), len(bench.classes(split).names)
+        return probe_rows(*splits, classes=classes, params=self.params)
 
 
 def probe_rows(

@@ -44,11 +44,7 @@ class Zeroshot(Benchmark):
 
     def measure(self, bench: "Workbench", split: str) -> list[MetricRow]:
         """See `zeroshot_rows`."""
-        from vlalign.evaluation.prompts import zeroshot_classifier
-
-        prompts = bench.prompts(split)
-        classifier_KD = zeroshot_classifier(prompts.embeddings_CD, len(prompts.classnames))
-        return zeroshot_rows(*bench.labelled(split), classifier_KD, prompts.classnames)
+        return zeroshot_rows(*bench.labelled(split), bench.classifier(split), bench.prompts(split).classnames)
 
 
 def zeroshot_rows(
