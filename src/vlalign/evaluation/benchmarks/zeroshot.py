@@ -31,7 +31,7 @@ class Zeroshot(Benchmark):
         ScoreTable(
             "zeroshot",
             "Zero-shot classification",
-            "Over images, in the best five, and over classes. With shuffled labels nothing can be above chance.",
+            "Over images, in the best five, and over classes. With shuffled labels only luck is above chance.",
             section="Zero-shot classification",
             columns=(
                 replace(metrics[0], label="accuracy"),
@@ -71,7 +71,7 @@ def zeroshot_rows(
         accuracy,
         *([scored("accuracy_5", ranks_I < 5, chance=5 * chance)] if classes >= 5 else []),
         scored("class_mean", hits_I, chance=chance, blocks_N=labels_I),
-        # What cannot be above chance: more would say that something else than the pictures is measured.
+        # Far above chance would say that something else than the pictures is measured.
         scored("accuracy_shuffled", label_ranks(images_ID, shuffled(labels_I), classifier_KD) == 0, chance=chance),
         MetricRow(metric="times_chance", value=ratio, n=len(images_ID), chance=1.0),
         MetricRow(metric="classes", value=classes),
