@@ -131,12 +131,18 @@ def test_a_plug_in_that_does_not_exist_is_named(package):
 
 
 def test_a_data_file_counts_for_what_reads_it(package):
-    calls = ["digest('report')", "digest('evaluate')"]
+    calls = ["digest('report')", "digest('measure')"]
     before = [told(package, call).stdout for call in calls]
     sheet = package / "vlalign" / "reporting" / "templates" / "report.css"
     sheet.write_text(sheet.read_text() + "\n")
     after = [told(package, call).stdout for call in calls]
     assert (before[0] == after[0], before[1] == after[1]) == (False, True)
+
+
+def test_an_edit_of_tables_measures_nothing_again():
+    reporting = {name for name in freshness.modules("measure") if name.startswith("vlalign.reporting.")}
+    assert {name.rpartition(".")[2] for name in reporting} == {"card", "cells", "results", "stats"}
+    assert "vlalign.reporting.suites" in freshness.modules("evaluate")
 
 
 @pytest.mark.slow

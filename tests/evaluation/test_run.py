@@ -308,3 +308,20 @@ def test_a_damaged_record_is_named_before_anything_is_measured(
     result = command(run, data, run / "metrics")
     assert isinstance(result.exception, VlalignError)
     assert re.search(rf"run\.json {message}.*(delete it|delete the run)", str(result.exception))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ([], "name what is measured"),
+        (["--run", "run", "--model", "own"], "name what is measured"),
+        (["--model", "own"], "--model own: `models` of the params has none of this name"),
+        (["--run", "run", "--card", "food101", "--task", "zeroshot"], "--card food101: no suite of the params has it"),
+        (["--run", "run", "--digest", "0" * 64], "no longer those that the workflow was started with"),
+    ],
+)
+def test_a_job_that_the_params_do_not_know_is_refused(options: list[str], message: str) -> None:
+    params = Path(__file__).parents[2] / "params.yaml"
+    result = CliRunner().invoke(app, ["measure", "--params", str(params), *options])
+    assert isinstance(result.exception, VlalignError)
+    assert message in str(result.exception)

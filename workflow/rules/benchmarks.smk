@@ -80,13 +80,13 @@ rule measure_run:
         "logs/benchmarks/{run}/seed-{seed}/{task}/{card}.log",
     threads: 1
     params:
-        code=lambda wildcards: code("evaluate", benchmarks=[wildcards.task], **plugins_of([wildcards.run])),
+        code=lambda wildcards: code("measure", benchmarks=[wildcards.task], **plugins_of([wildcards.run])),
         config=lambda wildcards: relevant("evaluate", card=wildcards.card, task=wildcards.task),
         digest=lambda wildcards: digest("evaluate", card=wildcards.card, task=wildcards.task),
         run=lambda wildcards: run_folder(wildcards.run, wildcards.seed),
         previous=lambda wildcards, output: Path("checkpoints/previous", *Path(output[0]).parent.parts[1:]),
     shell:
-        "vlalign evaluate {GIVEN} --digest {params.digest} --run {params.run} --card {wildcards.card}"
+        "vlalign measure {GIVEN} --digest {params.digest} --run {params.run} --card {wildcards.card}"
         " --task {wildcards.task} --threads {threads} --previous {params.previous} 2> {log}"
 
 
@@ -100,12 +100,12 @@ rule measure_model:
         "logs/benchmarks/{model}/{task}/{card}.log",
     threads: 1
     params:
-        code=lambda wildcards: code("evaluate", benchmarks=[wildcards.task]),
+        code=lambda wildcards: code("measure", benchmarks=[wildcards.task]),
         config=lambda wildcards: relevant("evaluate", card=wildcards.card, task=wildcards.task, model=wildcards.model),
         digest=lambda wildcards: digest("evaluate", card=wildcards.card, task=wildcards.task, model=wildcards.model),
         previous=lambda wildcards, output: Path("checkpoints/previous", *Path(output[0]).parent.parts[1:]),
     shell:
-        "vlalign evaluate {GIVEN} --digest {params.digest} --model {wildcards.model} --card {wildcards.card}"
+        "vlalign measure {GIVEN} --digest {params.digest} --model {wildcards.model} --card {wildcards.card}"
         " --task {wildcards.task} --threads {threads} --previous {params.previous} 2> {log}"
 
 
@@ -119,11 +119,11 @@ rule evaluate_model:
         "logs/evaluate/{model}.log",
     threads: 1
     params:
-        code=code("evaluate", benchmarks=BENCHMARKS),
+        code=code("measure", benchmarks=BENCHMARKS),
         config=lambda wildcards: relevant("evaluate", model=wildcards.model),
         digest=lambda wildcards: digest("evaluate", model=wildcards.model),
     shell:
-        "vlalign evaluate {GIVEN} --digest {params.digest} --model {wildcards.model} --threads {threads}"
+        "vlalign measure {GIVEN} --digest {params.digest} --model {wildcards.model} --threads {threads}"
         " --previous checkpoints/previous/models/{wildcards.model}/metrics 2> {log}"
 
 

@@ -10,9 +10,9 @@ rule evaluate:
         "logs/evaluate/{run}/seed-{seed}.log",
     threads: 1
     params:
-        code=lambda wildcards: code("evaluate", benchmarks=BENCHMARKS, **plugins_of([wildcards.run])),
+        code=lambda wildcards: code("measure", benchmarks=BENCHMARKS, **plugins_of([wildcards.run])),
         config=relevant("evaluate"),
         run=lambda wildcards: run_folder(wildcards.run, wildcards.seed),
         previous=lambda wildcards: FOLDERS.run(wildcards.run, wildcards.seed, below="checkpoints/previous/runs"),
     shell:
-        "vlalign evaluate {TOLD[evaluate]} --run {params.run} --threads {threads} --previous {params.previous}/metrics 2> {log}"
+        "vlalign measure {TOLD[evaluate]} --run {params.run} --threads {threads} --previous {params.previous}/metrics 2> {log}"

@@ -2,11 +2,12 @@
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from vlalign.cli.options import Changes, Digest, Given, OwnAnnotations, OwnOutput, ParamsFiles, Previous, given
+from vlalign.cli.measure import measure_model, measure_run
+from vlalign.cli.options import Changes, Given, OwnAnnotations, OwnOutput, ParamsFiles, Threads, given
 from vlalign.errors import VlalignError
 
 if TYPE_CHECKING:
@@ -45,9 +46,7 @@ def evaluate(
     files: Annotated[Path | None, typer.Option(help="Folder of data sets in their published form.")] = None,
     annotations: OwnAnnotations = None,
     output: OwnOutput = None,
-    threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 1,
-    previous: Previous = None,
-    digest: Digest = None,
+    threads: Threads = 1,
 ) -> None:
     """Measure runs, or any other CLIP-like model, on the benchmarks of a dataset or on suites of cards.
 
@@ -68,19 +67,16 @@ def evaluate(
     if task and not card:
         raise VlalignError("--task chooses among the tasks of a --card; a suite has one already")
     if suite or card:
-        if digest is not None:
-            _cell(told, chosen, run, (card or [""])[0], (task or [""])[0], previous, digest, workers)
-            return
         _suites(told, chosen, _wanted(told, suite or [], card or [], task or []), files, output, workers)
-    elif run is not None:
-        _run(told.agree(digest, "evaluate"), run, data, output, previous)
-    else:
-        [(name, spec), *others] = chosen.items()
-        if others:
-            raise VlalignError(
-                "several models are measured on a --suite or --card; on a dataset, one --model at a time"
-            )
-        _model(told.agree(digest, "evaluate", model=name if digest else ""), name, spec, data, output, previous)
+        return
+    by_hand = told.agree(None, "evaluate")
+    if run is not None:
+        measure_run(by_hand, run, data=data, output=output)
+        return
+    [(name, spec), *others] = chosen.items()
+    if others:
+        raise VlalignError("several models are measured on a --suite or --card; on a dataset, one --model at a time")
+    measure_model(by_hand, name, spec, data=data, output=output)
 
 
 def _models(
@@ -154,69 +150,3 @@ def _suites(
         show(table)
     if failed:
         raise VlalignError("\n".join(("not measured, as the tables say:", *failed)))
-
-
-def _cell(
-    told: Given,
-    models: "dict[str, EvaluatedModel]",
-    run: Path | None,
-    card: str,
-    task: str,
-    previous: Path | None,
-    digest: str,
-    workers: int,
-) -> None:
-    """In the workflow: one task on one card."""
-    from vlalign.evaluation.cards import measure
-    from vlalign.models.opened import open_model
-    from vlalign.reporting.evaluations import execution_on, to_device
-    from vlalign.reporting.suites import CELL
-
-    [(name, spec)] = models.items()
-    told.agree(digest, "evaluate", card=card, task=task, model="" if run else name)
-    evaluation, folders, found = told.params.evaluation, told.folders, told.params.cards[card]
-    place = (run or folders.model(name)) / CELL.format(task=task, card=card)
-    opened = to_device(open_model(spec, base=told.base, key=f"models.{name}"))
-    execution = execution_on(found, evaluation, workers=workers, features=folders.features)
-    how: dict[str, Any] = {"data": folders.cards / card, "evaluation": evaluation, "execution": execution}
-    measure(opened, found, task, output=place, previous=previous, **how)
-
-
-def _run(told: Given, run: Path, data: Path | None, output: Path | None, previous: Path | None) -> None:
-    """One run on the dataset of the params."""
-    from vlalign.evaluation.metrics import take_measured
-    from vlalign.evaluation.run import evaluate, subject
-    from vlalign.reporting.card import has_card, write_card
-
-    output = told.output(output, run / "metrics")
-    # Before the long measuring: what is wrong with the run's record would be found after it.
-    carded = output.resolve() == (run / "metrics").resolve() and has_card(run)
-    asked = _asked(told, data)
-    if not take_measured(previous, output, subject(run, **asked)):
-        evaluate(run, **asked, output_dir=output)
-    if carded:
-        write_card(run)
-
-
-def _model(
-    told: Given, name: str, spec: "EvaluatedModel", data: Path | None, output: Path | None, previous: Path | None
-) -> None:
-    """A model that was not trained here on the dataset of the params."""
-    from vlalign.evaluation.metrics import take_measured
-    from vlalign.evaluation.run import evaluate, subject
-    from vlalign.models.opened import open_model
-    from vlalign.reporting.evaluations import to_device
-
-    if output is None and name not in told.params.models:
-        raise VlalignError("give --output, a folder for the numbers of a model that the params do not name")
-    output = told.output(output, told.folders.model(name) / "metrics")
-    model, asked = to_device(open_model(spec, base=told.base, key=f"models.{name}")), _asked(told, data)
-    if not take_measured(previous, output, subject(model, **asked)):
-        evaluate(model, **asked, output_dir=output, told={"source": model.source, "commit": model.commit})
-
-
-def _asked(told: Given, data: Path | None) -> dict[str, Any]:
-    settings = told.params.evaluation
-    if data is None:
-        settings = settings.model_copy(update={"benchmarks": told.params.benchmarks})
-    return {"data": told.folders.data, "annotations": told.folders.annotations, "settings": settings}

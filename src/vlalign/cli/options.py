@@ -32,6 +32,7 @@ OwnOutput = Annotated[Path | None, typer.Option(help="Where to write, if not whe
 Previous = Annotated[
     Path | None, typer.Option(help="Where the output was set aside: taken back if nothing has changed since.")
 ]
+Threads = Annotated[int, typer.Option(min=1, help="CPU threads.")]
 Split = Annotated[str, typer.Option(help="Folder of the split below that of the dataset, such as train.")]
 Card = Annotated[
     str | None, typer.Option(help="Name of a card of the suites, whose split it is, if not the dataset's.")

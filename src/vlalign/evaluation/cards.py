@@ -6,6 +6,8 @@ import os
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from vlalign.data.shards.class_files import class_file
 from vlalign.data.shards.manifest import verify_split
 from vlalign.data.shards.obtain import bring
@@ -91,6 +93,14 @@ def counts(card: Card, folder: Path) -> dict[str, int]:
                 f"numbers would not compare; bring the whole split (`counts.{name}` of card {card.name})"
             )
     return found
+
+
+def execution_on(card: Card, evaluation: EvaluationParams, *, workers: int, features: Path) -> Execution:
+    """How a card is measured; what `auto` stands for depends on the machine, and is recorded beside the numbers."""
+    precision: str = evaluation.precision
+    if precision == "auto":
+        precision = "bf16" if torch.cuda.is_available() else "fp32"
+    return Execution(workers=workers, precision=precision, features=features, templates=card.templates)
 
 
 def measure(

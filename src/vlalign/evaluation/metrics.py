@@ -19,6 +19,8 @@ from vlalign.records import REMEDY, check_record, read_record, stamps, write_rec
 ITEMS = "items.safetensors"
 # Between the parts of a name there, none of which holds one.
 TAB = "\t"
+# Folder of the metrics of one task on one card, below that of the model.
+OF_CARD = "benchmarks/{task}/{card}"
 # Benchmark, metric, group and stratum.
 Place = tuple[str, str, str, str]
 

@@ -100,7 +100,7 @@ def evaluate(
 def _store(model: str | Path | OpenedModel, execution: Execution) -> FeatureStore | None:
     if execution.features is None or not isinstance(model, OpenedModel):
         return None
-    code = freshness.digest("evaluate")
+    code = freshness.digest("measure")
     return FeatureStore(execution.features, {**model.identity(), "precision": execution.precision, "code": code})
 
 
@@ -129,7 +129,7 @@ def subject(
         "data": manifests,
         "split": settings.split,
         "benchmarks": {name: params.model_dump(mode="json") for name, params in named.items()},
-        "code": freshness.digest("evaluate", benchmarks=named),
+        "code": freshness.digest("measure", benchmarks=named),
     }
 
 

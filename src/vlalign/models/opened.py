@@ -96,6 +96,12 @@ def open_model(spec: EvaluatedModel, *, base: Path = Path(), key: str = "model")
     return _of_tag(towers, spec, tag, key) if tag else _of_file(towers, spec, base, key)
 
 
+def to_device(model: OpenedModel) -> OpenedModel:
+    """The model on the GPU, where there is one."""
+    model.encoder.to("cuda" if torch.cuda.is_available() else "cpu")
+    return model
+
+
 def _of_folder(
     directory: Path, spec: EvaluatedModel, *, key: str, source: str, commit: str | None = None
 ) -> OpenedModel:

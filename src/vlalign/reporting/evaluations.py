@@ -9,18 +9,17 @@ from pathlib import Path
 from typing import NamedTuple
 
 import open_clip
-import torch
 from pydantic import ValidationError
 
 from vlalign.errors import VlalignError
-from vlalign.evaluation.cards import measure, obtain
-from vlalign.evaluation.run import Execution
-from vlalign.models.opened import OpenedModel, open_model
+from vlalign.evaluation.cards import execution_on, measure, obtain
+from vlalign.evaluation.metrics import OF_CARD
+from vlalign.models.opened import open_model, to_device
 from vlalign.params import EvaluationParams, describe
 from vlalign.params.cards import Card, EvaluatedModel, Suite
 from vlalign.reporting.cells import Table
 from vlalign.reporting.exports import write_all
-from vlalign.reporting.suites import CELL, Subject, suite_table
+from vlalign.reporting.suites import Subject, suite_table
 
 logger = logging.getLogger(__name__)
 # As open_clip writes where a model is.
@@ -85,20 +84,6 @@ def _short(name: str) -> str:
     return re.sub(r"[^a-z0-9._-]+", "-", name.lower()).strip("-._") or "model"
 
 
-def to_device(model: OpenedModel) -> OpenedModel:
-    """The model on the GPU, where there is one."""
-    model.encoder.to("cuda" if torch.cuda.is_available() else "cpu")
-    return model
-
-
-def execution_on(card: Card, evaluation: EvaluationParams, *, workers: int, features: Path) -> Execution:
-    """How a card is measured; what `auto` stands for depends on the machine, and is recorded beside the numbers."""
-    precision: str = evaluation.precision
-    if precision == "auto":
-        precision = "bf16" if torch.cuda.is_available() else "fp32"
-    return Execution(workers=workers, precision=precision, features=features, templates=card.templates)
-
-
 class Evaluated(NamedTuple):
     """A table of each suite, and what went wrong while measuring; of data that cannot be had the tables tell alone."""
 
@@ -142,7 +127,7 @@ def evaluate_suites(
             continue
         how = execution_on(card, evaluation, workers=workers, features=data / "features")
         for name, model in opened.items():
-            place = output / name / CELL.format(task=task, card=card.name)
+            place = output / name / OF_CARD.format(task=task, card=card.name)
             try:
                 measure(model, card, task, data=data / card.name, output=place, evaluation=evaluation, execution=how)
             except VlalignError as error:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from vlalign.evaluation.benchmark import ALL, Metric, MetricRow, known_benchmarks
-from vlalign.evaluation.metrics import read_folder
+from vlalign.evaluation.metrics import OF_CARD, read_folder
 from vlalign.params import Folders, Params
 from vlalign.params.cards import Card, Suite
 from vlalign.previous import EVALUATION
@@ -15,8 +15,6 @@ from vlalign.reporting.results import read_run
 from vlalign.reporting.stats import spread
 
 SECTION = "Benchmarks"
-# Below the folder of a run or a model, of one task on one card.
-CELL = "benchmarks/{task}/{card}"
 
 
 @dataclass(frozen=True)
@@ -42,7 +40,7 @@ class Result:
 
 def read_result(folder: Path, task: str, card: str) -> Result:
     """What stands below the folder of a model; raises VlalignError when it was damaged or changed."""
-    place = folder / CELL.format(task=task, card=card)
+    place = folder / OF_CARD.format(task=task, card=card)
     if not (place / EVALUATION).is_file():
         return Result(reason="not measured yet")
     measured, found = read_folder(place)
