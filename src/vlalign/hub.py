@@ -11,6 +11,9 @@ if TYPE_CHECKING:
     from huggingface_hub.hf_api import RepoFile
 
 TIMEOUT = 30.0
+RETRIES = 5
+# Hubs that could not be reached in this process: of many repositories, only the first waits for one to come back.
+_silent: set[str] = set()
 
 
 @dataclass(frozen=True)
@@ -34,12 +37,21 @@ class Repository:
 
     def commit(self) -> str:
         """The commit that the revision means today; raises what huggingface_hub and its HTTP client raise."""
+        from httpx2 import TransportError
         from huggingface_hub.utils import build_hf_headers, hf_raise_for_status, http_backoff
 
         # As HfApi.repo_info, which does not try again.
-        url = f"{endpoint()}/api/{self.kind}s/{self.name}/revision/{quote(self.revision, safe='')}"
-        headers = build_hf_headers(library_name="vlalign")
-        response = http_backoff("GET", url, params={"expand": "sha"}, headers=headers, timeout=TIMEOUT)
+        hub = endpoint()
+        url = f"{hub}/api/{self.kind}s/{self.name}/revision/{quote(self.revision, safe='')}"
+        headers, retries = build_hf_headers(library_name="vlalign"), 0 if hub in _silent else RETRIES
+        try:
+            response = http_backoff(
+                "GET", url, params={"expand": "sha"}, headers=headers, timeout=TIMEOUT, max_retries=retries
+            )
+        except TransportError:
+            _silent.add(hub)
+            raise
+        _silent.discard(hub)
         hf_raise_for_status(response)
         return str(response.json()["sha"])
 

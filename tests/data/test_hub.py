@@ -8,6 +8,7 @@ from hub_server import HubServer, blob_sha1
 from vlalign.data.shards import fetch as fetching
 from vlalign.data.shards.fetch import fetch
 from vlalign.errors import VlalignError
+from vlalign.hub import RETRIES
 from vlalign.records import read_record
 
 FILES = {**shards(4), **shards(2, seed=1, folder="test/"), "README.md": b"# Pictures\n"}
@@ -178,7 +179,11 @@ def test_a_hub_that_stays_out_of_order_is_an_error(hub, tmp_path):
 def test_a_hub_that_is_out_of_reach_is_an_error(hub, tmp_path, monkeypatch):
     with HubServer() as gone:
         monkeypatch.setenv("HF_ENDPOINT", gone.url)
-    fails(hub_source(), tmp_path, rf"{AT}: the hub at {gone.url} does not list its files .*HF_ENDPOINT")
+    waits = []
+    monkeypatch.setattr("huggingface_hub.utils._http.time.sleep", waits.append)
+    for expected in (RETRIES, RETRIES):
+        fails(hub_source(), tmp_path, rf"{AT}: the hub at {gone.url} does not list its files .*HF_ENDPOINT")
+        assert len(waits) == expected, "the second time does not wait for it to come back"
 
 
 def test_an_answer_that_is_no_list_is_an_error(hub, tmp_path):

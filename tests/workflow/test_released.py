@@ -98,6 +98,10 @@ def table(repository, suite):
     return {(record["model"], record["card"], record["metric"]): record for record in records}
 
 
+def suite_text(repository, suite):
+    return (repository.root / f"paper/results/suites/{suite}.md").read_text()
+
+
 def test_the_overlay_asks_for_every_suite_and_trains_nothing(tmp_path):
     params = load(PROJECT / "params.yaml", PROJECT / RELEASED)
     shipped = {path.stem for path in (SHIPPED / "suites").glob("*.yaml")}
@@ -145,7 +149,7 @@ def test_the_tables_show_published_and_measured(repository):
     assert (mean["published"], mean["difference"]) == (published, pytest.approx(mean["value"] - published))
     assert found["powerclip-sam", "mean", "mean"]["published"] is None
     assert "CC12M, 32 epochs" in mean["trained_on"]
-    text = (repository.root / "paper/results/suites/composition.md").read_text()
+    text = suite_text(repository, "composition")
     assert "ARO is missing: " in text
     assert "published/aro" in text
     assert "| mean | – | – | – |" in text
@@ -220,3 +224,18 @@ def test_a_wrong_count_fails_the_step_and_names_both_numbers(repository):
     result = repository.attempt(*command(target=CELL))
     assert result.returncode != 0
     assert f"test has {miniatures.IMAGES['test']} images, but Stanford Cars was published with 8,041" in result.stdout
+
+
+def test_a_set_that_cannot_be_downloaded_says_so_and_the_others_go_on_without_it(repository):
+    gone = {"source": "hub", "repository": "clip-benchmark/wds_gone", "shards": ["test/*.tar"]}
+    change(repository, "cards/cars.yaml", sources={"test": gone})
+    result = repository.attempt(*command("--keep-going"))
+    assert result.returncode != 0
+    assert "the hub does not let you read it" in result.stdout
+    assert "or go on without it, with evaluation.left_out: {cars: why}" in result.stdout
+    small = yaml.safe_load((repository.root / "small.yaml").read_text())
+    change(repository, "small.yaml", evaluation=small["evaluation"] | {"left_out": {"cars": "it is gone"}})
+    repository.run(*command())
+    assert "Stanford Cars is missing: left out: it is gone" in suite_text(repository, "zeroshot17")
+    assert "Winoground is missing" not in suite_text(repository, "composition")
+    assert plan(repository) == set()

@@ -193,7 +193,7 @@ CARDS = PARAMS.cards
 CELLS = [
     (task, card.name)
     for task, card in PARAMS.evaluation.cells()
-    if not card.absent(FOLDERS.cards / card.name, task, files=REPOSITORY / PARAMS.evaluation.files)
+    if not PARAMS.evaluation.absent(card, FOLDERS.cards / card.name, task, files=REPOSITORY / PARAMS.evaluation.files)
 ]
 
 

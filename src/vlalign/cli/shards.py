@@ -31,13 +31,14 @@ def shards(
     os.environ.update(source.secrets())
     if connections is not None:
         source = source.model_copy(update={"connections": connections})
-    bring(
-        source,
-        told.agree(digest, "shards", split=split, card=card or "").output(output, folder / split),
-        base=base,
-        key=f"{key}.{split.replace('/', '.')}",
-        classes=split.startswith("zeroshot/"),
-    )
+    output = told.agree(digest, "shards", split=split, card=card or "").output(output, folder / split)
+    key = f"{key}.{split.replace('/', '.')}"
+    try:
+        bring(source, output, base=base, key=key, classes=split.startswith("zeroshot/"))
+    except VlalignError as error:
+        # By hand, it goes on with other cards; in the workflow nothing but this tells that a card cannot be had.
+        left_out = f"; or go on without it, with evaluation.left_out: {{{card}: why}}" if card else ""
+        raise VlalignError(f"{error}{left_out}") from None
 
 
 def _of_dataset(told: Given) -> tuple[dict[str, Source], Path, Path, str]:

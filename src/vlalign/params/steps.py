@@ -21,8 +21,8 @@ def relevant(
     figures = [(figure, figure.model_dump(mode="json")) for figure in params.figures]
     seen = {name: spec.trained_on for name, spec in params.models.items()}
 
-    def suites() -> list[dict[str, Any]]:
-        return [suite.model_dump(mode="json") for suite in params.evaluation.suites]
+    def suites() -> dict[str, Any]:
+        return params.evaluation.model_dump(mode="json", include={"suites", "left_out"})
 
     found: dict[str, Callable[[], dict[str, Any]]] = {
         "dataset": lambda: params.data.model_dump(mode="json"),
@@ -41,11 +41,11 @@ def relevant(
         "report": lambda: {
             **report.model_dump(mode="json", exclude={"precision", "figures"}),
             "figures": [plain for _, plain in figures],
-            "suites": suites(),
+            **suites(),
             "models": seen,
         },
-        "suites": lambda: {"suites": suites(), "models": seen, "published": report.published},
-        "focus": lambda: {"suites": suites()},
+        "suites": lambda: {**suites(), "models": seen, "published": report.published},
+        "focus": suites,
     }
     return found[step]()
 

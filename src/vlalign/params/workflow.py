@@ -148,9 +148,21 @@ class EvaluationParams(Strict):
     files: PathText = Field(
         default="published", description="Folder of the data sets that cards take from files in their published form"
     )
+    left_out: dict[Name, Annotated[str, Field(min_length=1)]] = Field(
+        default={}, description="Cards of the suites that cannot be had, and why: they are not measured, tables say so"
+    )
     precision: Literal["auto", "fp32", "bf16"] = Field(
         default="auto", description="Arithmetic of the towers on cards; auto: bf16 on GPUs, fp32 on CPUs"
     )
+
+    @model_validator(mode="after")
+    def _left_out_cards_exist(self) -> "EvaluationParams":
+        known = sorted({card.name for _, card in self.cells()})
+        for name in self.left_out:
+            if name not in known:
+                near = "".join(f"; nearest: {one}" for one in get_close_matches(name, known, n=1, cutoff=0))
+                raise ValueError(f"left_out: no suite has a card {name}{near}")
+        return self
 
     @model_validator(mode="after")
     def _cards_of_one_name_are_one(self) -> "EvaluationParams":
@@ -163,6 +175,15 @@ class EvaluationParams(Strict):
         """(task, card) of all that the suites ask for, each once."""
         every = ((suite.task, card) for suite in self.suites for card in suite.cards)
         return list({(task, card.name): (task, card) for task, card in every}.values())
+
+    def absent(self, card: Card, folder: Path, task: str, *, files: Path) -> str:
+        """Why a task is not measured on a card, as far as can be told without asking anybody; empty where it is.
+
+        folder: of the card's splits. files: folder from which the paths of its sources count.
+        """
+        if why := self.left_out.get(card.name):
+            return f"left out: {why}"
+        return card.absent(folder, task, files=files)
 
     def named(self, wanted: Collection[str] | None = None) -> dict[str, Strict]:
         """The benchmarks that are wanted, or else asked for, all if none are, with their params."""

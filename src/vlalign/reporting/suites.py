@@ -90,7 +90,8 @@ def suite_table(
 
 def suite_tables(params: Params, run_dirs: Iterable[Path], folders: Folders, *, base: Path) -> list[Table]:
     """The table of every suite of the params, of runs and all models; base: folder that paths of sources count from."""
-    suites, files = params.evaluation.suites, base / params.evaluation.files
+    evaluation, files = params.evaluation, base / params.evaluation.files
+    suites = evaluation.suites
     seeds: dict[str, list[Path]] = {}
     for directory in run_dirs if suites else ():
         seeds.setdefault(read_run(directory).name, []).append(directory)
@@ -102,7 +103,9 @@ def suite_tables(params: Params, run_dirs: Iterable[Path], folders: Folders, *, 
     ]
     tables = []
     for suite in suites:
-        absent = {one.name: one.absent(folders.cards / one.name, suite.task, files=files) for one in suite.cards}
+        absent = {
+            one.name: evaluation.absent(one, folders.cards / one.name, suite.task, files=files) for one in suite.cards
+        }
         missing = {(one.name, card): why for one in subjects for card, why in absent.items() if why}
         tables.append(suite_table(suite, subjects, missing))
     return tables
