@@ -6,7 +6,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from scipy.special import stdtrit
-from scipy.stats import ttest_rel
 
 # Of the intervals.
 LEVEL = 0.95
@@ -64,6 +63,9 @@ def paired_difference(values: Mapping[int, float], reference: Mapping[int, float
     Pairing removes what a seed gives to both (initial weights, order of samples), so the interval is that of the
     differences and not of the two means.
     """
+    # A second of import, which the many commands that call no test are spared.
+    from scipy.stats import ttest_rel
+
     seeds = sorted(values.keys() & reference.keys())
     differences = [values[seed] - reference[seed] for seed in seeds]
     if not differences:
