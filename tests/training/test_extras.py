@@ -12,7 +12,7 @@ from vlalign.objectives import cs_divergence
 from vlalign.params import RunParams
 from vlalign.training.data.batches import PairedSet
 from vlalign.training.data.inputs import Inputs
-from vlalign.training.data.unpaired import Stream, UnpairedCaptions, UnpairedImages
+from vlalign.training.data.unpaired import UnpairedCaptions, UnpairedImages
 from vlalign.training.objective import Objective
 from vlalign.training.term import Step
 
@@ -27,8 +27,8 @@ def encoder(config):
     return models.create(config()["params"]["model"]["tower"], pooling="average").eval()
 
 
-def test_an_epoch_of_a_stream_visits_every_sample_at_most_once(inputs):
-    stream = Stream(inputs.unpaired_images, 4, needs="image")
+def test_an_epoch_of_a_stream_visits_every_sample_at_most_once(inputs, encoder):
+    stream = UnpairedImages(inputs.unpaired_images, 4, encoder)
     epochs = [[i for step in (0, 1) for i in stream.draw(0, 2 * epoch + step)[0].tolist()] for epoch in range(3)]
     for visited in epochs:
         assert len(set(visited)) == 8
@@ -37,9 +37,9 @@ def test_an_epoch_of_a_stream_visits_every_sample_at_most_once(inputs):
     assert stream.draw(0, 3)[0].tolist() == epochs[1][4:]
 
 
-def test_streams_have_orders_of_their_own(inputs):
-    images = Stream(inputs.unpaired_images, 9, needs="image").draw(0, 0)[0]
-    captions = Stream(inputs.unpaired_captions, 9, needs="captions").draw(0, 0)[0]
+def test_streams_have_orders_of_their_own(inputs, encoder):
+    images = UnpairedImages(inputs.unpaired_images, 9, encoder).draw(0, 0)[0]
+    captions = UnpairedCaptions(inputs.unpaired_captions, 9, encoder).draw(0, 0)[0]
     assert images.tolist() != captions.tolist()
 
 
@@ -63,7 +63,7 @@ def test_captions_are_those_of_the_stream_and_all_are_drawn(inputs, encoder):
 
 def test_pictures_are_those_of_the_stream(inputs, encoder):
     stream = UnpairedImages(inputs.unpaired_images, 9, encoder)
-    order = stream.stream.draw(0, 0)[0]
+    order = stream.draw(0, 0)[0]
     every = PairedSet(inputs.split, encoder)  # any set of pictures, to show that these are others
     pictures = stream(0, 0, whole)
     assert pictures.shape == (9, 3, 32, 32)

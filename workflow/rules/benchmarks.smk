@@ -32,10 +32,10 @@ def local_files(wildcards):
 
 
 wildcard_constraints:
-    card="|".join(re.escape(name) for name in CARDS) or "(?!)",
-    task="|".join(sorted({task for task, _ in CELLS})) or "(?!)",
-    model="|".join(re.escape(name) for name in PARAMS.models) or "(?!)",
-    place="|".join(sorted({place for card in CARDS.values() for place in card.places()})) or "(?!)",
+    card=one_of(CARDS),
+    task=one_of(sorted({task for task, _ in CELLS})),
+    model=one_of(PARAMS.models),
+    place=one_of(sorted({place for card in CARDS.values() for place in card.places()})),
 
 
 rule card_shards:

@@ -85,7 +85,7 @@ MEASURED_ON = sorted(MEASURED_ON)
 DECLARED = {name: [asdict(one) for one in (*kind.metrics, *kind.tables)] for name, kind in KINDS.items()}
 DECLARED = json.dumps(DECLARED, sort_keys=True)
 # What the figures are about: the first arm with phrases, whatever is in focus, so that a change of focus redoes nothing.
-NEEDS = {name: run.params.objective.needs for name, run in RUNS.items()}
+NEEDS = {name: run.params.needs for name, run in RUNS.items()}
 SUBJECT = next((name for name in PARAMS.runs.arms if NEEDS[name].phrases), PARAMS.runs.arms[0])
 # The training split is annotated where an objective asks for it; phrases of the others are evaluated and drawn.
 USED = {kind for needs in NEEDS.values() for kind in needs.folders}
@@ -102,10 +102,15 @@ FOCUS_FILES = ["metrics.json", "focus.json", "focus.csv"]
 RUN_FILES = ["model.safetensors", "open_clip_config.json", "history.csv", "run.json"]
 
 
+def one_of(names):
+    """As a constraint of a wildcard; one that nothing fulfils where there are none."""
+    return "|".join(map(re.escape, names)) or "(?!)"
+
+
 wildcard_constraints:
     split="|".join([*SPLITS, *CLASSES, *UNPAIRED]),
     part=r"\d+-of-\d+",
-    run="|".join(re.escape(name) for name in RUNS),
+    run=one_of(RUNS),
     seed=r"\d+",
 
 

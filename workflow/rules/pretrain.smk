@@ -6,6 +6,8 @@ rule pretrain:
         expand("results/runs/{{run}}/seed-{{seed}}/{name}", name=RUN_FILES),
     log:
         "logs/pretrain/{run}/seed-{seed}.log",
+    wildcard_constraints:
+        run=one_of(name for name, run in RUNS.items() if not run.params.model.adapters),
     threads: 1
     resources:
         # One for each GPU: `--set-resources pretrain:processes=8 --set-threads pretrain=8`, or a profile.

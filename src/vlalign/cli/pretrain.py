@@ -38,38 +38,60 @@ def pretrain(
 
     On several machines, start it with `torchrun ... -m -- vlalign pretrain` on each.
     """
+    told = given(params, changes, data=data, annotations=annotations).agree(digest, "pretrain", run=run)
+    chosen = run_named(told, run)
+    if chosen.params.model.adapters is not None:
+        raise VlalignError(f"--run {run} trains adapters on frozen towers: `vlalign adapt` does that")
+    train(told, chosen, seed, output=output, checkpoints=checkpoints, processes=processes, threads=threads)
+
+
+def train(
+    told: Given,
+    run: parameters.Run,
+    seed: int,
+    *,
+    output: Path | None,
+    checkpoints: Path | None,
+    processes: int,
+    threads: int,
+) -> None:
+    """What `pretrain` and `adapt` have in common: from what the options say to a finished run."""
     import torch
 
     from vlalign.training.data.inputs import Inputs
     from vlalign.training.pretrain import Places, pretrain
     from vlalign.training.processes import is_one_of_several, neighbours, start
 
-    told = given(params, changes, data=data, annotations=annotations).agree(digest, "pretrain", run=run)
-    chosen, folders = _run(told, run), told.folders
+    folders, first, towers = told.folders, run.params.model.start, run.towers(seed)
     if processes > 1 and not is_one_of_several():
         start(processes, sys.argv[1:])
     torch.set_num_threads(max(1, threads // neighbours()))
-    reads = folders.inputs(chosen.params.objective.needs)
+    reads = folders.inputs(run.params.needs)
     validation = reads.pop("validation")
-    results = folders.run(chosen.name, seed, below="runs" if told.changes else "results/runs")
+    results = folders.run(run.name, seed, below="runs" if told.changes else "results/runs")
     if output:
         told.output(output, results)
-    logger.info("%s seed %d goes to %s", chosen.name, seed, output or results)
+    logger.info("%s seed %d goes to %s", run.name, seed, output or results)
     pretrain(
-        chosen,
+        run,
         seed=seed,
-        inputs=Inputs(**reads, validation=validation if validation.exists() else None),
+        inputs=Inputs(
+            **reads,
+            validation=validation if validation.exists() else None,
+            start=folders.run(first, seed) if first else None,
+            features=folders.towers(towers) if towers else None,
+        ),
         places=Places(
             output or results,
-            checkpoints or folders.run(chosen.name, seed, below="checkpoints"),
-            folders.run(chosen.name, seed, below="logs/pretrain"),
-            None if output else folders.run(chosen.name, seed, below="checkpoints/previous/runs"),
+            checkpoints or folders.run(run.name, seed, below="checkpoints"),
+            folders.run(run.name, seed, below="logs/pretrain"),
+            None if output else folders.run(run.name, seed, below="checkpoints/previous/runs"),
         ),
         runtime=told.params.runtime,
     )
 
 
-def _run(told: Given, name: str) -> parameters.Run:
+def run_named(told: Given, name: str) -> parameters.Run:
     """The run of this name, with what was changed by hand."""
     known = told.params.all_runs
     if name not in known:

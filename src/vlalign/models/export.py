@@ -1,6 +1,8 @@
 """Encoders as folders that open_clip reads too."""
 
+import os
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -14,7 +16,7 @@ from vlalign.data.packing.image_lists import leaves
 from vlalign.errors import VlalignError
 from vlalign.files import atomic_tensors, read_json, write_json
 from vlalign.models.averaging import averaging
-from vlalign.models.folders import CONFIG, TEXT, check_files, load
+from vlalign.models.folders import CONFIG, TEXT, check_files, load, read_config
 from vlalign.models.text import read_text
 from vlalign.models.towers import DualEncoder, without_weights
 from vlalign.models.vision import read_image
@@ -32,10 +34,21 @@ def save(encoder: DualEncoder, directory: str | Path) -> list[str]:
     """Write `model.safetensors` and `open_clip_config.json`: the folder is what open_clip's `local-dir:` schema
     reads. The config also says which of the embeddings are the same there.
 
+    With adapters, which open_clip has not, it reads `load` alone; of towers whose weights lie elsewhere, it says where.
+
     Returns the names of all files that were written.
     """
     directory, names = Path(directory), [WEIGHTS, CONFIG]
-    weights = {name: value.detach().cpu().contiguous() for name, value in encoder.clip.state_dict().items()}
+    ours: dict[str, Any] = {"pooling": encoder.pooling}
+    if encoder.adapters is None:
+        ours["same_in_open_clip"] = same_in_open_clip(encoder)
+    else:
+        ours["adapters"] = encoder.adapters.params.model_dump(mode="json")
+    if encoder.frozen is not None:
+        place = os.path.relpath(encoder.frozen.weights, directory)
+        ours["frozen"] = {"weights": place, "stamp": encoder.frozen.stamp}
+    state = encoder.state_dict() if encoder.frozen is None else encoder.trained_state()
+    weights = {name.removeprefix("clip."): value.detach().cpu().contiguous() for name, value in state.items()}
     with atomic_tensors(directory / WEIGHTS) as temporary:
         save_file(weights, temporary, metadata={"format": "pt"})
     if isinstance(encoder.tokenizer, HFTokenizer):
@@ -45,7 +58,6 @@ def save(encoder: DualEncoder, directory: str | Path) -> list[str]:
         # The architecture, for `load` on machines that do not have the folder or hub it came from.
         encoder.clip.text.config.save_pretrained(directory)
         names.append(TEXT)
-    ours = {"pooling": encoder.pooling, "same_in_open_clip": same_in_open_clip(encoder)}
     config = {"model_cfg": without_weights(encoder.config), "preprocess_cfg": encoder.preprocess, "vlalign": ours}
     write_json(directory / CONFIG, config)
     return names
@@ -67,7 +79,8 @@ def same_in_open_clip(encoder: DualEncoder) -> dict[str, bool]:
 
 def export_model(directory: str | Path, output: str | Path) -> float:
     """Write a run, or another folder of a model, so that open_clip's own pooling gives its embeddings: with average
-    pooling, its text tower gets a layer that averages (see `vlalign.models.averaging`).
+    pooling, its text tower gets a layer that averages (see `vlalign.models.averaging`). Adapters, which open_clip has
+    not, get their frozen towers beside them, for `load`.
 
     The new folder is a run's as well, which can be evaluated and pushed, if the old one is.
     Returns the largest difference of an embedding on some captions.
@@ -77,6 +90,23 @@ def export_model(directory: str | Path, output: str | Path) -> float:
     if output.exists() and any(output.iterdir()):
         raise VlalignError(f"{output} is not empty; give a new folder")
     encoder = load(directory)
+    plain, difference = encoder, 0.0
+    if encoder.adapters is None:
+        plain, difference = _in_open_clip(encoder, directory)
+    # Frozen towers come along.
+    encoder.frozen = None
+    names = save(plain, output)
+    config = read_json(output / CONFIG)
+    if encoder.adapters is None:
+        config["vlalign"]["averages"] = encoder.pooling == "average"
+    write_json(output / CONFIG, config)
+    if (directory / RUN).is_file():
+        write_record(output / RUN, {**read_record(directory / RUN), "files": stamps(output, names)})
+    return difference
+
+
+def _in_open_clip(encoder: DualEncoder, directory: Path) -> tuple[DualEncoder, float]:
+    """An encoder of equal embeddings whose towers pool by themselves, and how far it is from equal."""
     same = same_in_open_clip(encoder)
     if not same["image"]:
         raise VlalignError(f"{directory}: open_clip has no average pooling for this image tower")
@@ -89,13 +119,7 @@ def export_model(directory: str | Path, output: str | Path) -> float:
             f"{directory}: with a layer that averages, its embeddings in open_clip differ by {difference:.1g}; its "
             "weights are too large for single precision"
         )
-    names = save(plain, output)
-    config = read_json(output / CONFIG)
-    config["vlalign"]["averages"] = encoder.pooling == "average"
-    write_json(output / CONFIG, config)
-    if (directory / RUN).is_file():
-        write_record(output / RUN, {**read_record(directory / RUN), "files": stamps(output, names)})
-    return difference
+    return plain, difference
 
 
 def push(directory: str | Path, repository: str, *, private: bool = False) -> str:
@@ -111,6 +135,11 @@ def push(directory: str | Path, repository: str, *, private: bool = False) -> st
     if missing := [name for name in (RUN, WEIGHTS, CONFIG, CARD) if not (directory / name).is_file()]:
         raise VlalignError(f"{directory} lacks {', '.join(missing)}; train and evaluate the run first")
     check_files(directory, directory / WEIGHTS)
+    if "frozen" in read_config(directory).get("vlalign", {}):
+        raise VlalignError(
+            f"{directory} holds adapters alone, and nobody else has their towers: run `vlalign export-model {directory} "
+            "FOLDER`, evaluate that folder, and push it"
+        )
     added = []
     for name in sorted({*read_record(directory / RUN).get("files", {}), RUN, CARD}):
         path = directory / name

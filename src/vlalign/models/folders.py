@@ -1,18 +1,26 @@
 """Folders that hold a model: a run's, or another that open_clip's `local-dir:` schema reads."""
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+
 from vlalign.errors import VlalignError
 from vlalign.files import read_json
 from vlalign.foreign import refuse_code
-from vlalign.models.towers import DualEncoder, create, without_weights
+from vlalign.models.towers import DualEncoder, Frozen, create, without_weights
 from vlalign.models.weights import WEIGHTS, load_weights, weights_file
+from vlalign.params import AdapterParams, describe
 from vlalign.previous import RUN
 from vlalign.records import check_file, read_record
 
 CONFIG, TOKENIZER, TEXT = "open_clip_config.json", "tokenizer_config.json", "config.json"
+# How the weights of adapters are called, beside those of open_clip's towers.
+ADAPTERS = "adapters."
 
 
 def load(directory: str | Path, *, pooling: str | None = None, activation: str | None = None) -> DualEncoder:
@@ -39,12 +47,45 @@ def load(directory: str | Path, *, pooling: str | None = None, activation: str |
         config["model_cfg"]["quick_gelu"] = activation == "quick-gelu"
     try:
         towers = without_weights(config["model_cfg"])
-        encoder = create(towers, pooling=pooling or known_pooling(config) or "default")
+        adapters = known_adapters(config)
+        encoder = create(towers, pooling=pooling or known_pooling(config) or "default", adapters=adapters)
         encoder.set_preprocessing(config.get("preprocess_cfg") or {})
     except (VlalignError, AttributeError, TypeError, ValueError) as error:
         raise VlalignError(f"{directory / CONFIG} does not describe towers that can be read here: {error}") from error
-    load_weights(encoder.clip, weights)
+    if encoder.adapters is None:
+        load_weights(encoder.clip, weights)
+    else:
+        _load_adapted(encoder, weights, config["vlalign"].get("frozen"))
     return encoder.eval()
+
+
+def _load_adapted(encoder: DualEncoder, file: Path, frozen: Any) -> None:
+    """Adapters, and towers from the same file or from the one that the config names."""
+    config = file.parent / CONFIG
+    if frozen is not None:
+        if not isinstance(frozen, Mapping) or not isinstance(frozen.get("weights"), str):
+            raise VlalignError(f"{config} does not say where the weights of its frozen towers are; train it again")
+        found = Frozen(Path(os.path.normpath(file.parent / frozen["weights"])), frozen.get("stamp", {}))
+        remedy = f"bring that file back, or delete {file.parent} and run the workflow again, which trains it anew"
+        check_file(found.weights, found.stamp, record=config, remedy=remedy)
+        load_weights(encoder.clip, found.weights)
+        encoder.frozen = found
+    try:
+        state = {name if name.startswith(ADAPTERS) else f"clip.{name}": x for name, x in load_file(file).items()}
+        encoder.load_trained_state(state) if frozen is not None else encoder.load_state_dict(state)
+    except (OSError, SafetensorError, RuntimeError) as error:
+        raise VlalignError(f"{file} cannot be loaded as adapters on these towers ({error})") from error
+
+
+def known_adapters(config: Mapping[str, Any]) -> AdapterParams | None:
+    """The adapters that a config has, None where it has none; raises VlalignError for what is none."""
+    ours = config.get("vlalign")
+    if not isinstance(ours, Mapping) or "adapters" not in ours:
+        return None
+    try:
+        return AdapterParams.model_validate(ours["adapters"])
+    except ValidationError as error:
+        raise VlalignError(f"vlalign.adapters: {describe(error, of=AdapterParams)}") from None
 
 
 def known_pooling(config: Mapping[str, Any]) -> str | None:

@@ -51,7 +51,7 @@ class OpenedModel:
         """All that its embeddings depend on, as plain values: equal identities give equal embeddings."""
         return {
             "weights": self.weights or self.drawn,
-            "towers": _digest(_described(self.encoder)),
+            "towers": _digest(described(self.encoder)),
             "pooling": self.pooling,
             "preprocess": self.encoder.preprocess,
         }
@@ -98,8 +98,13 @@ def open_model(spec: EvaluatedModel, *, base: Path = Path(), key: str = "model")
 
 def to_device(model: OpenedModel) -> OpenedModel:
     """The model on the GPU, where there is one."""
-    model.encoder.to("cuda" if torch.cuda.is_available() else "cpu")
+    on_device(model.encoder)
     return model
+
+
+def on_device(encoder: DualEncoder) -> DualEncoder:
+    """The encoder on the GPU, where there is one."""
+    return encoder.to("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def _of_folder(
@@ -253,7 +258,7 @@ def _opened(
     )
 
 
-def _described(encoder: DualEncoder) -> dict[str, Any]:
+def described(encoder: DualEncoder) -> dict[str, Any]:
     """The towers and the tokenizer, without the places that they were read from."""
     text = encoder.config["text_cfg"]
     told = {**encoder.config, "text_cfg": {key: text[key] for key in text if key not in NAMED_PLACES}}

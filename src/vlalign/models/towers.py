@@ -11,15 +11,19 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import open_clip
+import torch
 import torch.nn.functional as F
 from open_clip.constants import OPENAI_DATASET_MEAN, OPENAI_DATASET_STD
 from torch import Tensor, nn
 
 from vlalign.errors import VlalignError
 from vlalign.foreign import no_foreign_code, refuse_code
+from vlalign.models.adapters import Adapters, TowerFeatures
 from vlalign.models.text import Tokenizer, check_text_tower, make_tokenizer, read_text, real_tokens
 from vlalign.models.vision import check_image_tower, patch_grid, read_image
-from vlalign.params import ModelParams
+from vlalign.models.weights import load_weights, weights_file
+from vlalign.params import AdapterParams, ModelParams
+from vlalign.records import stamp
 
 # Of open_clip's own text towers; of these, none averages.
 TEXT_POOLS = ("argmax", "eos", "first", "last")
@@ -40,6 +44,13 @@ class TextFeatures(NamedTuple):
     mask_CL: Tensor
 
 
+class Frozen(NamedTuple):
+    """A file with the weights of towers that nothing changes, and its stamp (see `vlalign.records`)."""
+
+    weights: Path
+    stamp: dict[str, Any]
+
+
 class DualEncoder(nn.Module):
     """An open_clip model with its tokenizer, read with tokens in the joint space.
 
@@ -47,6 +58,7 @@ class DualEncoder(nn.Module):
         clip: made with `force_custom_text=True`; its parameters are shared, not copied.
         config: of open_clip, needed by `save` alone.
         pooling: `average` (of both towers' tokens) or `default` (the towers' own).
+        adapters: of adapters on towers that are frozen from then on; none if left out.
 
     Raises:
         VlalignError: when a tower is of a kind whose tokens cannot be read.
@@ -59,6 +71,7 @@ class DualEncoder(nn.Module):
         *,
         config: dict[str, Any] | None = None,
         pooling: str = "average",
+        adapters: AdapterParams | None = None,
     ) -> None:
         super().__init__()
         if not hasattr(clip, "text"):
@@ -74,6 +87,27 @@ class DualEncoder(nn.Module):
         self.grid = patch_grid(clip.visual, (self.image_size, self.image_size))
         self.context_length: int = tokenizer.context_length
         self.set_preprocessing(getattr(clip.visual, "preprocess_cfg", {}))
+        self.adapters: Adapters | None = None
+        # Where the frozen towers' weights lie, unless they are saved with the adapters.
+        self.frozen: Frozen | None = None
+        if adapters is not None:
+            self._adapt(adapters)
+
+    def _adapt(self, params: AdapterParams) -> None:
+        """Freeze the towers, and put adapters on them."""
+        for tower in (self.clip.visual, self.clip.text):
+            tower.requires_grad_(False).eval()
+        with torch.no_grad():
+            image = self.tower_image(torch.zeros(1, 3, self.image_size, self.image_size))
+            text = self.tower_text(self.tokenizer([""]))
+        self.adapters = Adapters(image.pooled_NW.shape[1], text.pooled_NW.shape[1], params)
+
+    def train(self, mode: bool = True) -> "DualEncoder":
+        """Frozen towers stay in evaluation mode: their dropout and statistics would change what they give."""
+        super().train(mode)
+        if self.adapters is not None:
+            self.clip.eval()
+        return self
 
     def set_preprocessing(self, config: Mapping[str, Any]) -> None:
         """How pictures are made ready, in open_clip's words; what `config` leaves out is as CLIP's.
@@ -98,6 +132,20 @@ class DualEncoder(nn.Module):
         # Where open_clip's own functions look for it.
         open_clip.model.set_model_preprocess_cfg(self.clip, self.preprocess)
 
+    def trained_state(self) -> dict[str, Tensor]:
+        """All weights, without those of towers that adapters have frozen."""
+        return {name: value for name, value in self.state_dict().items() if not self._is_frozen(name)}
+
+    def load_trained_state(self, state: Mapping[str, Tensor]) -> None:
+        """Raises RuntimeError where `state` is not what `trained_state` gives for such an encoder."""
+        found = self.load_state_dict(state, strict=False)
+        missing = [name for name in found.missing_keys if not self._is_frozen(name)]
+        if missing or found.unexpected_keys:
+            raise RuntimeError(f"missing are {missing}, unexpected {found.unexpected_keys}")
+
+    def _is_frozen(self, name: str) -> bool:
+        return self.adapters is not None and name.startswith(("clip.visual.", "clip.text."))
+
     @property
     def logit_scale(self) -> Tensor:
         """Logarithm of the inverse temperature of InfoNCE."""
@@ -105,21 +153,39 @@ class DualEncoder(nn.Module):
 
     def encode_image(self, images_I3HW: Tensor) -> ImageFeatures:
         """Features of normalised pictures."""
-        pooled_ID, patches_IVD = read_image(self.clip.visual, images_I3HW)
-        if self.pooling == "average":
-            self._keep("images", pooled_ID)
-            pooled_ID = patches_IVD.mean(1)
-        return ImageFeatures(F.normalize(pooled_ID, dim=-1), patches_IVD)
+        return self.joint_image(self.tower_image(images_I3HW))
 
     def encode_text(self, tokens_CL: Tensor) -> TextFeatures:
         """Features of token ids of `context_length` columns."""
-        pooled_CD, tokens_CLD = read_text(self.clip.text, tokens_CL)
+        return self.joint_text(self.tower_text(tokens_CL))
+
+    def tower_image(self, images_I3HW: Tensor) -> TowerFeatures:
+        """What the image tower gives for normalised pictures; without adapters, in the joint space already."""
+        pooled_IW, patches_IVW = read_image(self.clip.visual, images_I3HW)
+        if self.pooling == "average":
+            self._keep("images", pooled_IW)
+            pooled_IW = patches_IVW.mean(1)
+        return TowerFeatures(pooled_IW, patches_IVW, patches_IVW.new_ones(patches_IVW.shape[:2], dtype=torch.bool))
+
+    def tower_text(self, tokens_CL: Tensor) -> TowerFeatures:
+        """What the text tower gives for token ids; without adapters, in the joint space already."""
+        pooled_CW, tokens_CLW = read_text(self.clip.text, tokens_CL)
         mask_CL = real_tokens(self.tokenizer, tokens_CL)
         if self.pooling == "average":
-            self._keep("texts", pooled_CD)
-            weight = mask_CL[..., None].to(tokens_CLD.dtype)
-            pooled_CD = (tokens_CLD * weight).sum(1) / weight.sum(1)
-        return TextFeatures(F.normalize(pooled_CD, dim=-1), tokens_CLD, mask_CL)
+            self._keep("texts", pooled_CW)
+            weight = mask_CL[..., None].to(tokens_CLW.dtype)
+            pooled_CW = (tokens_CLW * weight).sum(1) / weight.sum(1)
+        return TowerFeatures(pooled_CW, tokens_CLW, mask_CL)
+
+    def joint_image(self, found: TowerFeatures) -> ImageFeatures:
+        """In the joint space."""
+        pooled_ID, patches_IVD = found[:2] if self.adapters is None else self.adapters.image(found)
+        return ImageFeatures(F.normalize(pooled_ID, dim=-1), patches_IVD)
+
+    def joint_text(self, found: TowerFeatures) -> TextFeatures:
+        """In the joint space."""
+        pooled_CD, tokens_CLD = found[:2] if self.adapters is None else self.adapters.text(found)
+        return TextFeatures(F.normalize(pooled_CD, dim=-1), tokens_CLD, found.mask_NL)
 
     @contextlib.contextmanager
     def keeping_own(self) -> Iterator[dict[str, list[Tensor]]]:
@@ -133,7 +199,7 @@ class DualEncoder(nn.Module):
             self._own = None
 
     def _keep(self, kind: str, pooled_ND: Tensor) -> None:
-        if self._own is not None:
+        if self._own is not None and self.adapters is None:
             self._own[kind].append(F.normalize(pooled_ND.detach().float(), dim=-1).cpu())
 
     def forward(self, images_I3HW: Tensor, tokens_CL: Tensor) -> tuple[ImageFeatures, TextFeatures]:
@@ -153,7 +219,7 @@ def tower_config(tower: str | dict[str, Any]) -> dict[str, Any]:
     return config
 
 
-def create(config: dict[str, Any], *, pooling: str) -> DualEncoder:
+def create(config: dict[str, Any], *, pooling: str, adapters: AdapterParams | None = None) -> DualEncoder:
     """The towers of an open_clip config; the text tower is a module of its own, whatever the config says.
 
     Random, but for the parts that the config itself names as pretrained (timm's and Hugging Face's).
@@ -177,7 +243,7 @@ def create(config: dict[str, Any], *, pooling: str) -> DualEncoder:
     text = config["text_cfg"]
     length = text.get("context_length", 77) if text.get("hf_model_name") else clip.context_length
     config = {**config, "custom_text": True}
-    return DualEncoder(clip, make_tokenizer(text, length), config=config, pooling=pooling)
+    return DualEncoder(clip, make_tokenizer(text, length), config=config, pooling=pooling, adapters=adapters)
 
 
 def without_weights(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -207,10 +273,17 @@ def _explicit(config: dict[str, Any], pooling: str) -> dict[str, Any]:
     return config
 
 
-def build(params: ModelParams) -> DualEncoder:
-    """The encoder that a run starts from, pretrained and locked; raises VlalignError naming the key of `model`."""
-    encoder = create(tower_config(params.tower), pooling=params.pooling)
-    if params.pretrained:
+def build(params: ModelParams, *, start: Path | None = None) -> DualEncoder:
+    """The encoder that a run starts from, pretrained and locked; raises VlalignError naming the key of `model`.
+
+    start: folder of the run that `params.start` names.
+    """
+    encoder = create(tower_config(params.tower), pooling=params.pooling, adapters=params.adapters)
+    if params.start:
+        if start is None:
+            raise VlalignError(f"model.start: give the folder of the run {params.start}")
+        _start_from(encoder, start)
+    elif params.pretrained:
         _load_pretrained(encoder, params.tower, params.pretrained)
     if encoder.clip.logit_bias is not None:
         # Of the sigmoid loss alone: a constant changes no softmax.
@@ -223,6 +296,13 @@ def build(params: ModelParams) -> DualEncoder:
     except (AssertionError, AttributeError, RuntimeError) as error:
         raise VlalignError(f"model.lock_*: open_clip cannot lock a part of this tower ({error}); lock all") from error
     return encoder
+
+
+def _start_from(encoder: DualEncoder, run: Path) -> None:
+    weights = weights_file(run)
+    if encoder.adapters is not None:
+        encoder.frozen = Frozen(weights, stamp(weights))
+    load_weights(encoder.clip, weights)
 
 
 def _load_pretrained(encoder: DualEncoder, tower: str | dict[str, Any], pretrained: str) -> None:

@@ -10,7 +10,15 @@ from vlalign.params.choices import Needs, PhraseChoice, RegionChoice, TermParams
 from vlalign.params.data import ScenesParams, SplitsParams, VerifyParams
 from vlalign.params.folders import Folders
 from vlalign.params.reading import read, read_change, written_changes
-from vlalign.params.run import AugmentParams, ModelParams, ObjectiveParams, RunParams, RuntimeParams, TrainParams
+from vlalign.params.run import (
+    AdapterParams,
+    AugmentParams,
+    ModelParams,
+    ObjectiveParams,
+    RunParams,
+    RuntimeParams,
+    TrainParams,
+)
 from vlalign.params.sources import AnySource, Source
 from vlalign.params.steps import relevant
 from vlalign.params.workflow import (

@@ -38,7 +38,8 @@ class Needs:
     """What a run reads beside its pairs.
 
     phrases, regions: which of them enter. other_captions: whether all captions of a batch's images come.
-    unpaired_images, unpaired_captions: how many without a partner come with every batch.
+    unpaired_images, unpaired_captions: how many without a partner come with every batch. rest: whether these are of
+    what `train.pairs` leaves of the training split. tokens: whether those of patches and words are needed.
     """
 
     phrases: PhraseChoice | None = None
@@ -46,6 +47,8 @@ class Needs:
     other_captions: bool = False
     unpaired_images: int = 0
     unpaired_captions: int = 0
+    rest: bool = False
+    tokens: bool = False
 
     @property
     def masks(self) -> bool:
@@ -58,8 +61,8 @@ class Needs:
         wanted = {
             "phrases": self.phrases is not None,
             "regions": self.masks,
-            "unpaired_images": self.unpaired_images > 0,
-            "unpaired_captions": self.unpaired_captions > 0,
+            "unpaired_images": self.unpaired_images > 0 and not self.rest,
+            "unpaired_captions": self.unpaired_captions > 0 and not self.rest,
         }
         return tuple(name for name, needed in wanted.items() if needed)
 

@@ -34,6 +34,10 @@ class Folders:
         """Embeddings that are kept for further benchmarks; nothing depends on them."""
         return self.root / "checkpoints" / "features"
 
+    def towers(self, name: str) -> Path:
+        """What frozen towers give of the dataset's splits, each in a folder of its name."""
+        return self.root / "data" / "features" / self.data.name / name
+
     def model(self, name: str) -> Path:
         """The results of a model that was not trained here."""
         return self.root / "results" / "models" / name

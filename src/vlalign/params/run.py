@@ -1,5 +1,6 @@
 """What one run's weights depend on, beside data and seed, and how it is carried out."""
 
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -14,6 +15,25 @@ from vlalign.registry import summary
 
 # Of a tower's config.
 LARGEST, MOST_NESTED = 10_000_000, 20
+
+
+class AdapterParams(Strict):
+    """Adapters, which map what frozen towers give into a joint space (CS-Aligner)."""
+
+    kind: Literal["mlp", "transformer"] = Field(
+        default="mlp", description="mlp: of the pooled features, and of tokens; transformer: over the tokens"
+    )
+    dimension: Count = Field(default=256, description="Channels of the joint space")
+    hidden: Count = Field(default=512, description="Channels of the hidden layers")
+    layers: Annotated[Count, Field(le=100)] = 1
+    heads: Annotated[Count, Field(le=1_000)] = Field(default=4, description="Of attention, in a transformer")
+    dropout: Share = 0.0
+
+    @model_validator(mode="after")
+    def _heads_divide(self) -> "AdapterParams":
+        if self.kind == "transformer" and self.hidden % self.heads:
+            raise ValueError(f"hidden is {self.hidden}, which {self.heads} heads do not divide; change one of them")
+        return self
 
 
 class ModelParams(Strict):
@@ -36,6 +56,12 @@ class ModelParams(Strict):
     unlocked_text_layers: Annotated[int, Field(ge=0, le=1_000)] = Field(
         default=0, description="Layers at the end of a locked text tower that are trained all the same"
     )
+    start: Annotated[str, Field(max_length=200)] | None = Field(
+        default=None, description="Run whose weights of the same seed this one starts from"
+    )
+    adapters: AdapterParams | None = Field(
+        default=None, description="Freeze both towers, and train adapters on what they give"
+    )
 
     @field_validator("tower", mode="before")
     @classmethod
@@ -50,6 +76,14 @@ class ModelParams(Strict):
             raise ValueError(str(error)) from None
         except OSError as error:
             raise ValueError(f"this file cannot be read ({error.strerror})") from None
+
+    @model_validator(mode="after")
+    def _adapters_are_of_frozen_towers(self) -> "ModelParams":
+        if self.start is not None and self.pretrained is not None:
+            raise ValueError("start: weights are those of a run, or `pretrained`, not both; leave one out")
+        if self.adapters is not None and (self.unlocked_image_groups or self.unlocked_text_layers):
+            raise ValueError("adapters: they are of frozen towers; leave unlocked_image_groups and -text_layers at 0")
+        return self
 
     @field_validator("tower")
     @classmethod
@@ -91,6 +125,9 @@ class TrainParams(Strict):
     steps: Many = 600
     epochs: Count | None = Field(
         default=None, description="In place of steps: how often every training image is seen, incomplete batches apart"
+    )
+    pairs: Annotated[Many, Field(ge=2)] | None = Field(
+        default=None, description="The first so many training images alone come with their captions; all if left out"
     )
     batch_size: Annotated[Count, Field(ge=2)] = 128
     learning_rate: Positive = 2e-3
@@ -187,13 +224,30 @@ class RunParams(Strict):
     train: TrainParams = TrainParams()
     objective: ObjectiveParams = ObjectiveParams()
 
+    @property
+    def needs(self) -> Needs:
+        """What the run reads beside pairs."""
+        needs = self.objective.needs
+        transformer = self.model.adapters is not None and self.model.adapters.kind == "transformer"
+        return replace(needs, rest=self.train.pairs is not None, tokens=needs.tokens or transformer)
+
     @model_validator(mode="after")
     def _terms_agree(self) -> "RunParams":
-        _ = self.objective.needs
+        if self.model.adapters is None:
+            _ = self.needs
+        elif self.needs.phrases or self.needs.regions:
+            raise ValueError("model.adapters: frozen towers' features have no phrases or regions; leave that term out")
+        elif self.train.augment:
+            raise ValueError("train.augment: frozen towers' features are of whole pictures; leave it out with adapters")
         return self
 
     def relevant(self) -> dict[str, Any]:
         """As plain values, without the params of terms that are off, so that changing these trains nothing again."""
         plain = self.model_dump(mode="json", exclude={"objective"})
+        # What a run does not use is no part of it: a new key changes no run that was trained before.
+        for part, names in (("model", ("start", "adapters")), ("train", ("pairs",))):
+            for name in names:
+                if plain[part][name] is None:
+                    del plain[part][name]
         del plain["train"]["steps" if self.train.epochs is not None else "epochs"]
         return {**plain, "objective": self.objective.relevant()}

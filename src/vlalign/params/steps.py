@@ -32,6 +32,8 @@ def relevant(
         "shards": lambda: (params.cards[card].places() if card else params.sources)[split].shown(),
         "verify": lambda: params.verify.model_dump(exclude={"max_bad_share"}),
         "pretrain": lambda: params.all_runs[run].config(),
+        "adapt": lambda: params.all_runs[run].config(),
+        "features": lambda: params.all_runs[run].frozen(),
         "evaluate": lambda: _evaluated(params, card, task, model),
         "precision": lambda: report.precision.model_dump(mode="json"),
         "illustrate": lambda: {

@@ -284,7 +284,7 @@ class Params(Strict):
 
     @model_validator(mode="after")
     def _folders_have_one_name_each(self) -> "Params":
-        if taken := sorted({"annotations", "benchmarks", "parser"} & set(self.datasets)):
+        if taken := sorted({"annotations", "benchmarks", "features", "parser"} & set(self.datasets)):
             raise ValueError(
                 f"datasets: the workflow keeps a folder `{taken[0]}` of its own below data; rename this one"
             )
@@ -314,12 +314,32 @@ class Params(Strict):
     def _unpaired_data_exist(self) -> "Params":
         there = {split.replace("/", "_") for split in self.sources} | {"phrases", "regions"}
         for name, run in self.all_runs.items():
-            for needed in sorted(set(run.params.objective.needs.folders) - there):
+            for needed in sorted(set(run.params.needs.folders) - there):
                 key = needed.replace("_", ".")
                 raise ValueError(
                     f"run {name}: its objective takes {needed.partition('_')[2]} without a partner ({key}), but the "
                     f"dataset {self.dataset} has no source {key}"
                 )
+        return self
+
+    @model_validator(mode="after")
+    def _starts_are_runs(self) -> "Params":
+        runs = self.all_runs
+        for name, run in runs.items():
+            start = run.params.model.start
+            if start is None:
+                continue
+            if start not in runs:
+                near = "".join(get_close_matches(start, runs, n=1, cutoff=0))
+                raise ValueError(f"run {name}: model.start is {start!r}, which is no run; nearest: {near}")
+            first = runs[start]
+            if first.params.model.start or first.params.model.adapters:
+                raise ValueError(f"run {name}: model.start: {start} starts from another run itself; give that one")
+            if missing := sorted(set(run.seeds) - set(first.seeds)):
+                raise ValueError(f"run {name}: model.start: {start} has no seed {missing[0]}; add it there")
+            for key in ("tower", "pooling"):
+                if getattr(first.params.model, key) != getattr(run.params.model, key):
+                    raise ValueError(f"run {name}: model.start: {start} has another model.{key}; give both the same")
         return self
 
     @model_validator(mode="after")
@@ -421,6 +441,23 @@ class Run:
     def plugins(self) -> dict[str, tuple[str, ...]]:
         """See `run_plugins`."""
         return run_plugins(self.params)
+
+    def towers(self, seed: int) -> str | None:
+        """The name of what its frozen towers give, which runs with equal ones share; None where it trains towers."""
+        model = self.params.model
+        if model.adapters is None:
+            return None
+        tokens = "-tokens" if self.params.needs.tokens else ""
+        if model.start is not None:
+            return f"{model.start}-seed-{seed}{tokens}"
+        stem = "towers" if isinstance(model.tower, dict) else re.sub(r"[^\w.-]+", "-", model.tower)
+        return f"{stem}-{digest(self.frozen())[:8]}{tokens}"
+
+    def frozen(self) -> dict[str, Any]:
+        """The params on which the features of its frozen towers depend, as plain values."""
+        apart = {"adapters", "lock_image", "lock_text", "unlocked_image_groups", "unlocked_text_layers"}
+        model = {name: value for name, value in self.params.relevant()["model"].items() if name not in apart}
+        return {"model": model, "tokens": self.params.needs.tokens}
 
     def config(self) -> dict[str, Any]:
         """What run.json holds of it, and what its weights depend on beside data and seed, as plain JSON values."""

@@ -11,7 +11,7 @@ from vlalign.errors import VlalignError
 from vlalign.evaluation.benchmark import ALL, MetricRow, headline
 from vlalign.evaluation.metrics import read_metrics
 from vlalign.files import read_json, write_text
-from vlalign.params import ObjectiveParams
+from vlalign.params import ModelParams, ObjectiveParams
 from vlalign.previous import EVALUATION
 from vlalign.records import read_record, stamp, write_record
 from vlalign.reporting.cells import number, units
@@ -79,7 +79,7 @@ def _described(folder: Path) -> dict[str, Any]:
     return {
         "tags": ["clip", "vlalign", *filter(None, tags)],
         "license": "other",
-        "description": f"Run `{run.name}`, seed {run.seed}, of vlalign: image and text towers trained with "
+        "description": f"Run `{run.name}`, seed {run.seed}, of vlalign: {_what(params.model)} trained with "
         f"{described_objective(objective)}.",
         "details": {
             "Towers": _towers(config["model_cfg"]),
@@ -92,6 +92,13 @@ def _described(folder: Path) -> dict[str, Any]:
         },
         "usage": _usage(config["vlalign"]),
     }
+
+
+def _what(model: ModelParams) -> str:
+    if model.adapters is None:
+        return "image and text towers"
+    towers = f"the towers of the run `{model.start}`" if model.start else "frozen towers"
+    return f"{model.adapters.kind} adapters on {towers}"
 
 
 def _config(folder: Path) -> dict[str, Any]:
@@ -133,6 +140,9 @@ def _usage(ours: Mapping[str, Any]) -> str:
 
     ours: what vlalign wrote into open_clip_config.json.
     """
+    if "adapters" in ours:
+        alone = " Their towers lie elsewhere: `vlalign export-model` puts both into one folder." * ("frozen" in ours)
+        return f"{SNIPPET}\n\nopen_clip has no adapters, and refuses these weights.{alone}"
     same = ours.get("same_in_open_clip", {})
     if same and all(same.values()):
         return f"{SNIPPET}\n\n{OPEN_CLIP_SNIPPET}\n\nopen_clip gives the same embeddings."

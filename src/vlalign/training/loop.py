@@ -11,11 +11,10 @@ from torch import Tensor, nn
 
 from vlalign.errors import VlalignError
 from vlalign.models import DualEncoder, build
-from vlalign.models.pictures import normalise
 from vlalign.models.vision import has_batch_norm
 from vlalign.params import RunParams, RuntimeParams
 from vlalign.training.checkpoint import Checkpoints
-from vlalign.training.data.batches import Batch
+from vlalign.training.data.batches import Batch, encode
 from vlalign.training.data.inputs import Inputs
 from vlalign.training.data.loading import Steps, load
 from vlalign.training.data.order import generator
@@ -55,7 +54,7 @@ class Model(nn.Module):
 
     def forward(self, batch: Batch) -> Features:
         """What every pair contributes to the losses by itself."""
-        image, text = self.encoder(normalise(batch.all_images(), self.encoder), batch.all_tokens())
+        image, text = encode(self.encoder, batch)
         return self.objective.features(image, text, self.encoder.logit_scale, batch)
 
 
@@ -90,7 +89,7 @@ class Trainer:
         self.team, self.runtime = team or Processes(), runtime or RuntimeParams()
         self.history: list[Row] = []
         torch.manual_seed(generator(seed, "weights").initial_seed())
-        self.encoder = build(params.model).train()
+        self.encoder = build(params.model, start=inputs.start).train()
         self.objective = Objective(params.objective, group=self.team.shares(params.train.batch_size))
         self.model = Model(self.encoder, self.objective).to(self.team.device)
         if params.train.grad_checkpointing:
@@ -134,7 +133,7 @@ class Trainer:
         """All that the next step depends on, but what is a function of (seed, step): order, draws, learning rate."""
         return {
             "step": self.step,
-            "encoder": self.encoder.state_dict(),
+            "encoder": self.encoder.trained_state(),
             "objective": self.objective.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "scaler": self.scaler.state_dict(),
@@ -144,7 +143,7 @@ class Trainer:
 
     def restore(self, state: dict[str, Any]) -> None:
         """Continue after the step of `state`; warns where another environment may round otherwise."""
-        self.encoder.load_state_dict(state["encoder"])
+        self.encoder.load_trained_state(state["encoder"])
         self.objective.load_state_dict(state["objective"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.scaler.load_state_dict(state["scaler"])

@@ -5,9 +5,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from vlalign.models import DualEncoder
-from vlalign.models.pictures import normalise
 from vlalign.objectives.distributed import gather_plainly
-from vlalign.training.data.batches import PairedSet
+from vlalign.training.data.batches import PairedSet, encode
 from vlalign.training.history import Row
 from vlalign.training.processes import Processes
 
@@ -31,7 +30,7 @@ def validate(encoder: DualEncoder, data: PairedSet, *, team: Processes, batch_si
 
 def _encode(encoder: DualEncoder, data: PairedSet, images: Tensor, device: torch.device) -> tuple[Tensor, Tensor]:
     batch = data.select(images).to(device)
-    image, text = encoder(normalise(batch.images, encoder), batch.tokens)
+    image, text = encode(encoder, batch)
     return image.embedding_ID.float(), text.embedding_CD.float()
 
 

@@ -10,13 +10,16 @@ from torch import Tensor
 
 from vlalign.data.shards.split import Split
 from vlalign.errors import VlalignError
-from vlalign.models import DualEncoder
+from vlalign.models import DualEncoder, ImageFeatures, TextFeatures
+from vlalign.models.adapters import unpacked
+from vlalign.models.pictures import normalise
 from vlalign.params import AugmentParams, PhraseChoice, RegionChoice
 from vlalign.training.data.caption_rows import Captions, ParsedCaptions
+from vlalign.training.data.frozen_rows import FrozenCaptions, FrozenPictures
 from vlalign.training.data.order import epoch_order, generator
 from vlalign.training.data.picture_rows import MaskedPictures, Pictures, fill_with_boxes
 from vlalign.training.data.row_cache import CachedRows, MadeRows, size_of
-from vlalign.training.data.unpaired import Share, UnpairedCaptions, UnpairedImages
+from vlalign.training.data.unpaired import Share, Stream
 
 logger = logging.getLogger(__name__)
 # Bytes of pictures and captions that a split may keep in memory.
@@ -25,7 +28,8 @@ ROOM = 2**31
 
 @dataclass(frozen=True)
 class Batch:
-    """Pairs: uint8 pictures I 3 H W, token ids I L, and for the powerset what its two poolings take.
+    """Pairs: uint8 pictures I 3 H W, token ids I L, and for the powerset what its two poolings take; where towers are
+    frozen, what they gave of pictures and captions (see `vlalign.training.data.frozen_rows`).
 
     `more_images` and `more_tokens` join the CS divergence alone; they may be of any numbers.
     """
@@ -82,6 +86,8 @@ class PairedSet:
         augment: how every epoch sees another part of each picture.
         all_captions: whether the captions that were not drawn come as `more_tokens`.
         more_images, more_captions: images and captions without a partner, of which some come with every batch.
+        features: folder with what frozen towers gave, which then take the places of pictures and captions.
+        pairs: the first so many images alone; all if None.
         room: bytes that may be kept.
 
     Raises:
@@ -99,19 +105,24 @@ class PairedSet:
         region_choice: RegionChoice | None = None,
         augment: AugmentParams | None = None,
         all_captions: bool = False,
-        more_images: UnpairedImages | None = None,
-        more_captions: UnpairedCaptions | None = None,
+        more_images: Stream | None = None,
+        more_captions: Stream | None = None,
+        features: str | Path | None = None,
+        pairs: int | None = None,
         room: int = ROOM,
     ) -> None:
         self.split, self.grid, self.choice = Split(split), encoder.grid, region_choice
         self.split.require("image", "captions")
-        pictures = Pictures(self.split, encoder, augment)
+        pictures: Pictures | FrozenPictures = Pictures(self.split, encoder, augment)
         if regions is not None and region_choice is not None and "mask" in region_choice.kinds:
             pictures = MaskedPictures(self.split, encoder, augment, regions=Path(regions), choice=region_choice)
-        captions = Captions(self.split, encoder)
+        captions: Captions | FrozenCaptions = Captions(self.split, encoder)
         if phrases is not None and phrase_choice is not None:
             captions = ParsedCaptions(self.split, encoder, phrases=Path(phrases), choice=phrase_choice)
-        images, texts = len(self.split), len(self.split) * self.split.most_captions
+        if features is not None:
+            pictures, captions = FrozenPictures(self.split, Path(features)), FrozenCaptions(self.split, Path(features))
+        self.count = len(self.split) if pairs is None else min(pairs, len(self.split))
+        images, texts = len(self), len(self) * self.split.most_captions
         needed = size_of(captions, texts)
         self.captions = CachedRows(captions, texts) if needed <= room else MadeRows(captions)
         room -= needed if needed <= room else 0
@@ -120,7 +131,7 @@ class PairedSet:
         self.all_captions, self.more_images, self.more_captions = all_captions, more_images, more_captions
 
     def __len__(self) -> int:
-        return len(self.split)
+        return self.count
 
     def steps_per_epoch(self, size: int) -> int:
         """Batches of this size; raises VlalignError when the split is smaller than one."""
@@ -184,6 +195,14 @@ class PairedSet:
         if "box" not in self.choice.kinds:
             return coverage_IRV
         return fill_with_boxes(coverage_IRV, [self.split.key(image) for image in images.tolist()], when, self.grid)
+
+
+def encode(encoder: DualEncoder, batch: Batch) -> tuple[ImageFeatures, TextFeatures]:
+    """All pictures and captions of a batch in the joint space; what frozen towers gave needs their adapters alone."""
+    images, tokens = batch.all_images(), batch.all_tokens()
+    if not images.is_floating_point():
+        return encoder(normalise(images, encoder), tokens)
+    return encoder.joint_image(unpacked(images)), encoder.joint_text(unpacked(tokens))
 
 
 def check_parts(data: PairedSet, *, images: int = 256) -> None:

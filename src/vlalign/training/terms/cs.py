@@ -53,9 +53,11 @@ class CSParams(TermParams):
 
     def needs(self) -> Needs:
         """Of embeddings alone: other captions and what has no partner."""
+        tokens = self.token_weight > 0
         if not self.weight:
-            return Needs()
+            return Needs(tokens=tokens)
         return Needs(
+            tokens=tokens,
             other_captions=self.captions == "all",
             unpaired_images=self.unpaired.images,
             unpaired_captions=self.unpaired.captions,
@@ -109,7 +111,8 @@ class CauchySchwarz(Term[CSParams]):
         kernel: dict[str, Any] = {"sigma": self.params.sigma, "unbiased": self.params.unbiased}
         if self.params.weight:
             # More than pairs: only their process knows how many.
-            group = self.group if self.params.needs() == Needs() else plain(self.group)
+            more = (needs := self.params.needs()).other_captions or needs.unpaired_images or needs.unpaired_captions
+            group = plain(self.group) if more else self.group
             found["cs"] = cs_divergence(pairs.images(), pairs.texts(), group=group, **kernel)
         if self.params.token_weight:
             tokens, mask = (features["patches_IVD"], features["tokens_CLD"]), features["token_mask"]

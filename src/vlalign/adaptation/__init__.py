@@ -1,0 +1,1 @@
+"""Adapters on frozen towers (CS-Aligner): what the towers give is computed once and kept."""

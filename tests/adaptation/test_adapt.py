@@ -1,0 +1,163 @@
+"""Training adapters on what frozen towers give."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from frozen_runs import params, write_run
+from safetensors.torch import load_file, save_file
+from training_runs import same
+
+from vlalign import models
+from vlalign.errors import VlalignError
+from vlalign.models import build
+from vlalign.params import Run
+from vlalign.training import loop
+from vlalign.training.data.batches import PairedSet, encode
+from vlalign.training.pretrain import Places, pretrain
+
+UNPAIRED = {"cs": {"weight": 0.5, "captions": "all", "unpaired": {"images": 3, "captions": 5}}}
+TOKENS = {"cs": {"weight": 0.5, "token_weight": 0.5}}
+
+
+def trainer(run, inputs, **how):
+    return loop.Trainer(run, seed=0, inputs=inputs, **how)
+
+
+@pytest.mark.parametrize(("kind", "kept"), [("mlp", "pooled"), ("mlp", "tokens"), ("transformer", "tokens")])
+def test_a_batch_of_features_gives_what_pictures_and_captions_give(place, kind, kept):
+    """The naive twin goes through the towers again."""
+    inputs, encoder = getattr(place, kept), build(params(kind).model, start=place.start).train()
+    torch.nn.init.normal_(
+        encoder.adapters.image.get_parameter("leave.weight" if kind == "transformer" else "mlp.4.weight")
+    )
+    naive = PairedSet(inputs.split, encoder).batch(seed=0, step=1, size=8)
+    fast = PairedSet(inputs.split, encoder, features=inputs.features / "train").batch(seed=0, step=1, size=8)
+    gradients = []
+    for batch in (fast, naive):
+        encoder.zero_grad()
+        image, text = encode(encoder, batch)
+        (image.embedding_ID @ text.embedding_CD.T).square().sum().backward()
+        gradients.append([parameter.grad for parameter in encoder.adapters.parameters()])
+        if kept == "tokens":
+            seen = image.patches_IVD
+    torch.testing.assert_close(gradients[0], gradients[1], atol=1e-5, rtol=1e-3)
+    if kept == "tokens":
+        torch.testing.assert_close(encode(encoder, fast)[0].patches_IVD, seen, atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("objective", [{}, UNPAIRED, TOKENS], ids=["pairs", "unpaired", "tokens"])
+def test_training_lowers_the_loss_and_leaves_the_towers_as_they_are(place, objective):
+    run = params(objective=objective, learning_rate=0.02)
+    training = trainer(run, place.tokens if objective is TOKENS else place.pooled)
+    before = {name: value.clone() for name, value in training.encoder.clip.state_dict().items()}
+    losses = [training.take_step().total.item() for _ in range(8)]
+    assert losses[-1] < losses[0]
+    after = training.encoder.clip.state_dict()
+    assert {name for name in before if not torch.equal(before[name], after[name])} == {"logit_scale"}
+    assert not any(parameter.requires_grad for parameter in training.encoder.clip.visual.parameters())
+
+
+def test_adapters_start_as_the_towers_are(place):
+    """Where the joint space has their width: a run that was aligned already loses nothing."""
+    model = params().model
+    model = model.model_copy(update={"adapters": model.adapters.model_copy(update={"dimension": 16})})
+    adapted, plain = build(model, start=place.start).eval(), models.load(place.start)
+    tokens = plain.tokenizer(["a red cat", "two dogs"])
+    with torch.no_grad():
+        assert torch.equal(adapted.encode_text(tokens).embedding_CD, plain.encode_text(tokens).embedding_CD)
+
+
+def test_what_has_no_partner_is_never_one_of_the_pairs(place):
+    run = params(pairs=24, objective=UNPAIRED)
+    data = replace(place.pooled, unpaired_images=None, unpaired_captions=None).training_set(place.encoder, run)
+    assert len(data) == 24
+    for stream in (data.more_images, data.more_captions):
+        drawn = {sample for step in range(20) for sample in stream.draw(0, step)[0].tolist()}
+        assert drawn == set(range(24, 40))
+
+
+def places(folder):
+    return Places(folder / "run", folder / "checkpoints")
+
+
+def adapt(folder, inputs, *, run=None, **runtime):
+    from vlalign.params import RuntimeParams
+
+    pretrain(
+        Run("test", run or params(), "test"),
+        seed=0,
+        inputs=inputs,
+        places=places(folder),
+        runtime=RuntimeParams(checkpoint_every=3, **runtime),
+    )
+    return load_file(folder / "run" / "model.safetensors")
+
+
+def test_a_killed_adaptation_ends_with_the_same_weights(place, tmp_path, monkeypatch):
+    whole = adapt(tmp_path / "whole", place.pooled)
+    take, steps = loop.Trainer.take_step, []
+
+    def dying(self):
+        steps.append(self.step)
+        if len(steps) == 6:
+            raise KeyboardInterrupt
+        return take(self)
+
+    monkeypatch.setattr(loop.Trainer, "take_step", dying)
+    with pytest.raises(KeyboardInterrupt):
+        adapt(tmp_path / "killed", place.pooled)
+    assert same(adapt(tmp_path / "killed", place.pooled), whole)
+    assert steps == [0, 1, 2, 3, 4, 5, 3, 4, 5, 6, 7]
+
+
+def test_a_run_holds_adapters_alone_and_loads_with_its_towers(place, tmp_path):
+    weights = adapt(tmp_path, place.pooled)
+    assert {name.split(".")[0] for name in weights} == {"adapters", "logit_scale"}
+    loaded = models.load(tmp_path / "run")
+    trained = build(params().model, start=place.start).eval()
+    trained.load_trained_state({n if n.startswith("adapters") else f"clip.{n}": x for n, x in weights.items()})
+    tokens = loaded.tokenizer(["a red cat", "two dogs"])
+    pictures = torch.randn(2, 3, loaded.image_size, loaded.image_size)
+    with torch.no_grad():
+        assert torch.equal(loaded.encode_text(tokens)[0], trained.encode_text(tokens)[0])
+        assert torch.equal(loaded.encode_image(pictures)[0], trained.encode_image(pictures)[0])
+
+
+def test_exported_it_holds_its_towers_too(place, tmp_path):
+    adapt(tmp_path, place.pooled)
+    models.export.export_model(tmp_path / "run", tmp_path / "alone")
+    ours, alone = models.load(tmp_path / "run"), models.load(tmp_path / "alone")
+    assert alone.frozen is None
+    tokens = ours.tokenizer(["a red cat", "two dogs"])
+    with torch.no_grad():
+        assert torch.equal(ours.encode_text(tokens)[0], alone.encode_text(tokens)[0])
+
+
+def test_other_towers_under_it_are_refused(place, tmp_path):
+    start = write_run(tmp_path / "first", seed=0)
+    adapt(tmp_path, replace(place.pooled, start=start))
+    weights = load_file(start / "model.safetensors")
+    weights["text.text_projection"][0, 0] += 1
+    save_file(weights, start / "model.safetensors")
+    with pytest.raises(VlalignError, match=r"first/model\.safetensors is not the file that .*bring that file back"):
+        models.load(tmp_path / "run")
+
+
+def test_open_clip_does_not_read_it_as_if_it_had_no_adapters(place, tmp_path):
+    import open_clip
+
+    adapt(tmp_path, place.pooled)
+    models.export.export_model(tmp_path / "run", tmp_path / "alone")
+    for folder in (tmp_path / "run", tmp_path / "alone"):
+        with pytest.raises(RuntimeError, match="adapters"):
+            open_clip.create_model(f"local-dir:{folder}")
+
+
+def test_a_changed_run_to_start_from_trains_again(place, tmp_path):
+    first, second = (write_run(tmp_path / f"start-{seed}", seed=seed) for seed in (0, 1))
+    hashes = [replace(place.pooled, start=start).hashes(params().model) for start in (first, second)]
+    assert hashes[0]["start"] != hashes[1]["start"]
+    assert hashes[0] | {"start": ""} == hashes[1] | {"start": ""}
+    assert "features of train" in hashes[0]
+    assert "features of unpaired/images" in hashes[0]
