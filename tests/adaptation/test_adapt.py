@@ -10,8 +10,9 @@ from training_runs import same
 
 from vlalign import models
 from vlalign.errors import VlalignError
+from vlalign.evaluation.run import Execution, evaluate
 from vlalign.models import build
-from vlalign.params import Run
+from vlalign.params import EvaluationParams, Run, RuntimeParams
 from vlalign.training import loop
 from vlalign.training.data.batches import PairedSet, encode
 from vlalign.training.pretrain import Places, pretrain
@@ -82,8 +83,6 @@ def places(folder):
 
 
 def adapt(folder, inputs, *, run=None, **runtime):
-    from vlalign.params import RuntimeParams
-
     pretrain(
         Run("test", run or params(), "test"),
         seed=0,
@@ -161,3 +160,23 @@ def test_a_changed_run_to_start_from_trains_again(place, tmp_path):
     assert hashes[0] | {"start": ""} == hashes[1] | {"start": ""}
     assert "features of train" in hashes[0]
     assert "features of unpaired/images" in hashes[0]
+
+
+def test_measured_through_the_store_it_is_what_the_towers_give(place, tmp_path):
+    """Two runs on the same towers, of which the second finds all that it needs; the naive twin has no store."""
+    adapt(tmp_path / "one", place.pooled)
+    adapt(tmp_path / "two", place.pooled, run=params(learning_rate=0.01))
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "test").symlink_to(place.root / "split")
+    (tmp_path / "data" / "validation").symlink_to(place.root / "split")
+    settings, kept = EvaluationParams(benchmarks=("retrieval", "modality")), Execution(features=tmp_path / "kept")
+    values = {}
+    for name in ("one", "two"):
+        how = {"data": tmp_path / "data", "settings": settings}
+        fast = evaluate(tmp_path / name / "run", **how, output_dir=tmp_path / f"fast-{name}", execution=kept)
+        naive = evaluate(tmp_path / name / "run", **how, output_dir=tmp_path / f"naive-{name}")
+        files = {path.name for path in (tmp_path / "kept").glob("*.safetensors")}
+        values[name] = {row.place: row.value for found in fast.values() for row in found.rows}
+        assert values[name] == pytest.approx({row.place: row.value for found in naive.values() for row in found.rows})
+        assert len(files) == 2, "the pictures and the captions of one split, of both runs"
+    assert values["one"] != values["two"]

@@ -27,7 +27,8 @@ from vlalign.data.shards.tar import batched
 from vlalign.errors import VlalignError
 from vlalign.evaluation.phrases import GoldPhrase, gold_phrases, parsed_captions, word_members
 from vlalign.evaluation.store import FeatureStore
-from vlalign.models import DualEncoder
+from vlalign.models import DualEncoder, ImageFeatures
+from vlalign.models.adapters import TowerFeatures
 from vlalign.models.pictures import fit_for, normalise, pool_masks
 from vlalign.objectives.alignment import pool_phrases
 from vlalign.records import stamp
@@ -160,14 +161,16 @@ def split_images(
     found: list[tuple[Sample, ...]] = []
 
     def compute() -> Tensor:
-        samples, images_ID, _ = encode_images(encoder, _watched(directory), batch_size=batch_size, workers=workers)
+        how: dict[str, Any] = {"batch_size": batch_size, "workers": workers, "to_keep": store is not None}
+        samples, images_ID, _ = encode_images(encoder, _watched(directory), **how)
         found.append(samples)
         return images_ID
 
     if store is None:
         images_ID = compute()
     else:
-        images_ID = store.features({"images": stamp(directory / "manifest.json")["sha256"]}, compute)
+        kept = store.features({"images": stamp(directory / "manifest.json")["sha256"]}, compute)
+        images_ID = _from_store(kept, encoder, encoder.joint_image)
     return found[0] if found else tuple(replace(one, image=b"") for one in _watched(directory)), images_ID
 
 
@@ -179,16 +182,19 @@ def encode_images(
     keep_patches: bool = False,
     batch_size: int = BATCH_SIZE,
     workers: int = 0,
+    to_keep: bool = False,
 ) -> tuple[tuple[Sample, ...], Tensor, Tensor]:
     """The samples of a stream without their image bytes, images_ID, and patches_IVD (no rows unless `keep_patches`).
 
-    workers: threads that decode pictures ahead; none if 0. Where memory does not suffice, a batch is halved.
+    workers: threads that decode pictures ahead; none if 0. to_keep: give what a store holds, with adapters
+    the frozen towers' features. Where memory does not suffice, a batch is halved.
     """
+    encode = _to_keep(encoder.tower_image) if to_keep and encoder.adapters else encoder.encode_image
     device = next(encoder.parameters()).device
     kept: list[Sample] = []
     embeddings, patches = [], []
     for batch, pictures_I3HW in _prepared(encoder, samples, batch_size=batch_size, workers=workers):
-        for part in _halved(lambda some: encoder.encode_image(normalise(some.to(device), encoder)), pictures_I3HW):
+        for part in _halved(lambda some: encode(normalise(some.to(device), encoder)), pictures_I3HW):
             embeddings.append(part.embedding_ID.float().cpu())
             if keep_patches:
                 patches.append(part.patches_IVD.float().cpu())
@@ -238,17 +244,40 @@ def encode_texts(
 ) -> Tensor:
     """Unit-norm embeddings [C, D] of any texts. store: holds embeddings that were computed before."""
     device = next(encoder.parameters()).device
+    encode = _to_keep(encoder.tower_text) if store is not None and encoder.adapters else encoder.encode_text
 
     def compute() -> Tensor:
         batches = (encoder.tokenizer(batch) for batch in batched(texts, batch_size))
-        parts = (
-            part for ids_CL in batches for part in _halved(lambda some: encoder.encode_text(some.to(device)), ids_CL)
-        )
-        return _finite([part.embedding_CD.float().cpu() for part in parts])
+        parts = (part for ids_CL in batches for part in _halved(lambda some: encode(some.to(device)), ids_CL))
+        return _finite([part[0].float().cpu() for part in parts])
 
     if store is None:
         return compute()
-    return store.features({"texts": hashlib.sha256(json.dumps(list(texts)).encode()).hexdigest()}, compute)
+    kept = store.features({"texts": hashlib.sha256(json.dumps(list(texts)).encode()).hexdigest()}, compute)
+    return _from_store(kept, encoder, encoder.joint_text)
+
+
+def _to_keep(tower: Callable[[Tensor], TowerFeatures]) -> Callable[[Tensor], Any]:
+    """The pooled features of a frozen tower, in the place of embeddings and patches; adapters see nothing else."""
+
+    def encode(batch: Tensor) -> ImageFeatures:
+        pooled_NW, tokens_NLW, _ = tower(batch)
+        return ImageFeatures(pooled_NW, tokens_NLW)
+
+    return encode
+
+
+@torch.inference_mode()
+def _from_store(kept_ND: Tensor, encoder: DualEncoder, adapt: Callable[[TowerFeatures], Any]) -> Tensor:
+    """Unit embeddings from what a store holds: they themselves, or what the frozen towers gave."""
+    if encoder.adapters is None:
+        return kept_ND
+    device = encoder.logit_scale.device
+    parts = [
+        adapt(TowerFeatures(pooled, pooled[:, None][:, :0], pooled[:, :0] > 0))[0].float().cpu()
+        for pooled in kept_ND.to(device).split(BATCH_SIZE)
+    ]
+    return _finite(parts)
 
 
 @torch.inference_mode()

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from vlalign import freshness, models
+from vlalign.adaptation.features import identity
 from vlalign.data.shards.split import check_place
 from vlalign.errors import VlalignError
 from vlalign.evaluation.benchmark import (
@@ -21,6 +22,7 @@ from vlalign.evaluation.benchmark import (
 from vlalign.evaluation.metrics import Items, Measurement, Place, write_metrics
 from vlalign.evaluation.store import FeatureStore
 from vlalign.evaluation.workbench import Workbench
+from vlalign.models import DualEncoder
 from vlalign.models.opened import OpenedModel
 from vlalign.params import EvaluationParams
 from vlalign.records import check_record, stamp
@@ -68,9 +70,10 @@ def evaluate(
     data, annotations = Path(data), None if annotations is None else Path(annotations)
     about = subject(model, data=data, annotations=annotations, settings=settings)
     benchmarks = [known_benchmarks()[name](params) for name, params in settings.named().items()]
-    dense = any("phrases" in benchmark.needs.split for benchmark in benchmarks)
+    encoder = model.encoder if isinstance(model, OpenedModel) else models.load(model)
+    dense = encoder.has_joint_tokens and any("phrases" in benchmark.needs.split for benchmark in benchmarks)
     bench = Workbench(
-        model.encoder if isinstance(model, OpenedModel) else models.load(model),
+        encoder,
         data,
         annotations,
         dense=dense,
@@ -78,7 +81,7 @@ def evaluate(
         workers=execution.workers,
         precision=execution.precision,
         templates=execution.templates,
-        store=_store(model, execution),
+        store=_store(model, encoder, execution),
     )
     for benchmark in benchmarks:
         splits = [split for kind, split in benchmark.needs.data(settings.split, bench.has) if kind == "classes"]
@@ -97,11 +100,16 @@ def evaluate(
     return measured
 
 
-def _store(model: str | Path | OpenedModel, execution: Execution) -> FeatureStore | None:
-    if execution.features is None or not isinstance(model, OpenedModel):
+def _store(model: str | Path | OpenedModel, encoder: DualEncoder, execution: Execution) -> FeatureStore | None:
+    """Of what frozen towers give, which runs share, or of the embeddings of a model that was opened; None else."""
+    if encoder.adapters is not None:
+        known = None if encoder.has_joint_tokens else identity(encoder)
+    else:
+        known = model.identity() if isinstance(model, OpenedModel) else None
+    if execution.features is None or known is None:
         return None
     code = freshness.digest("measure")
-    return FeatureStore(execution.features, {**model.identity(), "precision": execution.precision, "code": code})
+    return FeatureStore(execution.features, {**known, "precision": execution.precision, "code": code})
 
 
 def subject(

@@ -137,8 +137,8 @@ def push(directory: str | Path, repository: str, *, private: bool = False) -> st
     check_files(directory, directory / WEIGHTS)
     if "frozen" in read_config(directory).get("vlalign", {}):
         raise VlalignError(
-            f"{directory} holds adapters alone, and nobody else has their towers: run `vlalign export-model {directory} "
-            "FOLDER`, evaluate that folder, and push it"
+            f"{directory} holds adapters alone, and nobody else has their towers: run `vlalign export-model` on it, "
+            "evaluate the new folder, and push that"
         )
     added = []
     for name in sorted({*read_record(directory / RUN).get("files", {}), RUN, CARD}):

@@ -132,6 +132,11 @@ class DualEncoder(nn.Module):
         # Where open_clip's own functions look for it.
         open_clip.model.set_model_preprocess_cfg(self.clip, self.preprocess)
 
+    @property
+    def has_joint_tokens(self) -> bool:
+        """Whether tokens of patches and words lie in the joint space: not where an MLP saw pooled features alone."""
+        return self.adapters is None or self.adapters.params.kind == "transformer"
+
     def trained_state(self) -> dict[str, Tensor]:
         """All weights, without those of towers that adapters have frozen."""
         return {name: value for name, value in self.state_dict().items() if not self._is_frozen(name)}

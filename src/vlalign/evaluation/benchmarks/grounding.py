@@ -88,6 +88,8 @@ class Grounding(Benchmark):
 
 def _dense(bench: "Workbench", split: str) -> "DenseFeatures":
     dense = bench.split(split).dense
+    if not bench.encoder.has_joint_tokens:
+        raise UnmeasurableError("its adapters map pooled features alone, and not those of patches and words")
     if dense is None:
         raise AbsentError(f"{split} has no phrase annotation; annotate it")
     for cause, count in dense.left_out.items():
