@@ -3,16 +3,18 @@
 from dataclasses import replace
 
 import pytest
+import tiny_transformers
 import torch
 from frozen_runs import params, write_run
 from safetensors.torch import load_file, save_file
-from training_runs import same
+from training_runs import TOWER, same
 
 from vlalign import models
 from vlalign.errors import VlalignError
 from vlalign.evaluation.run import Execution, evaluate
 from vlalign.models import build
-from vlalign.params import EvaluationParams, Run, RuntimeParams
+from vlalign.models.lora import TRAINED, WRAPPED
+from vlalign.params import EvaluationParams, LoraParams, Run, RuntimeParams
 from vlalign.training import loop
 from vlalign.training.data.batches import PairedSet, encode
 from vlalign.training.pretrain import Places, pretrain
@@ -57,6 +59,57 @@ def test_training_lowers_the_loss_and_leaves_the_towers_as_they_are(place, objec
     after = training.encoder.clip.state_dict()
     assert {name for name in before if not torch.equal(before[name], after[name])} == {"logit_scale"}
     assert not any(parameter.requires_grad for parameter in training.encoder.clip.visual.parameters())
+
+
+def lora(**train):
+    run = params(learning_rate=0.02, **train)
+    return run.model_copy(update={"model": run.model.model_copy(update={"lora": LoraParams(rank=2)})})
+
+
+@pytest.mark.parametrize("kind", ["open_clip", "bert"])
+def test_low_rank_changes_train_and_leave_every_frozen_weight_bit_identical(place, tmp_path, kind):
+    """open_clip's attention is nn.MultiheadAttention, to which peft adds and from which it subtracts in every call."""
+    tower = dict(TOWER)
+    if kind == "bert":
+        name = tiny_transformers.write(tmp_path / "bert", kind)
+        tower["text_cfg"] = {"hf_model_name": name, "hf_model_pretrained": False, "context_length": 16}
+    torch.manual_seed(0)
+    encoder = models.create(tower, pooling="average")
+    before = {name: value.clone() for name, value in encoder.clip.text.state_dict().items()}
+    encoder.adapt(params().model.adapters, LoraParams(rank=2))
+    trained = [parameter for parameter in encoder.clip.text.parameters() if parameter.requires_grad]
+    optimizer = torch.optim.Adam(trained, lr=0.05)
+    tokens = encoder.tokenizer(["a red cat", "two dogs on a table"])
+    losses = []
+    for _ in range(6):
+        pooled_CW = encoder.train().tower_text(tokens).pooled_NW
+        losses.append((loss := (pooled_CW[0] - pooled_CW[1]).square().sum()).item())
+        optimizer.zero_grad()
+        loss.backward()
+        assert all(parameter.grad is not None for parameter in trained)
+        optimizer.step()
+    assert losses[-1] < losses[0]
+    after = {name.replace(WRAPPED, ""): x for name, x in encoder.clip.text.state_dict().items() if TRAINED not in name}
+    assert same(after, before)
+
+
+def test_a_run_with_low_rank_changes_resumes_loads_and_exports(place, tmp_path):
+    run = lora()
+    weights = adapt(tmp_path / "whole", place.pooled, run=run)
+    assert {name.split(".")[0] for name in weights} == {"adapters", "logit_scale", "text"}
+    assert all(TRAINED in name for name in weights if name.startswith("text"))
+    with pytest.MonkeyPatch.context() as patch:
+        take = loop.Trainer.take_step
+        patch.setattr(loop.Trainer, "take_step", lambda self: take(self) if self.step < 5 else pytest.fail("killed"))
+        with pytest.raises(pytest.fail.Exception):
+            adapt(tmp_path / "killed", place.pooled, run=run)
+    assert same(adapt(tmp_path / "killed", place.pooled, run=run), weights)
+    models.export.export_model(tmp_path / "whole" / "run", tmp_path / "alone")
+    ours, alone = models.load(tmp_path / "whole" / "run"), models.load(tmp_path / "alone")
+    assert (ours.lora, alone.lora) == (run.model.lora, None)
+    tokens = ours.tokenizer(["a red cat", "two dogs"])
+    with torch.no_grad():
+        torch.testing.assert_close(ours.encode_text(tokens)[0], alone.encode_text(tokens)[0])
 
 
 def test_adapters_start_as_the_towers_are(place):

@@ -23,6 +23,7 @@ from vlalign.data.shards.tar import batched
 from vlalign.files import remove_temporary, write_json
 from vlalign.models import DualEncoder
 from vlalign.models.adapters import TowerFeatures
+from vlalign.models.lora import TRAINED, WRAPPED
 from vlalign.models.opened import described
 from vlalign.models.pictures import fit_for, normalise
 from vlalign.params import digest
@@ -101,7 +102,8 @@ def identity(encoder: DualEncoder) -> dict[str, Any]:
     from, what else they consist of, pooling and preprocessing; and the channels of packed features.
     """
     weights = hashlib.sha256()
-    for name, value in sorted(encoder.clip.state_dict().items()):
+    frozen = {name.replace(WRAPPED, ""): x for name, x in encoder.clip.state_dict().items() if TRAINED not in name}
+    for name, value in sorted(frozen.items()):
         if not name.startswith("logit_"):
             weights.update(f"{name} {value.dtype} {list(value.shape)}\0".encode())
             weights.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)

@@ -244,6 +244,9 @@ def encode_texts(
 ) -> Tensor:
     """Unit-norm embeddings [C, D] of any texts. store: holds embeddings that were computed before."""
     device = next(encoder.parameters()).device
+    if encoder.lora is not None:
+        # Its own text tower; only the frozen ones are shared.
+        store = None
     encode = _to_keep(encoder.tower_text) if store is not None and encoder.adapters else encoder.encode_text
 
     def compute() -> Tensor:

@@ -17,6 +17,7 @@ from vlalign.errors import VlalignError
 from vlalign.files import atomic_tensors, read_json, write_json
 from vlalign.models.averaging import averaging
 from vlalign.models.folders import CONFIG, TEXT, check_files, load, read_config
+from vlalign.models.lora import merge_lora
 from vlalign.models.text import read_text
 from vlalign.models.towers import DualEncoder, without_weights
 from vlalign.models.vision import read_image
@@ -44,6 +45,8 @@ def save(encoder: DualEncoder, directory: str | Path) -> list[str]:
         ours["same_in_open_clip"] = same_in_open_clip(encoder)
     else:
         ours["adapters"] = encoder.adapters.params.model_dump(mode="json")
+    if encoder.lora is not None:
+        ours["lora"] = encoder.lora.model_dump(mode="json")
     if encoder.frozen is not None:
         place = os.path.relpath(encoder.frozen.weights, directory)
         ours["frozen"] = {"weights": place, "stamp": encoder.frozen.stamp}
@@ -93,8 +96,11 @@ def export_model(directory: str | Path, output: str | Path) -> float:
     plain, difference = encoder, 0.0
     if encoder.adapters is None:
         plain, difference = _in_open_clip(encoder, directory)
-    # Frozen towers come along.
+    # Frozen towers come along, as they were changed.
     encoder.frozen = None
+    if encoder.lora is not None:
+        merge_lora(encoder.clip.text)
+        encoder.lora = None
     names = save(plain, output)
     config = read_json(output / CONFIG)
     if encoder.adapters is None:

@@ -3,7 +3,7 @@
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import ValidationError
 from safetensors import SafetensorError
@@ -14,13 +14,14 @@ from vlalign.files import read_json
 from vlalign.foreign import refuse_code
 from vlalign.models.towers import DualEncoder, Frozen, create, without_weights
 from vlalign.models.weights import WEIGHTS, load_weights, weights_file
-from vlalign.params import AdapterParams, describe
+from vlalign.params import AdapterParams, LoraParams, describe
 from vlalign.previous import RUN
 from vlalign.records import check_file, read_record
 
 CONFIG, TOKENIZER, TEXT = "open_clip_config.json", "tokenizer_config.json", "config.json"
 # How the weights of adapters are called, beside those of open_clip's towers.
 ADAPTERS = "adapters."
+Known = TypeVar("Known", AdapterParams, LoraParams)
 
 
 def load(directory: str | Path, *, pooling: str | None = None, activation: str | None = None) -> DualEncoder:
@@ -47,21 +48,20 @@ def load(directory: str | Path, *, pooling: str | None = None, activation: str |
         config["model_cfg"]["quick_gelu"] = activation == "quick-gelu"
     try:
         towers = without_weights(config["model_cfg"])
-        adapters = known_adapters(config)
-        encoder = create(towers, pooling=pooling or known_pooling(config) or "default", adapters=adapters)
+        encoder = create(towers, pooling=pooling or known_pooling(config) or "default")
         encoder.set_preprocessing(config.get("preprocess_cfg") or {})
     except (VlalignError, AttributeError, TypeError, ValueError) as error:
         raise VlalignError(f"{directory / CONFIG} does not describe towers that can be read here: {error}") from error
-    if encoder.adapters is None:
+    if (adapters := _known(AdapterParams, config, "adapters")) is None:
         load_weights(encoder.clip, weights)
     else:
-        _load_adapted(encoder, weights, config["vlalign"].get("frozen"))
+        _load_adapted(encoder, weights, adapters, config["vlalign"])
     return encoder.eval()
 
 
-def _load_adapted(encoder: DualEncoder, file: Path, frozen: Any) -> None:
+def _load_adapted(encoder: DualEncoder, file: Path, adapters: AdapterParams, ours: Mapping[str, Any]) -> None:
     """Adapters, and towers from the same file or from the one that the config names."""
-    config = file.parent / CONFIG
+    config, frozen = file.parent / CONFIG, ours.get("frozen")
     if frozen is not None:
         if not isinstance(frozen, Mapping) or not isinstance(frozen.get("weights"), str):
             raise VlalignError(f"{config} does not say where the weights of its frozen towers are; train it again")
@@ -70,6 +70,7 @@ def _load_adapted(encoder: DualEncoder, file: Path, frozen: Any) -> None:
         check_file(found.weights, found.stamp, record=config, remedy=remedy)
         load_weights(encoder.clip, found.weights)
         encoder.frozen = found
+    encoder.adapt(adapters, _known(LoraParams, {"vlalign": ours}, "lora"))
     try:
         state = {name if name.startswith(ADAPTERS) else f"clip.{name}": x for name, x in load_file(file).items()}
         encoder.load_trained_state(state) if frozen is not None else encoder.load_state_dict(state)
@@ -77,15 +78,15 @@ def _load_adapted(encoder: DualEncoder, file: Path, frozen: Any) -> None:
         raise VlalignError(f"{file} cannot be loaded as adapters on these towers ({error})") from error
 
 
-def known_adapters(config: Mapping[str, Any]) -> AdapterParams | None:
-    """The adapters that a config has, None where it has none; raises VlalignError for what is none."""
+def _known(kind: type[Known], config: Mapping[str, Any], key: str) -> Known | None:
+    """What a config says of its adapters, None where it has none; raises VlalignError for what is none."""
     ours = config.get("vlalign")
-    if not isinstance(ours, Mapping) or "adapters" not in ours:
+    if not isinstance(ours, Mapping) or key not in ours:
         return None
     try:
-        return AdapterParams.model_validate(ours["adapters"])
+        return kind.model_validate(ours[key])
     except ValidationError as error:
-        raise VlalignError(f"vlalign.adapters: {describe(error, of=AdapterParams)}") from None
+        raise VlalignError(f"vlalign.{key}: {describe(error, of=kind)}") from None
 
 
 def known_pooling(config: Mapping[str, Any]) -> str | None:

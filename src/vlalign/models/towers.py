@@ -19,10 +19,11 @@ from torch import Tensor, nn
 from vlalign.errors import VlalignError
 from vlalign.foreign import no_foreign_code, refuse_code
 from vlalign.models.adapters import Adapters, TowerFeatures
+from vlalign.models.lora import TRAINED, add_lora
 from vlalign.models.text import Tokenizer, check_text_tower, make_tokenizer, read_text, real_tokens
 from vlalign.models.vision import check_image_tower, patch_grid, read_image
 from vlalign.models.weights import load_weights, weights_file
-from vlalign.params import AdapterParams, ModelParams
+from vlalign.params import AdapterParams, LoraParams, ModelParams
 from vlalign.records import stamp
 
 # Of open_clip's own text towers; of these, none averages.
@@ -58,7 +59,6 @@ class DualEncoder(nn.Module):
         clip: made with `force_custom_text=True`; its parameters are shared, not copied.
         config: of open_clip, needed by `save` alone.
         pooling: `average` (of both towers' tokens) or `default` (the towers' own).
-        adapters: of adapters on towers that are frozen from then on; none if left out.
 
     Raises:
         VlalignError: when a tower is of a kind whose tokens cannot be read.
@@ -71,7 +71,6 @@ class DualEncoder(nn.Module):
         *,
         config: dict[str, Any] | None = None,
         pooling: str = "average",
-        adapters: AdapterParams | None = None,
     ) -> None:
         super().__init__()
         if not hasattr(clip, "text"):
@@ -90,13 +89,15 @@ class DualEncoder(nn.Module):
         self.adapters: Adapters | None = None
         # Where the frozen towers' weights lie, unless they are saved with the adapters.
         self.frozen: Frozen | None = None
-        if adapters is not None:
-            self._adapt(adapters)
+        self.lora: LoraParams | None = None
 
-    def _adapt(self, params: AdapterParams) -> None:
-        """Freeze the towers, and put adapters on them."""
+    def adapt(self, params: AdapterParams, lora: LoraParams | None = None) -> None:
+        """Freeze the towers as they are, put adapters on them, and change the text tower by `lora`."""
         for tower in (self.clip.visual, self.clip.text):
             tower.requires_grad_(False).eval()
+        if lora is not None:
+            add_lora(self.clip.text, lora)
+            self.lora = lora
         with torch.no_grad():
             image = self.tower_image(torch.zeros(1, 3, self.image_size, self.image_size))
             text = self.tower_text(self.tokenizer([""]))
@@ -149,7 +150,7 @@ class DualEncoder(nn.Module):
             raise RuntimeError(f"missing are {missing}, unexpected {found.unexpected_keys}")
 
     def _is_frozen(self, name: str) -> bool:
-        return self.adapters is not None and name.startswith(("clip.visual.", "clip.text."))
+        return self.adapters is not None and name.startswith(("clip.visual.", "clip.text.")) and TRAINED not in name
 
     @property
     def logit_scale(self) -> Tensor:
@@ -224,7 +225,7 @@ def tower_config(tower: str | dict[str, Any]) -> dict[str, Any]:
     return config
 
 
-def create(config: dict[str, Any], *, pooling: str, adapters: AdapterParams | None = None) -> DualEncoder:
+def create(config: dict[str, Any], *, pooling: str) -> DualEncoder:
     """The towers of an open_clip config; the text tower is a module of its own, whatever the config says.
 
     Random, but for the parts that the config itself names as pretrained (timm's and Hugging Face's).
@@ -248,7 +249,7 @@ def create(config: dict[str, Any], *, pooling: str, adapters: AdapterParams | No
     text = config["text_cfg"]
     length = text.get("context_length", 77) if text.get("hf_model_name") else clip.context_length
     config = {**config, "custom_text": True}
-    return DualEncoder(clip, make_tokenizer(text, length), config=config, pooling=pooling, adapters=adapters)
+    return DualEncoder(clip, make_tokenizer(text, length), config=config, pooling=pooling)
 
 
 def without_weights(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -283,13 +284,18 @@ def build(params: ModelParams, *, start: Path | None = None) -> DualEncoder:
 
     start: folder of the run that `params.start` names.
     """
-    encoder = create(tower_config(params.tower), pooling=params.pooling, adapters=params.adapters)
+    encoder = create(tower_config(params.tower), pooling=params.pooling)
     if params.start:
         if start is None:
             raise VlalignError(f"model.start: give the folder of the run {params.start}")
-        _start_from(encoder, start)
+        weights = weights_file(start)
+        load_weights(encoder.clip, weights)
+        if params.adapters is not None:
+            encoder.frozen = Frozen(weights, stamp(weights))
     elif params.pretrained:
         _load_pretrained(encoder, params.tower, params.pretrained)
+    if params.adapters is not None:
+        encoder.adapt(params.adapters, params.lora)
     if encoder.clip.logit_bias is not None:
         # Of the sigmoid loss alone: a constant changes no softmax.
         encoder.clip.logit_bias.requires_grad_(False)
@@ -301,13 +307,6 @@ def build(params: ModelParams, *, start: Path | None = None) -> DualEncoder:
     except (AssertionError, AttributeError, RuntimeError) as error:
         raise VlalignError(f"model.lock_*: open_clip cannot lock a part of this tower ({error}); lock all") from error
     return encoder
-
-
-def _start_from(encoder: DualEncoder, run: Path) -> None:
-    weights = weights_file(run)
-    if encoder.adapters is not None:
-        encoder.frozen = Frozen(weights, stamp(weights))
-    load_weights(encoder.clip, weights)
 
 
 def _load_pretrained(encoder: DualEncoder, tower: str | dict[str, Any], pretrained: str) -> None:

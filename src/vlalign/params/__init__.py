@@ -13,6 +13,7 @@ from vlalign.params.reading import read, read_change, written_changes
 from vlalign.params.run import (
     AdapterParams,
     AugmentParams,
+    LoraParams,
     ModelParams,
     ObjectiveParams,
     RunParams,

@@ -36,6 +36,13 @@ class AdapterParams(Strict):
         return self
 
 
+class LoraParams(Strict):
+    """Low-rank changes of the linear maps in a frozen text tower, by peft."""
+
+    rank: Annotated[Count, Field(le=10_000)] = 8
+    alpha: Annotated[Count, Field(le=1_000_000)] = Field(default=16, description="The change is scaled by alpha / rank")
+
+
 class ModelParams(Strict):
     """The two towers."""
 
@@ -62,6 +69,9 @@ class ModelParams(Strict):
     adapters: AdapterParams | None = Field(
         default=None, description="Freeze both towers, and train adapters on what they give"
     )
+    lora: LoraParams | None = Field(
+        default=None, description="With adapters: low-rank changes of the text tower, which then reads every caption"
+    )
 
     @field_validator("tower", mode="before")
     @classmethod
@@ -79,6 +89,8 @@ class ModelParams(Strict):
 
     @model_validator(mode="after")
     def _adapters_are_of_frozen_towers(self) -> "ModelParams":
+        if self.lora is not None and self.adapters is None:
+            raise ValueError("lora: it goes with adapters; give `adapters`, {} has their defaults")
         if self.start is not None and self.pretrained is not None:
             raise ValueError("start: weights are those of a run, or `pretrained`, not both; leave one out")
         if self.adapters is not None and (self.unlocked_image_groups or self.unlocked_text_layers):
@@ -245,7 +257,7 @@ class RunParams(Strict):
         """As plain values, without the params of terms that are off, so that changing these trains nothing again."""
         plain = self.model_dump(mode="json", exclude={"objective"})
         # What a run does not use is no part of it: a new key changes no run that was trained before.
-        for part, names in (("model", ("start", "adapters")), ("train", ("pairs",))):
+        for part, names in (("model", ("start", "adapters", "lora")), ("train", ("pairs",))):
             for name in names:
                 if plain[part][name] is None:
                     del plain[part][name]

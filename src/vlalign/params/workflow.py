@@ -455,7 +455,7 @@ class Run:
 
     def frozen(self) -> dict[str, Any]:
         """The params on which the features of its frozen towers depend, as plain values."""
-        apart = {"adapters", "lock_image", "lock_text", "unlocked_image_groups", "unlocked_text_layers"}
+        apart = {"adapters", "lora", "lock_image", "lock_text", "unlocked_image_groups", "unlocked_text_layers"}
         model = {name: value for name, value in self.params.relevant()["model"].items() if name not in apart}
         return {"model": model, "tokens": self.params.needs.tokens}
 

@@ -120,7 +120,8 @@ class PairedSet:
         if phrases is not None and phrase_choice is not None:
             captions = ParsedCaptions(self.split, encoder, phrases=Path(phrases), choice=phrase_choice)
         if features is not None:
-            pictures, captions = FrozenPictures(self.split, Path(features)), FrozenCaptions(self.split, Path(features))
+            pictures = FrozenPictures(self.split, Path(features))
+            captions = captions if encoder.lora else FrozenCaptions(self.split, Path(features))
         self.count = len(self.split) if pairs is None else min(pairs, len(self.split))
         images, texts = len(self), len(self) * self.split.most_captions
         needed = size_of(captions, texts)
@@ -202,7 +203,10 @@ def encode(encoder: DualEncoder, batch: Batch) -> tuple[ImageFeatures, TextFeatu
     images, tokens = batch.all_images(), batch.all_tokens()
     if not images.is_floating_point():
         return encoder(normalise(images, encoder), tokens)
-    return encoder.joint_image(unpacked(images)), encoder.joint_text(unpacked(tokens))
+    image = encoder.joint_image(unpacked(images))
+    # A text tower with low-rank changes reads every caption again.
+    text = encoder.joint_text(unpacked(tokens)) if tokens.is_floating_point() else encoder.encode_text(tokens)
+    return image, text
 
 
 def check_parts(data: PairedSet, *, images: int = 256) -> None:

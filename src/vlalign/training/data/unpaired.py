@@ -93,7 +93,8 @@ class UnpairedCaptions(Stream):
 
     def maker(self, encoder: DualEncoder, features: Path | None, augment: AugmentParams | None) -> Make:
         """See Stream."""
-        return FrozenCaptions(self.split, features) if features else Captions(self.split, encoder)
+        kept = features if encoder.lora is None else None
+        return FrozenCaptions(self.split, kept) if kept else Captions(self.split, encoder)
 
     def __call__(self, seed: int, step: int, share: Share) -> Tensor:
         """This process's share of a step."""
