@@ -13,8 +13,9 @@ from vlalign import models
 from vlalign.errors import VlalignError
 from vlalign.evaluation.run import Execution, evaluate
 from vlalign.models import build
+from vlalign.models.adapters import Adapters
 from vlalign.models.lora import TRAINED, WRAPPED
-from vlalign.params import EvaluationParams, LoraParams, Run, RuntimeParams
+from vlalign.params import AdapterParams, EvaluationParams, LoraParams, Run, RuntimeParams
 from vlalign.training import loop
 from vlalign.training.data.batches import PairedSet, encode
 from vlalign.training.pretrain import Places, pretrain
@@ -233,3 +234,24 @@ def test_measured_through_the_store_it_is_what_the_towers_give(place, tmp_path):
         assert values[name] == pytest.approx({row.place: row.value for found in naive.values() for row in found.rows})
         assert len(files) == 2, "the pictures and the captions of one split, of both runs"
     assert values["one"] != values["two"]
+
+
+def test_centred_adapters_subtract_each_modalitys_mean(place, tmp_path):
+    run = params("centred", steps=1, objective={"cs": 0})
+    adapt(tmp_path, place.pooled, run=run)
+    encoder, plain = models.load(tmp_path / "run"), models.load(place.start)
+    data = PairedSet(place.root / "split", plain)
+    batch = data.select(torch.arange(len(data)))
+    with torch.no_grad():
+        images_ID, texts_CD = (found[0] for found in encode(plain, batch))
+        ours = [found[0] for found in encode(encoder, batch)]
+    for found, unit in zip(ours, (images_ID, texts_CD), strict=True):
+        centred = unit - unit.mean(0)
+        torch.testing.assert_close(found, centred / centred.norm(dim=-1, keepdim=True))
+
+
+def test_centred_adapters_need_a_joint_space():
+    with pytest.raises(
+        VlalignError, match=r"model\.adapters\.kind: .* gives 8 numbers and the text tower 9; choose mlp"
+    ):
+        Adapters(8, 9, AdapterParams(kind="centred"))

@@ -7,8 +7,10 @@ import itertools
 from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
+from vlalign.errors import VlalignError
 from vlalign.params import AdapterParams
 
 
@@ -92,7 +94,29 @@ class TransformerAdapter(Adapter):
         return self.skip(found.pooled_NW) + mean_ND, self.skip(found.tokens_NLW) + tokens_NLD
 
 
-KINDS: dict[str, type[Adapter]] = {"mlp": MLPAdapter, "transformer": TransformerAdapter}
+class CentredAdapter(Adapter):
+    """Unit features without the mean of their modality: the training-free calibration of GR-CLIP (arXiv 2507.19054).
+
+    `mean_W` is what `fit` has found; zero before that.
+    """
+
+    def __init__(self, width: int, params: AdapterParams) -> None:
+        super().__init__(width, params.model_copy(update={"dimension": width}))
+        self.register_buffer("mean_W", torch.zeros(width))
+
+    def fit(self, pooled_NW: Tensor) -> None:
+        """Take the mean of the unit features of a training set."""
+        self.mean_W = F.normalize(pooled_NW, dim=-1).mean(0)
+
+    def forward(self, found: TowerFeatures) -> tuple[Tensor, Tensor]:
+        """See Adapter."""
+        return self._map(found.pooled_NW), self._map(found.tokens_NLW)
+
+    def _map(self, x: Tensor) -> Tensor:
+        return F.normalize(x, dim=-1) - self.mean_W
+
+
+KINDS: dict[str, type[Adapter]] = {"mlp": MLPAdapter, "transformer": TransformerAdapter, "centred": CentredAdapter}
 
 
 class Adapters(nn.Module):
@@ -101,10 +125,18 @@ class Adapters(nn.Module):
     Args:
         image_width, text_width: channels of what the towers give.
         params: of both adapters.
+
+    Raises:
+        VlalignError: when towers of different widths would have to share a space without a map.
     """
 
     def __init__(self, image_width: int, text_width: int, params: AdapterParams) -> None:
         super().__init__()
+        if params.kind == "centred" and image_width != text_width:
+            raise VlalignError(
+                f"model.adapters.kind: centred adapters map nothing, but the image tower gives {image_width} numbers "
+                f"and the text tower {text_width}; choose mlp, or towers with a joint space"
+            )
         self.params, self.widths = params, {"image": image_width, "caption": text_width}
         self.image, self.text = (KINDS[params.kind](width, params) for width in (image_width, text_width))
 

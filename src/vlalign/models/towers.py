@@ -135,7 +135,7 @@ class DualEncoder(nn.Module):
 
     @property
     def has_joint_tokens(self) -> bool:
-        """Whether tokens of patches and words lie in the joint space: not where an MLP saw pooled features alone."""
+        """Whether tokens of patches and words lie in the joint space: not where adapters saw pooled features alone."""
         return self.adapters is None or self.adapters.params.kind == "transformer"
 
     def trained_state(self) -> dict[str, Tensor]:

@@ -20,8 +20,10 @@ LARGEST, MOST_NESTED = 10_000_000, 20
 class AdapterParams(Strict):
     """Adapters, which map what frozen towers give into a joint space (CS-Aligner)."""
 
-    kind: Literal["mlp", "transformer"] = Field(
-        default="mlp", description="mlp: of the pooled features, and of tokens; transformer: over the tokens"
+    kind: Literal["mlp", "transformer", "centred"] = Field(
+        default="mlp",
+        description="mlp: of the pooled features; transformer: over the tokens; centred: no training, each modality's "
+        "mean is subtracted (GR-CLIP), and only the temperature is trained",
     )
     dimension: Count = Field(default=256, description="Channels of the joint space")
     hidden: Count = Field(default=512, description="Channels of the hidden layers")

@@ -14,7 +14,7 @@ from vlalign.models import DualEncoder, build
 from vlalign.models.vision import has_batch_norm
 from vlalign.params import RunParams, RuntimeParams
 from vlalign.training.checkpoint import Checkpoints
-from vlalign.training.data.batches import Batch, encode
+from vlalign.training.data.batches import Batch, encode, fit
 from vlalign.training.data.inputs import Inputs
 from vlalign.training.data.loading import Steps, load
 from vlalign.training.data.order import generator
@@ -101,6 +101,8 @@ class Trainer:
         self.scaler = torch.GradScaler(self.team.device.type, enabled=params.train.autocast == "fp16")
         room = self.runtime.cache_mib * 2**20
         self.data = inputs.training_set(self.encoder, params, room=room)
+        if self.encoder.adapters is not None:
+            fit(self.encoder.adapters, self.data)
         if params.train.epochs is not None:
             steps = params.train.epochs * self.data.steps_per_epoch(params.train.batch_size)
             params = params.model_copy(update={"train": params.train.model_copy(update={"steps": steps})})

@@ -11,7 +11,7 @@ from torch import Tensor
 from vlalign.data.shards.split import Split
 from vlalign.errors import VlalignError
 from vlalign.models import DualEncoder, ImageFeatures, TextFeatures
-from vlalign.models.adapters import unpacked
+from vlalign.models.adapters import Adapters, CentredAdapter, unpacked
 from vlalign.models.pictures import normalise
 from vlalign.params import AugmentParams, PhraseChoice, RegionChoice
 from vlalign.training.data.caption_rows import Captions, ParsedCaptions
@@ -24,6 +24,8 @@ from vlalign.training.data.unpaired import Share, Stream
 logger = logging.getLogger(__name__)
 # Bytes of pictures and captions that a split may keep in memory.
 ROOM = 2**31
+# Pairs that are looked at together before training.
+FIT_BATCH = 1024
 
 
 @dataclass(frozen=True)
@@ -207,6 +209,16 @@ def encode(encoder: DualEncoder, batch: Batch) -> tuple[ImageFeatures, TextFeatu
     # A text tower with low-rank changes reads every caption again.
     text = encoder.joint_text(unpacked(tokens)) if tokens.is_floating_point() else encoder.encode_text(tokens)
     return image, text
+
+
+def fit(adapters: Adapters, data: PairedSet) -> None:
+    """Show adapters that are not trained the features of all pictures and of their first captions."""
+    parts = [data.select(images) for images in torch.arange(len(data)).split(FIT_BATCH)]
+    for adapter, name in ((adapters.image, "images"), (adapters.text, "tokens")):
+        if isinstance(adapter, CentredAdapter):
+            adapter.fit(
+                torch.cat([unpacked(getattr(part, name)).pooled_NW for part in parts]).to(adapter.mean_W.device)
+            )
 
 
 def check_parts(data: PairedSet, *, images: int = 256) -> None:
