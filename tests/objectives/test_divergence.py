@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vlalign.objectives import cs_divergence, token_cs_divergence
-from vlalign.objectives.divergence import squared_distances
+from vlalign.objectives.kernels import squared_distances
 
 
 def clouds(seed, n=9, m=7, shift=0.5):

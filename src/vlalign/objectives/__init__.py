@@ -10,20 +10,24 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from vlalign.objectives.aggregator import Aggregator, PowersetScores, known_aggregators
     from vlalign.objectives.alignment import centre, pool_phrases, pool_regions
-    from vlalign.objectives.divergence import cs_divergence, token_cs_divergence
+    from vlalign.objectives.divergence import cs_divergence, mmd, token_cs_divergence
+    from vlalign.objectives.gaussian import gaussian_kl
     from vlalign.objectives.mining import powerset_loss, triplet_margin
     from vlalign.objectives.nonlinear import r2t_bounds, t1_bound
     from vlalign.objectives.powerset import batch_cost, powerset_scores
+    from vlalign.objectives.wasserstein import sliced_wasserstein
 
 # What each module has. It is imported when it is asked for: params are made from the aggregators' settings, and the
 # workflow, which needs nothing else of this package, does not wait for torch.
 _NAMES = {
     "aggregator": ("Aggregator", "PowersetScores", "known_aggregators"),
     "alignment": ("centre", "pool_phrases", "pool_regions"),
-    "divergence": ("cs_divergence", "token_cs_divergence"),
+    "divergence": ("cs_divergence", "mmd", "token_cs_divergence"),
+    "gaussian": ("gaussian_kl",),
     "mining": ("powerset_loss", "triplet_margin"),
     "nonlinear": ("r2t_bounds", "t1_bound"),
     "powerset": ("batch_cost", "powerset_scores"),
+    "wasserstein": ("sliced_wasserstein",),
 }
 
 __all__ = [
@@ -32,12 +36,15 @@ __all__ = [
     "batch_cost",
     "centre",
     "cs_divergence",
+    "gaussian_kl",
     "known_aggregators",
+    "mmd",
     "pool_phrases",
     "pool_regions",
     "powerset_loss",
     "powerset_scores",
     "r2t_bounds",
+    "sliced_wasserstein",
     "t1_bound",
     "token_cs_divergence",
     "triplet_margin",

@@ -1,32 +1,18 @@
-"""Cauchy-Schwarz divergence between clouds of points (CS-Aligner, section 3).
+"""Divergences between clouds of points that compare means of kernels: Cauchy-Schwarz (CS-Aligner, section 3) and MMD.
 
-    D_CS = log mean k(x, x') + log mean k(y, y') − 2 · log mean k(x, y),   k(a, b) = mean over σ of exp(−|a − b|² / 2σ²)
-
-Everything is in log space, since the mean of kernels underflows to log 0 at small σ.
+D_CS = log mean k(x, x') + log mean k(y, y') − 2 · log mean k(x, y),   k(a, b) = mean over σ of exp(−|a − b|² / 2σ²)
+MMD² = mean k(x, x') + mean k(y, y') − 2 · mean k(x, y)
 """
 
 import functools
-import math
-from collections.abc import Sequence
-from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from vlalign.objectives.distributed import Group, gather_plainly, own_rows, shared, total_plainly, world
-from vlalign.objectives.numerics import (
-    check_tile,
-    checked_mask,
-    mismatch,
-    precise_pair,
-    refuse_second_order,
-    without_autocast,
-)
-
-Sigma = float | str | Sequence[float]
-# The median of the distances is taken over at most this many points of either cloud, evenly spaced.
-MEDIAN_POINTS = 1024
+from vlalign.objectives.distributed import Group, gather_plainly, shared, total_plainly
+from vlalign.objectives.kernels import Sigma, compare, kernel_widths, squared_distances
+from vlalign.objectives.numerics import check_tile, checked_mask, mismatch, precise_pair, without_autocast
 
 
 def cs_divergence(
@@ -51,26 +37,30 @@ def cs_divergence(
 
     Raises ValueError naming the argument at fault and its shape.
     """
-    if x_ND.ndim != 2 or y_MD.ndim != 2 or x_ND.shape[1] != y_MD.shape[1]:
-        raise mismatch("2 dimensions, and D must agree", x_ND=x_ND, y_MD=y_MD)
-    check_tile(tile)
-    with without_autocast(x_ND):
-        x_ND, y_MD = precise_pair(x_ND, y_MD)
-        all_x, all_y = gather_plainly(x_ND, group), gather_plainly(y_MD, group)
-        for name, points in (("x_ND", all_x), ("y_MD", all_y)):
-            if len(points) < (2 if unbiased else 1):
-                raise ValueError(f"{name} has shape {tuple(points.shape)}: too few points")
-        with torch.no_grad():
-            middle_D = (all_x.mean(0) + all_y.mean(0)) / 2
-            widths = kernel_widths(sigma, all_x, all_y)
-        # Distances do not change, and large norms no longer cancel in them.
-        x_ND, y_MD = x_ND - middle_D, y_MD - middle_D
-        if group is None:
-            all_x, all_y = x_ND.detach(), y_MD.detach()
-        else:
-            all_x, all_y = all_x - middle_D, all_y - middle_D
-        found: Tensor = _Divergence.apply(x_ND, y_MD, all_x, all_y, _Kernel(widths, tile, unbiased, group))
-        return found
+    return compare(x_ND, y_MD, sigma=sigma, unbiased=unbiased, tile=tile, group=group, logarithms=True)
+
+
+def mmd(
+    x_ND: Tensor, y_MD: Tensor, *, sigma: Sigma = "median", unbiased: bool = False, tile: int = 256, group: Group = None
+) -> Tensor:
+    """MMD², the squared maximum mean discrepancy, of two samples of any sizes; the points need not be paired.
+
+    It is the squared distance between the two kernel mean embeddings (Gretton et al., 2012, JMLR 13:723-773, lemma 6),
+    of which D_CS has the angle: at most 2, and with a gradient that vanishes where the clouds are many σ apart. Memory
+    is that of `cs_divergence`, and it cannot be differentiated twice either.
+
+    Args:
+        x_ND: the points of one sample.
+        y_MD: the points of the other.
+        sigma: as in `cs_divergence`.
+        unbiased: leave i = j out of the within-terms (U-statistic, equation 3 there), for which it takes two points of
+            either sample. It may be slightly negative.
+        tile: as in `cs_divergence`.
+        group: processes that hold a part of the points each; see `vlalign.objectives.distributed`.
+
+    Raises ValueError naming the argument at fault and its shape.
+    """
+    return compare(x_ND, y_MD, sigma=sigma, unbiased=unbiased, tile=tile, group=group, logarithms=False)
 
 
 def token_cs_divergence(
@@ -121,127 +111,6 @@ def token_cs_divergence(
         return shared((sum(sums, nothing)) / count, group)
 
 
-def kernel_widths(sigma: Sigma, x_ND: Tensor, y_MD: Tensor) -> Tensor:
-    """σ² of each kernel, detached."""
-    if sigma == "median":
-        points = torch.cat([_evenly(cloud.detach(), MEDIAN_POINTS) for cloud in (x_ND, y_MD)])
-        distances = squared_distances(points, points)[*torch.triu_indices(len(points), len(points), 1)]
-        return (distances.median() if len(distances) else distances.new_ones(())).clamp_min(1e-12)[None]
-    if isinstance(sigma, str):
-        raise ValueError(f"sigma is {sigma!r}; it must be a number, several numbers, or 'median'")
-    values: list[float] = [*sigma] if isinstance(sigma, Sequence) else [sigma]
-    if not values or min(values) <= 0:
-        raise ValueError(f"sigma is {sigma!r}; it must be above 0")
-    return x_ND.new_tensor(values).square()
-
-
-def squared_distances(x: Tensor, y: Tensor) -> Tensor:
-    """|x − y|² of all pairs, [..., N, M], with a gradient at zero distance (unlike torch.cdist's)."""
-    norms = x.square().sum(-1)[..., :, None] + y.square().sum(-1)[..., None, :]
-    return (norms - 2 * x @ y.mT).clamp_min(0)
-
-
-class _Kernel(NamedTuple):
-    """σ² of each kernel, rows that are held at once, whether i = j is left out, and who shares the points."""
-
-    widths: Tensor
-    tile: int
-    unbiased: bool
-    group: Group
-
-
-class _Divergence(torch.autograd.Function):
-    """D_CS with the gradient found in the forward pass, while each tile of the kernel matrices is at hand."""
-
-    @staticmethod
-    def forward(ctx: Any, x_ND: Tensor, y_MD: Tensor, all_x: Tensor, all_y: Tensor, kernel: _Kernel) -> Tensor:
-        own_x, own_y = (own_rows(len(cloud), kernel.group, cloud.device) for cloud in (x_ND, y_MD))
-        between, x_gradient, y_gradient = _log_mean_kernel(x_ND, all_y, kernel, pairs=len(all_x) * len(all_y))
-        value = -2 * between
-        for cloud, everyone, gradient, own in (
-            (x_ND, all_x, x_gradient.mul_(-2), own_x),
-            (y_MD, all_y, y_gradient[own_y].mul_(-2), own_y),
-        ):
-            pairs = len(everyone) * (len(everyone) - kernel.unbiased)
-            within, cloud_gradient, _ = _log_mean_kernel(cloud, everyone, kernel, pairs=pairs, within=own)
-            value += within
-            gradient += cloud_gradient
-        # The mean over the processes, which DDP takes, has to be the gradient of the whole.
-        ctx.save_for_backward(x_gradient, y_gradient[own_y])
-        ctx.processes = world(kernel.group)
-        return value
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        refuse_second_order("cs_divergence")
-        x_gradient, y_gradient = ctx.saved_tensors
-        scale = gradients[0] * ctx.processes
-        return scale * x_gradient, scale * y_gradient, None, None, None
-
-
-def _log_mean_kernel(
-    x_ND: Tensor, y_MD: Tensor, kernel: _Kernel, *, pairs: int, within: slice | None = None
-) -> tuple[Tensor, Tensor, Tensor]:
-    """log mean k over all pairs, and its gradients: of this process's x_ND, and of all y_MD (unless within one cloud).
-
-    pairs: of all processes together. within: if y_MD is the cloud of x_ND, which of its rows these are.
-
-    One pass: the sums are kept relative to the largest exponent so far, and scaled when a larger one turns up. Within a
-    cloud that one process holds, the tiles left of the diagonal mirror those right of it and are not formed.
-    """
-    mirrored = within is not None and kernel.group is None
-    largest, total = x_ND.new_tensor(-torch.inf), x_ND.new_zeros(())
-    x_sum, y_sum = torch.zeros_like(x_ND), torch.zeros_like(y_MD if within is None else y_MD[:0])
-    x_norms, y_norms = x_ND.square().sum(1), y_MD.square().sum(1)
-    for start in range(0, len(x_ND), kernel.tile):
-        tile = slice(start, start + kernel.tile)
-        rows, columns = x_ND[tile], y_MD[start:] if mirrored else y_MD
-        distances = torch.addmm(y_norms[-len(columns) :], rows, columns.T, alpha=-2)
-        distances.add_(x_norms[tile, None]).clamp_min_(0)
-        if within is not None and kernel.unbiased:
-            distances.diagonal(0 if mirrored else within.start + start).fill_(torch.inf)
-        before, largest = largest, torch.maximum(largest, -distances.min() / (2 * kernel.widths.max()))
-        _rescale((before - largest).exp(), total, x_sum, y_sum)
-        sum_of_tile, pull = _kernel_sums(distances, largest, kernel.widths, len(rows) if mirrored else None)
-        total += sum_of_tile
-        _pull(x_sum[tile], rows, pull, columns)
-        if mirrored:
-            _pull(x_sum[start + len(rows) :], columns[len(rows) :], pull[:, len(rows) :].T, rows)
-        elif within is None:
-            _pull(y_sum, y_MD, pull.T, rows)
-    if kernel.group is not None:
-        own, largest = largest, total_plainly(largest, kernel.group, largest=True)
-        _rescale((own - largest).exp(), total, x_sum, y_sum)
-        total, y_sum = total_plainly(total, kernel.group), total_plainly(y_sum, kernel.group)
-    # Each pair within a cloud counts twice, once from either end.
-    x_sum.mul_((1 if within is None else 2) / total)
-    return largest + total.log() - math.log(pairs * len(kernel.widths)), x_sum, y_sum.div_(total)
-
-
-def _kernel_sums(distances: Tensor, largest: Tensor, widths: Tensor, twice_from: int | None) -> tuple[Tensor, Tensor]:
-    """Sum of a tile's kernels, its columns from `twice_from` on counted twice, and Σ over kernels of k / σ²."""
-    total, pull = distances.new_zeros(()), None
-    for width in widths:
-        values = torch.mul(distances, -0.5 / width).sub_(largest).exp_()
-        total += values.sum()
-        if twice_from is not None:
-            total += values[:, twice_from:].sum()
-        values.div_(width)
-        pull = values if pull is None else pull.add_(values)
-    assert pull is not None
-    return total, pull
-
-
-def _pull(sums: Tensor, points: Tensor, pull: Tensor, others: Tensor) -> None:
-    """sums_i += Σ_j pull_ij (other_j − point_i)"""
-    sums.addmm_(pull, others).addcmul_(pull.sum(1, keepdim=True), points, value=-1)
-
-
-def _rescale(factor: Tensor, *sums: Tensor) -> None:
-    for kept in sums:
-        kept *= factor
-
-
 def _pairwise(x_BVD: Tensor, y_BLD: Tensor, x_mask: Tensor, y_mask: Tensor, widths: Tensor, unbiased: bool) -> Tensor:
     """D_CS of each pair's tokens, B."""
     within_x = _masked_log_mean(x_BVD, x_BVD, x_mask, x_mask, widths, off_diagonal=unbiased)
@@ -260,9 +129,3 @@ def _masked_log_mean(
     exponents = squared_distances(x_BND, y_BMD)[..., None] / (-2 * widths)
     exponents = exponents.masked_fill(~real[..., None], -torch.inf)
     return torch.logsumexp(exponents.flatten(1), 1) - (real.sum((1, 2), dtype=widths.dtype) * len(widths)).log()
-
-
-def _evenly(points: Tensor, count: int) -> Tensor:
-    if len(points) <= count:
-        return points
-    return points[torch.linspace(0, len(points) - 1, count, device=points.device).long()]

@@ -37,6 +37,19 @@ def mismatch(rule: str, **pair: Tensor) -> ValueError:
     return ValueError(f"{name} has shape {tuple(x.shape)}, {other} {tuple(y.shape)}: {rule}")
 
 
+def check_shapes(x_ND: Tensor, y_MD: Tensor) -> None:
+    """Raises ValueError naming two samples of points whose shapes do not fit each other."""
+    if x_ND.ndim != 2 or y_MD.ndim != 2 or x_ND.shape[1] != y_MD.shape[1]:
+        raise mismatch("2 dimensions, and D must agree", x_ND=x_ND, y_MD=y_MD)
+
+
+def check_counts(least: int, **samples: Tensor) -> None:
+    """Raises ValueError naming the first sample with fewer points than these, and its shape."""
+    for name, points in samples.items():
+        if len(points) < least:
+            raise ValueError(f"{name} has shape {tuple(points.shape)}: too few points")
+
+
 def check_tile(tile: int | None) -> None:
     """Raises ValueError."""
     if tile is not None and tile < 1:
