@@ -251,7 +251,5 @@ def test_centred_adapters_subtract_each_modalitys_mean(place, tmp_path):
 
 
 def test_centred_adapters_need_a_joint_space():
-    with pytest.raises(
-        VlalignError, match=r"adapters\.kind: .* gives 8 numbers and the text tower 9; choose mlp"
-    ):
+    with pytest.raises(VlalignError, match=r"adapters\.kind: .* gives 8 numbers and the text tower 9; choose mlp"):
         Adapters(8, 9, AdapterParams(kind="centred"))

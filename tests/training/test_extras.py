@@ -72,7 +72,7 @@ def test_pictures_are_those_of_the_stream(inputs, encoder):
 
 
 def test_too_many_and_others_than_needed_are_refused(inputs, encoder):
-    with pytest.raises(VlalignError, match=r"a step takes 10 samples of .*, which has 9; lower objective.cs.unpaired"):
+    with pytest.raises(VlalignError, match=r"a step takes 10 samples of .*, which has 9; lower `unpaired`"):
         UnpairedImages(inputs.unpaired_images, 10, encoder)
     with pytest.raises(VlalignError, match="verified without asking for captions"):
         UnpairedCaptions(inputs.unpaired_images, 2, encoder)

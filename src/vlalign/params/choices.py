@@ -33,13 +33,18 @@ class PhraseChoice(Strict):
     normalise: bool = Field(default=True, description="Unit phrases; false: sums of unit words, as published")
 
 
+# What joins the distributions of a batch beside its pairs.
+EXTRAS = ("other_captions", "unpaired_images", "unpaired_captions")
+
+
 @dataclass(frozen=True)
 class Needs:
     """What a run reads beside its pairs.
 
     phrases, regions: which of them enter. other_captions: whether all captions of a batch's images come.
-    unpaired_images, unpaired_captions: how many without a partner come with every batch. rest: whether these are of
-    what `train.pairs` leaves of the training split. tokens: whether those of patches and words are needed.
+    unpaired_images, unpaired_captions: how many without a partner come with every batch. takes_extras: whether these
+    three enter, where others let them come too; then even none of them is a choice. rest: whether what has no partner is
+    of what `train.pairs` leaves of the training split. tokens: whether those of patches and words are needed.
     """
 
     phrases: PhraseChoice | None = None
@@ -47,6 +52,7 @@ class Needs:
     other_captions: bool = False
     unpaired_images: int = 0
     unpaired_captions: int = 0
+    takes_extras: bool = False
     rest: bool = False
     tokens: bool = False
 
@@ -71,7 +77,8 @@ class Needs:
         """What several terms need together; raises ValueError where two of them choose differently."""
         found: dict[str, Any] = {}
         for one in needs:
-            for name in (field.name for field in fields(cls) if getattr(one, field.name)):
+            chosen = EXTRAS if one.takes_extras else ()
+            for name in (field.name for field in fields(cls) if field.name in chosen or getattr(one, field.name)):
                 value = getattr(one, name)
                 if found.setdefault(name, value) != value:
                     raise ValueError(f"objective: two terms choose {name.replace('_', ' ')} differently; give both one")

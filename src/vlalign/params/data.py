@@ -83,7 +83,7 @@ class ZeroshotSources(Strict):
 
 
 class UnpairedSources(Strict):
-    """Images without captions and captions without images, for the CS divergence."""
+    """Images without captions and captions without images, for the divergences between both modalities."""
 
     images: AnySource | None = None
     captions: AnySource | None = None

@@ -33,7 +33,7 @@ class Batch:
     """Pairs: uint8 pictures I 3 H W, token ids I L, and for the powerset what its two poolings take; where towers are
     frozen, what they gave of pictures and captions (see `vlalign.training.data.frozen_rows`).
 
-    `more_images` and `more_tokens` join the CS divergence alone; they may be of any numbers.
+    `more_images` and `more_tokens` join the divergences alone; they may be of any numbers.
     """
 
     images: Tensor

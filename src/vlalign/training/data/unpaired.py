@@ -1,4 +1,4 @@
-"""Images and captions without a partner, which join the distributions that the CS divergence compares."""
+"""Images and captions without a partner, which join the distributions that divergences compare."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -52,7 +52,7 @@ class Stream:
             kept = f" beside the {first} of train.pairs" if first else ""
             raise VlalignError(
                 f"a step takes {size} samples of {directory}, which has {max(self.count, 0)}{kept}; lower "
-                "objective.cs.unpaired"
+                "`unpaired` of the objective's divergences"
             )
 
     def maker(self, encoder: DualEncoder, features: Path | None, augment: AugmentParams | None) -> Make:

@@ -1,18 +1,21 @@
 """The Cauchy-Schwarz divergence (CS-Aligner)."""
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import Field
 
-from vlalign.params.base import NonNegative, Positive, Strict
+from vlalign.params.base import NonNegative
 from vlalign.params.choices import Needs, TermParams
-from vlalign.training.term import Pairs, Step, Term
+from vlalign.training.term import Pairs, Step
+from vlalign.training.terms._distributions import DistributionTerm, KernelParams
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from vlalign.models import ImageFeatures, TextFeatures
+    from vlalign.objectives.distributed import Group
     from vlalign.training.data.batches import Batch
 
 CITATION = """@article{csaligner,
@@ -23,25 +26,10 @@ CITATION = """@article{csaligner,
 }"""
 
 
-class UnpairedChoice(Strict):
-    """How many images and captions without a partner join the distributions of every batch."""
-
-    images: Annotated[int, Field(ge=0, le=1_000_000)] = 0
-    captions: Annotated[int, Field(ge=0, le=1_000_000)] = 0
-
-
-class CSParams(TermParams):
+class CSParams(KernelParams):
     """The Cauchy-Schwarz divergence between both modalities' embeddings (CS-Aligner)."""
 
     weight: NonNegative = Field(default=0.0, description="Weight of D_CS in the total loss; 0 switches the term off")
-    sigma: Positive | Literal["median"] | Annotated[tuple[Positive, ...], Field(min_length=1)] = Field(
-        default="median", description="Kernel width: fixed, the median heuristic, or several kernels"
-    )
-    unbiased: bool = Field(default=True, description="Leave the diagonal out of the within-modality means")
-    captions: Literal["one", "all"] = Field(
-        default="one", description="all: the other captions of a batch's images join the distribution of texts"
-    )
-    unpaired: UnpairedChoice = UnpairedChoice()
     token_weight: NonNegative = Field(
         default=0.0, description="Weight of D_CS between each pair's patch tokens and word tokens"
     )
@@ -52,16 +40,8 @@ class CSParams(TermParams):
         return self.weight > 0 or self.token_weight > 0
 
     def needs(self) -> Needs:
-        """Of embeddings alone: other captions and what has no partner."""
-        tokens = self.token_weight > 0
-        if not self.weight:
-            return Needs(tokens=tokens)
-        return Needs(
-            tokens=tokens,
-            other_captions=self.captions == "all",
-            unpaired_images=self.unpaired.images,
-            unpaired_captions=self.unpaired.captions,
-        )
+        """See TermParams; of tokens too."""
+        return replace(super().needs(), tokens=self.token_weight > 0)
 
     def relevant(self) -> dict[str, Any]:
         """See TermParams."""
@@ -69,7 +49,7 @@ class CSParams(TermParams):
         return {key: value for key, value in super().relevant().items() if key not in unused}
 
 
-class CauchySchwarz(Term[CSParams]):
+class CauchySchwarz(DistributionTerm[CSParams]):
     """D_CS between the distributions of both modalities' embeddings, and of each pair's tokens."""
 
     name = "cs"
@@ -105,16 +85,16 @@ class CauchySchwarz(Term[CSParams]):
     def losses(self, pairs: Pairs, features: "Mapping[str, Tensor]", step: Step) -> "dict[str, Tensor]":
         """See `cs_divergence` and `token_cs_divergence`."""
         from vlalign.objectives.distributed import plain
-        from vlalign.objectives.divergence import cs_divergence, token_cs_divergence
+        from vlalign.objectives.divergence import token_cs_divergence
 
-        found = {}
-        kernel: dict[str, Any] = {"sigma": self.params.sigma, "unbiased": self.params.unbiased}
-        if self.params.weight:
-            # More than pairs: only their process knows how many.
-            more = (needs := self.params.needs()).other_captions or needs.unpaired_images or needs.unpaired_captions
-            group = plain(self.group) if more else self.group
-            found["cs"] = cs_divergence(pairs.images(), pairs.texts(), group=group, **kernel)
+        found = super().losses(pairs, features, step)
         if self.params.token_weight:
-            tokens, mask = (features["patches_IVD"], features["tokens_CLD"]), features["token_mask"]
-            found["cs_tokens"] = token_cs_divergence(*tokens, y_mask=mask, group=plain(self.group), **kernel)
+            how = {"y_mask": features["token_mask"], "group": plain(self.group), **self.params.kernel()}
+            found["cs_tokens"] = token_cs_divergence(features["patches_IVD"], features["tokens_CLD"], **how)
         return found
+
+    def divergence(self, images_ND: "Tensor", texts_MD: "Tensor", group: "Group", step: Step) -> "Tensor":
+        """See `cs_divergence`."""
+        from vlalign.objectives.divergence import cs_divergence
+
+        return cs_divergence(images_ND, texts_MD, group=group, **self.params.kernel())
