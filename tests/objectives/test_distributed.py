@@ -12,7 +12,15 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 import torch.nn.functional as F
 
-from vlalign.objectives import centre, cs_divergence, powerset_loss, token_cs_divergence
+from vlalign.objectives import (
+    centre,
+    cs_divergence,
+    gaussian_kl,
+    mmd,
+    powerset_loss,
+    sliced_wasserstein,
+    token_cs_divergence,
+)
 from vlalign.objectives.distributed import Shares, gather, plain
 
 PAIRS, REGIONS, PHRASES, WIDTH = 12, 4, 3, 5
@@ -49,11 +57,15 @@ def learnt(regions, phrases, region_mask, phrase_mask, group, weights):
     return powerset({"loss": "cross-entropy", **scalars})(regions, phrases, region_mask, phrase_mask, group, weights)
 
 
-def divergence(sigma, unbiased):
+def divergence(function, **rule):
     def loss(regions, phrases, region_mask, phrase_mask, group, weights):
-        return cs_divergence(regions[:, 0], phrases[:, 0], sigma=sigma, unbiased=unbiased, tile=2, group=group)
+        return function(regions[:, 0], phrases[:, 0], group=group, **rule)
 
     return loss
+
+
+def sliced(x, y, **rule):
+    return sliced_wasserstein(x, y, generator=torch.Generator().manual_seed(0), **rule)
 
 
 def tokens(regions, phrases, region_mask, phrase_mask, group, weights):
@@ -70,9 +82,13 @@ LOSSES = {
     "cost of the batch": powerset({"cost": "batch", "empty_subset": False}),
     "learnt": learnt,
     "centred": centred,
-    "divergence": divergence(0.7, unbiased=False),
-    "divergence, unbiased": divergence((0.5, 1.0), unbiased=True),
-    "divergence, median": divergence("median", unbiased=True),
+    "divergence": divergence(cs_divergence, sigma=0.7, tile=2),
+    "divergence, unbiased": divergence(cs_divergence, sigma=(0.5, 1.0), unbiased=True, tile=2),
+    "divergence, median": divergence(cs_divergence, unbiased=True, tile=2),
+    "mmd": divergence(mmd, sigma=0.7, tile=2),
+    "mmd, unbiased, median": divergence(mmd, unbiased=True, tile=2),
+    "gaussian_kl": divergence(gaussian_kl, shrinkage=0.1),
+    "sliced_wasserstein": divergence(sliced),
     "tokens": tokens,
 }
 

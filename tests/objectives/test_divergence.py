@@ -4,7 +4,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vlalign.objectives import cs_divergence, token_cs_divergence
+from vlalign.objectives import cs_divergence, gaussian_kl, mmd, sliced_wasserstein, token_cs_divergence
 from vlalign.objectives.kernels import squared_distances
 
 
@@ -170,6 +170,9 @@ LOSSES = {
     "median": lambda x, y: cs_divergence(x, y, unbiased=True),
     "kernels": lambda x, y: cs_divergence(x, y, sigma=(0.5, 1.0), tile=4),
     "tokens": lambda x, y: token_cs_divergence(x[None], y[None], sigma=1.0),
+    "mmd": lambda x, y: mmd(x, y, sigma=(0.5, 1.0), unbiased=True, tile=4),
+    "gaussian_kl": gaussian_kl,
+    "sliced_wasserstein": lambda x, y: sliced_wasserstein(x, y, generator=torch.Generator().manual_seed(0)),
 }
 
 
