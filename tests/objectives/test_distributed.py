@@ -64,6 +64,15 @@ def divergence(function, **rule):
     return loss
 
 
+def unpaired(function, **rule):
+    """Three times as many points on one side, of which only their process knows the number."""
+
+    def loss(regions, phrases, region_mask, phrase_mask, group, weights):
+        return function(regions[:, 0], phrases.flatten(0, 1), group=plain(group), **rule)
+
+    return loss
+
+
 def sliced(x, y, **rule):
     return sliced_wasserstein(x, y, generator=torch.Generator().manual_seed(0), **rule)
 
@@ -89,6 +98,8 @@ LOSSES = {
     "mmd, unbiased, median": divergence(mmd, unbiased=True, tile=2),
     "gaussian_kl": divergence(gaussian_kl, shrinkage=0.1),
     "sliced_wasserstein": divergence(sliced),
+    "mmd, unpaired": unpaired(mmd, sigma=0.7),
+    "sliced_wasserstein, unpaired": unpaired(sliced),
     "tokens": tokens,
 }
 

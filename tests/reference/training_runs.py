@@ -15,6 +15,8 @@ TOWER = json.loads((Path(__file__).parents[2] / "config" / "towers" / "test.json
 RUNTIME = {"checkpoint_every": 3, "log_every": 2, "validate_every": 5}
 
 
+# What joins the distributions of every batch; the divergences of a run share it.
+EXTRAS = {"captions": "all", "unpaired": {"images": 3, "captions": 5}}
 # An objective with every term, and what is learnt or drawn in it.
 EVERY_TERM = {
     "powerset": {
@@ -25,13 +27,10 @@ EVERY_TERM = {
         "cost": "learnt",
         "tau": 0.1,
     },
-    "cs": {
-        "weight": 0.5,
-        "sigma": [0.5, 1.0],
-        "token_weight": 0.5,
-        "captions": "all",
-        "unpaired": {"images": 3, "captions": 5},
-    },
+    "cs": {"weight": 0.5, "sigma": [0.5, 1.0], "token_weight": 0.5, **EXTRAS},
+    "mmd": {"weight": 0.5, **EXTRAS},
+    "gaussian_kl": {"weight": 0.01, **EXTRAS},
+    "sliced_wasserstein": {"weight": 5.0, **EXTRAS},
 }
 
 

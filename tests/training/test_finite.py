@@ -61,9 +61,12 @@ def test_nothing_changes_from_a_step_on_that_is_not_finite(config, inputs):
         trainer.watch.check()
 
 
-def test_a_step_that_is_not_read_waits_for_nothing(config, inputs):
+@pytest.mark.parametrize("more", [{}, {"mmd": 1.0, "gaussian_kl": 0.01, "sliced_wasserstein": 1.0}])
+def test_a_step_that_is_not_read_waits_for_nothing(config, inputs, more):
     """On a GPU each of these would stop the host; the loading of the batch is the host's own work."""
-    trainer = trainer_of(config, inputs)
+    params = config()["params"]
+    params = {**params, "objective": {**params["objective"], **more}}
+    trainer = loop.Trainer(RunParams.model_validate(params), seed=0, inputs=inputs)
     trainer.take_step()
     batch = trainer._fetch()
     trainer._fetch = lambda: batch
