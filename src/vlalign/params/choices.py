@@ -43,8 +43,8 @@ class Needs:
 
     phrases, regions: which of them enter. other_captions: whether all captions of a batch's images come.
     unpaired_images, unpaired_captions: how many without a partner come with every batch. takes_extras: whether these
-    three enter, where others let them come too; then even none of them is a choice. rest: whether what has no partner is
-    of what `train.pairs` leaves of the training split. tokens: whether those of patches and words are needed.
+    three enter, where others let them come too; then even none of them is a choice. rest: whether what has no partner
+    is of what `train.pairs` leaves of the training split. tokens: whether those of patches and words are needed.
     """
 
     phrases: PhraseChoice | None = None
