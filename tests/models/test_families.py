@@ -310,6 +310,25 @@ def test_the_end_of_a_locked_tower_can_be_trained():
     assert trained == ["proj"]
 
 
+@pytest.mark.parametrize("unlocked", [0, 1])
+def test_a_locked_timm_tower_gives_the_same_features_in_every_mode(unlocked):
+    """Its layers of batch normalisation hold the activations."""
+    tower = {**CONFIG, "vision_cfg": timm("test_efficientnet", 160)}
+    features = {}
+    for locked in (False, True):
+        torch.manual_seed(3)
+        params = ModelParams(tower=tower, lock_image=locked, unlocked_image_groups=unlocked if locked else 0)
+        model = models.build(params).eval()
+        features[locked] = model.encode_image(pictures(model)).patches_IVD
+    assert torch.allclose(features[True], features[False], atol=1e-5)
+    norms = [part for part in model.clip.visual.trunk.modules() if isinstance(part, torch.nn.BatchNorm2d)]
+    assert bool(norms) == bool(unlocked)
+    assert all(value.requires_grad for norm in norms for value in norm.parameters())
+    if not unlocked:
+        trained = model.train().encode_image(pictures(model)).patches_IVD
+        assert torch.allclose(trained, features[False], atol=1e-5)
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [

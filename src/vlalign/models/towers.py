@@ -14,6 +14,8 @@ import open_clip
 import torch
 import torch.nn.functional as F
 from open_clip.constants import OPENAI_DATASET_MEAN, OPENAI_DATASET_STD
+from open_clip.timm_model import TimmModel
+from timm.layers import freeze_batch_norm_2d
 from torch import Tensor, nn
 
 from vlalign.errors import VlalignError
@@ -301,12 +303,25 @@ def build(params: ModelParams, *, start: Path | None = None) -> DualEncoder:
         encoder.clip.logit_bias.requires_grad_(False)
     try:
         if params.lock_image:
-            encoder.clip.lock_image_tower(unlocked_groups=params.unlocked_image_groups, freeze_bn_stats=True)
+            _lock_image(encoder.clip, unlocked_groups=params.unlocked_image_groups)
         if params.lock_text:
             encoder.clip.lock_text_tower(unlocked_layers=params.unlocked_text_layers)
     except (AssertionError, AttributeError, RuntimeError) as error:
         raise VlalignError(f"model.lock_*: open_clip cannot lock a part of this tower ({error}); lock all") from error
     return encoder
+
+
+def _lock_image(clip: open_clip.CustomTextCLIP, *, unlocked_groups: int) -> None:
+    """As open_clip does, but for timm's towers: there it drops the activations within layers of batch normalisation."""
+    if not isinstance(clip.visual, TimmModel):
+        clip.lock_image_tower(unlocked_groups=unlocked_groups, freeze_bn_stats=True)
+        return
+    clip.lock_image_tower(unlocked_groups=unlocked_groups)
+    trunk = clip.visual.trunk
+    for name, part in list(trunk.named_modules()):
+        locked = not any(value.requires_grad for value in part.parameters())
+        if locked and isinstance(part, nn.BatchNorm2d | nn.SyncBatchNorm):
+            trunk.set_submodule(name, freeze_batch_norm_2d(part))
 
 
 def _load_pretrained(encoder: DualEncoder, tower: str | dict[str, Any], pretrained: str) -> None:
