@@ -22,6 +22,8 @@ from vlalign.records import Stamp, read_record, stamp
 Kind = Literal["damaged", "missing", "stale", "unreadable", "foreign"]
 # What else may lie in a folder of data: marks of what was done, and what the next run of a step goes on from.
 BESIDE = frozenset({"manifest.json", "shards.json", ".fetched.json", ".lock", "packing.jsonl", "resources.json"})
+# Of the inputs of a run, those that are no data.
+WEIGHTS = frozenset({"pretrained", "image_weights", "text_weights"})
 AGAIN = "run the workflow again"
 # The records of what is made of all runs, below `results`, and of tables of models alone.
 SUMMARIES = ("metrics.json", "precision.csv.json", "figures/illustrations.json", "report.html.json", "suites.json")
@@ -188,7 +190,7 @@ def _run(folder: Path, manifests: set[str], advance: Callable[[int], None]) -> I
     own = f"{record['run']}/seed-{record['seed']}"
     if own != f"{folder.parent.name}/{folder.name}":
         yield Finding("damaged", folder, f"holds {own}: folders were moved", "move them back")
-    used = {name: digest for name, digest in record.get("inputs", {}).items() if name != "pretrained"}
+    used = {name: digest for name, digest in record.get("inputs", {}).items() if name not in WEIGHTS}
     if others := sorted(name for name, digest in used.items() if digest not in manifests):
         yield Finding("stale", folder, f"was trained on other data than there are now ({', '.join(others)})", AGAIN)
     known = {*record["files"], RUN, "README.md"}

@@ -230,9 +230,10 @@ def measured_data(wildcards):
 
 
 def pretrained_weights(wildcards):
-    """The file of weights that a run starts from, if it is one."""
-    weights = RUNS[wildcards.run].params.model.pretrained
-    return [weights] if weights and Path(weights).is_file() else []
+    """The files of weights that a run starts from, if there are any."""
+    model = RUNS[wildcards.run].params.model
+    named = (model.pretrained, model.image_weights, model.text_weights)
+    return [weights for weights in named if weights and Path(weights).is_file()]
 
 
 def inputs_of_run(wildcards):

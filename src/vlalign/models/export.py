@@ -19,7 +19,7 @@ from vlalign.models.averaging import averaging
 from vlalign.models.folders import CONFIG, TEXT, check_files, load, read_config
 from vlalign.models.lora import merge_lora
 from vlalign.models.text import read_text
-from vlalign.models.towers import DualEncoder, without_weights
+from vlalign.models.towers import DualEncoder, without_packages, without_weights
 from vlalign.models.vision import read_image
 from vlalign.models.weights import WEIGHTS
 from vlalign.previous import RUN
@@ -48,8 +48,8 @@ def save(encoder: DualEncoder, directory: str | Path) -> list[str]:
     if encoder.lora is not None:
         ours["lora"] = encoder.lora.model_dump(mode="json")
     if encoder.frozen is not None:
-        place = os.path.relpath(encoder.frozen.weights, directory)
-        ours["frozen"] = {"weights": place, "stamp": encoder.frozen.stamp}
+        file, expected, packages = encoder.frozen
+        ours["frozen"] = packages if file is None else {"weights": os.path.relpath(file, directory), "stamp": expected}
     state = encoder.state_dict() if encoder.frozen is None else encoder.trained_state()
     weights = {name.removeprefix("clip."): value.detach().cpu().contiguous() for name, value in state.items()}
     with atomic_tensors(directory / WEIGHTS) as temporary:
@@ -61,7 +61,8 @@ def save(encoder: DualEncoder, directory: str | Path) -> list[str]:
         # The architecture, for `load` on machines that do not have the folder or hub it came from.
         encoder.clip.text.config.save_pretrained(directory)
         names.append(TEXT)
-    config = {"model_cfg": without_weights(encoder.config), "preprocess_cfg": encoder.preprocess, "vlalign": ours}
+    towers = without_packages(without_weights(encoder.config))
+    config = {"model_cfg": towers, "preprocess_cfg": encoder.preprocess, "vlalign": ours}
     write_json(directory / CONFIG, config)
     return names
 

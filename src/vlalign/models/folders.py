@@ -12,9 +12,11 @@ from safetensors.torch import load_file
 from vlalign.errors import VlalignError
 from vlalign.files import read_json
 from vlalign.foreign import refuse_code
+from vlalign.models.packaged import PREFIX
 from vlalign.models.towers import DualEncoder, Frozen, create, without_weights
-from vlalign.models.weights import WEIGHTS, load_weights, weights_file
+from vlalign.models.weights import WEIGHTS, load_image_weights, load_text_weights, load_weights, weights_file
 from vlalign.params import AdapterParams, LoraParams, describe
+from vlalign.params.run import PARTS
 from vlalign.previous import RUN
 from vlalign.records import check_file, read_record
 
@@ -40,15 +42,13 @@ def load(directory: str | Path, *, pooling: str | None = None, activation: str |
     config = read_config(directory)
     weights = weights_file(directory)
     check_files(directory, weights)
-    text = config["model_cfg"]["text_cfg"]
-    for name, file in (("hf_tokenizer_name", TOKENIZER), ("hf_model_name", TEXT)):
-        if text.get(name) and (directory / file).is_file():
-            text[name] = str(directory)
+    text, files = config["model_cfg"]["text_cfg"], {"hf_tokenizer_name": TOKENIZER, "hf_model_name": TEXT}
+    own = {name: str(directory) for name, file in files.items() if text.get(name) and (directory / file).is_file()}
     if activation is not None:
         config["model_cfg"]["quick_gelu"] = activation == "quick-gelu"
     try:
         towers = without_weights(config["model_cfg"])
-        encoder = create(towers, pooling=pooling or known_pooling(config) or "default")
+        encoder = create(towers, pooling=pooling or known_pooling(config) or "default", places=own)
         encoder.set_preprocessing(config.get("preprocess_cfg") or {})
     except (VlalignError, AttributeError, TypeError, ValueError) as error:
         raise VlalignError(f"{directory / CONFIG} does not describe towers that can be read here: {error}") from error
@@ -63,19 +63,30 @@ def _load_adapted(encoder: DualEncoder, file: Path, adapters: AdapterParams, our
     """Adapters, and towers from the same file or from the one that the config names."""
     config, frozen = file.parent / CONFIG, ours.get("frozen")
     if frozen is not None:
-        if not isinstance(frozen, Mapping) or not isinstance(frozen.get("weights"), str):
-            raise VlalignError(f"{config} does not say where the weights of its frozen towers are; train it again")
-        found = Frozen(Path(os.path.normpath(file.parent / frozen["weights"])), frozen.get("stamp", {}))
-        remedy = f"bring that file back, or delete {file.parent} and run the workflow again, which trains it anew"
-        check_file(found.weights, found.stamp, record=config, remedy=remedy)
-        load_weights(encoder.clip, found.weights)
-        encoder.frozen = found
+        encoder.frozen = _load_frozen(encoder, frozen, config)
     encoder.adapt(adapters, _known(LoraParams, {"vlalign": ours}, "lora"))
     try:
         state = {name if name.startswith(ADAPTERS) else f"clip.{name}": x for name, x in load_file(file).items()}
         encoder.load_trained_state(state) if frozen is not None else encoder.load_state_dict(state)
     except (OSError, SafetensorError, RuntimeError) as error:
         raise VlalignError(f"{file} cannot be loaded as adapters on these towers ({error})") from error
+
+
+def _load_frozen(encoder: DualEncoder, told: Any, config: Path) -> Frozen:
+    """Fill towers with the weights of which the config says where they are."""
+    folder = config.parent
+    if isinstance(told, Mapping) and all(str(told.get(name)).startswith(PREFIX) for name in PARTS):
+        load_image_weights(encoder.clip.visual, told["image_weights"])
+        load_text_weights(encoder.clip.text, told["text_weights"])
+        return Frozen(packages=dict(told))
+    if not isinstance(told, Mapping) or not isinstance(told.get("weights"), str):
+        raise VlalignError(f"{config} does not say where the weights of its frozen towers are; train it again")
+    found = Frozen(Path(os.path.normpath(folder / told["weights"])), told.get("stamp", {}))
+    remedy = f"bring that file back, or delete {folder} and run the workflow again, which trains it anew"
+    assert found.weights is not None
+    check_file(found.weights, found.stamp or {}, record=config, remedy=remedy)
+    load_weights(encoder.clip, found.weights)
+    return found
 
 
 def _known(kind: type[Known], config: Mapping[str, Any], key: str) -> Known | None:

@@ -22,14 +22,20 @@ from vlalign.errors import VlalignError
 from vlalign.foreign import no_foreign_code, refuse_code
 from vlalign.models.adapters import Adapters, TowerFeatures
 from vlalign.models.lora import TRAINED, add_lora
+from vlalign.models.packaged import PREFIX, packaged, packaged_folder
 from vlalign.models.text import Tokenizer, check_text_tower, make_tokenizer, read_text, real_tokens
 from vlalign.models.vision import check_image_tower, patch_grid, read_image
-from vlalign.models.weights import load_weights, weights_file
+from vlalign.models.weights import load_image_weights, load_text_weights, load_weights, weights_file
 from vlalign.params import AdapterParams, LoraParams, ModelParams
+from vlalign.params.run import PARTS
 from vlalign.records import stamp
 
 # Of open_clip's own text towers; of these, none averages.
 TEXT_POOLS = ("argmax", "eos", "first", "last")
+# Of a pixel's value from 0 to 1: one step of 255, by which timm and the original differ too.
+PIXEL_STEP = 1 / 255
+# Where a text tower of transformers is: its architecture, and its tokenizer.
+TEXT_PLACES = ("hf_model_name", "hf_tokenizer_name")
 
 
 class ImageFeatures(NamedTuple):
@@ -48,10 +54,13 @@ class TextFeatures(NamedTuple):
 
 
 class Frozen(NamedTuple):
-    """A file with the weights of towers that nothing changes, and its stamp (see `vlalign.records`)."""
+    """Where the weights of towers lie that nothing changes: a file with its stamp (see `vlalign.records`), or packages,
+    by `image_weights` and `text_weights`.
+    """
 
-    weights: Path
-    stamp: dict[str, Any]
+    weights: Path | None = None
+    stamp: dict[str, Any] | None = None
+    packages: dict[str, str] | None = None
 
 
 class DualEncoder(nn.Module):
@@ -216,8 +225,13 @@ class DualEncoder(nn.Module):
 
 
 def tower_config(tower: str | dict[str, Any]) -> dict[str, Any]:
-    """The open_clip config of a model name, or the config itself; raises VlalignError naming `model.tower`."""
+    """The open_clip config of a model name, or the config itself, alone or as `model_cfg` beside `preprocess_cfg`.
+
+    Raises VlalignError naming `model.tower`.
+    """
     config = tower if isinstance(tower, dict) else open_clip.get_model_config(tower)
+    if isinstance(config, dict):
+        config = config.get("model_cfg", config)
     if not isinstance(config, dict):
         raise VlalignError(f"model.tower: '{tower}' is not an open_clip model; open_clip.list_models() names them all")
     if missing := {"embed_dim", "vision_cfg", "text_cfg"} - set(config):
@@ -227,10 +241,17 @@ def tower_config(tower: str | dict[str, Any]) -> dict[str, Any]:
     return config
 
 
-def create(config: dict[str, Any], *, pooling: str) -> DualEncoder:
+def tower_preprocessing(tower: str | dict[str, Any]) -> Mapping[str, Any]:
+    """The `preprocess_cfg` beside the `model_cfg` of a config, where there is one."""
+    return (tower.get("preprocess_cfg") or {}) if isinstance(tower, dict) and "model_cfg" in tower else {}
+
+
+def create(config: dict[str, Any], *, pooling: str, places: Mapping[str, str] | None = None) -> DualEncoder:
     """The towers of an open_clip config; the text tower is a module of its own, whatever the config says.
 
     Random, but for the parts that the config itself names as pretrained (timm's and Hugging Face's).
+
+    places: folders by the keys of `text_cfg` that name them, to be read in place of what these say.
     """
     refuse_code(config, source="model.tower")
     for key in ("vision_cfg", "text_cfg"):
@@ -242,13 +263,14 @@ def create(config: dict[str, Any], *, pooling: str) -> DualEncoder:
             f"model.tower: text_cfg.pool_type is '{kind}', and open_clip knows {', '.join(TEXT_POOLS)}; where it means "
             "the average of all tokens but the padding, set pooling: average"
         )
-    arguments = {key: value for key, value in config.items() if key != "custom_text"}
+    # Where this machine has them stays out of the config, which is saved.
+    text = {**config["text_cfg"], **_packaged_places(config["text_cfg"]), **(places or {})}
+    arguments = {key: value for key, value in {**config, "text_cfg": text}.items() if key != "custom_text"}
     try:
         with no_foreign_code():
             clip = open_clip.CustomTextCLIP(**arguments)
     except Exception as error:  # three libraries raise whatever a wrong config makes them stumble over
         raise VlalignError(f"model.tower: open_clip cannot make these towers ({error!r})") from error
-    text = config["text_cfg"]
     length = text.get("context_length", 77) if text.get("hf_model_name") else clip.context_length
     config = {**config, "custom_text": True}
     return DualEncoder(clip, make_tokenizer(text, length), config=config, pooling=pooling)
@@ -261,6 +283,22 @@ def without_weights(config: Mapping[str, Any]) -> dict[str, Any]:
         if key in plain[part] or (key.startswith("hf") and plain[part].get("hf_model_name")):
             plain[part][key] = False
     return plain
+
+
+def without_packages(config: Mapping[str, Any]) -> dict[str, Any]:
+    """A config that names repositories of the hub in place of packages of the same text tower, as open_clip can."""
+    plain = copy.deepcopy(dict(config))
+    text = plain["text_cfg"]
+    plain["text_cfg"] = text | {key: packaged(text[key], key=f"text_cfg.{key}").hub for key in _in_packages(text)}
+    return plain
+
+
+def _in_packages(text: Mapping[str, Any]) -> list[str]:
+    return [key for key in TEXT_PLACES if str(text.get(key)).startswith(PREFIX)]
+
+
+def _packaged_places(text: Mapping[str, Any]) -> dict[str, str]:
+    return {key: str(packaged_folder(text[key], key=f"model.tower: text_cfg.{key}")) for key in _in_packages(text)}
 
 
 def _explicit(config: dict[str, Any], pooling: str) -> dict[str, Any]:
@@ -287,17 +325,21 @@ def build(params: ModelParams, *, start: Path | None = None) -> DualEncoder:
     start: folder of the run that `params.start` names.
     """
     encoder = create(tower_config(params.tower), pooling=params.pooling)
+    encoder.set_preprocessing(tower_preprocessing(params.tower))
     if params.start:
         if start is None:
             raise VlalignError(f"model.start: give the folder of the run {params.start}")
-        weights = weights_file(start)
-        load_weights(encoder.clip, weights)
-        if params.adapters is not None:
-            encoder.frozen = Frozen(weights, stamp(weights))
+        load_weights(encoder.clip, weights_file(start))
     elif params.pretrained:
         _load_pretrained(encoder, params.tower, params.pretrained)
+    if params.image_weights:
+        load_image_weights(encoder.clip.visual, params.image_weights)
+        _check_pixels(encoder, params.image_weights)
+    if params.text_weights:
+        load_text_weights(encoder.clip.text, params.text_weights)
     if params.adapters is not None:
         encoder.adapt(params.adapters, params.lora)
+        encoder.frozen = _frozen(params, start)
     if encoder.clip.logit_bias is not None:
         # Of the sigmoid loss alone: a constant changes no softmax.
         encoder.clip.logit_bias.requires_grad_(False)
@@ -322,6 +364,30 @@ def _lock_image(clip: open_clip.CustomTextCLIP, *, unlocked_groups: int) -> None
         locked = not any(value.requires_grad for value in part.parameters())
         if locked and isinstance(part, nn.BatchNorm2d | nn.SyncBatchNorm):
             trunk.set_submodule(name, freeze_batch_norm_2d(part))
+
+
+def _check_pixels(encoder: DualEncoder, weights: str) -> None:
+    """Raises VlalignError where pictures would not be normalised as packaged weights are used to."""
+    pixels = packaged(weights, key="model.image_weights").pixels if weights.startswith(PREFIX) else None
+    if pixels is None:
+        return
+    found, known = encoder.preprocess, dict(zip(("mean", "std"), ([value] * 3 for value in pixels), strict=True))
+    if any(abs(a - b) > PIXEL_STEP for key in known for a, b in zip(found[key], known[key], strict=True)):
+        raise VlalignError(
+            f"model.image_weights: {weights} was trained on pictures of mean {known['mean']} and std {known['std']}, "
+            f"but the tower has {found['mean']} and {found['std']}; give a config with model_cfg and preprocess_cfg"
+        )
+
+
+def _frozen(params: ModelParams, start: Path | None) -> Frozen | None:
+    """Where frozen weights can be found again; None where they are saved with what is trained."""
+    packages = {name: str(getattr(params, name)) for name in PARTS}
+    if start is not None and not (params.image_weights or params.text_weights):
+        weights = weights_file(start)
+        return Frozen(weights, stamp(weights))
+    if params.pretrained or start or not all(name.startswith(PREFIX) for name in packages.values()):
+        return None
+    return Frozen(packages=packages)
 
 
 def _load_pretrained(encoder: DualEncoder, tower: str | dict[str, Any], pretrained: str) -> None:

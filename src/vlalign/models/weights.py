@@ -7,10 +7,16 @@ from typing import Any
 
 import open_clip
 import torch
+from open_clip.factory import load_state_dict
+from open_clip.hf_model import HFTextEncoder
+from open_clip.timm_model import TimmModel
 from open_clip.transformer import TextTransformer, VisionTransformer
 from safetensors import safe_open
+from torch import Tensor, nn
 
 from vlalign.errors import VlalignError
+from vlalign.models.packaged import PREFIX, packaged, packaged_folder
+from vlalign.records import stamp
 
 WEIGHTS = "model.safetensors"
 # In the order in which open_clip takes them.
@@ -24,6 +30,9 @@ NAMES = (
     "pytorch_model.pth",
     "model.pth",
 )
+# Of BERT and its kin: what a tower without their pooler does not have.
+POOLER = ("pooler.", "embeddings.position_ids")
+LISTED = 5
 PICKLED = (".bin", ".pt", ".pth")
 SUFFIXES = (".safetensors", *PICKLED)
 
@@ -76,6 +85,63 @@ def load_weights(clip: open_clip.CustomTextCLIP, path: Path) -> None:
         open_clip.load_checkpoint(clip, str(path), weights_only=True)
     except Exception as error:  # as above
         raise VlalignError(f"{path} cannot be loaded into these towers ({error!r})") from error
+
+
+def load_image_weights(visual: nn.Module, name: str) -> None:
+    """Fill an image tower alone: timm's own keys for its towers, those of open_clip's module for the others.
+
+    name: `package:...`, or a file. A classifier that the tower has not is left out.
+    Raises VlalignError when the weights cannot be had, or have other keys or shapes than the tower.
+    """
+    if not isinstance(visual, TimmModel):
+        _fill(visual, name, key="model.image_weights")
+        return
+    classifiers = visual.trunk.default_cfg.get("classifier") or ()
+    names = (classifiers,) if isinstance(classifiers, str) else classifiers
+    _fill(visual.trunk, name, key="model.image_weights", left_out=tuple(f"{one}." for one in names))
+
+
+def load_text_weights(text: nn.Module, name: str) -> None:
+    """As `load_image_weights`; of a Hugging Face tower, the keys are those of transformers' model without a head."""
+    if isinstance(text, HFTextEncoder):
+        _fill(text.transformer, name, key="model.text_weights", left_out=POOLER)
+    else:
+        _fill(text, name, key="model.text_weights")
+
+
+def weights_of_part(name: str, *, key: str) -> Path:
+    """The file of `package:...`, or the file itself; raises VlalignError when it cannot be had."""
+    if name.startswith(PREFIX):
+        return packaged_folder(name, key=key) / packaged(name, key=key).weights
+    if not Path(name).is_file():
+        raise VlalignError(f"{key}: '{name}' is neither a file of weights nor begins with {PREFIX}; correct it")
+    return Path(name)
+
+
+def digest_of_part(name: str, *, key: str) -> str:
+    """SHA-256 of `weights_of_part`."""
+    return str(stamp(weights_of_part(name, key=key))["sha256"])
+
+
+def _fill(part: nn.Module, name: str, *, key: str, left_out: tuple[str, ...] = ()) -> None:
+    path = weights_of_part(name, key=key)
+    rename = packaged(name, key=key).rename if name.startswith(PREFIX) else str
+    try:
+        given: dict[str, Tensor] = load_state_dict(str(path), weights_only=True)
+        found = part.load_state_dict({rename(one): value for one, value in given.items()}, strict=False)
+    except Exception as error:  # files that are damaged or of another kind fail in many ways
+        raise VlalignError(f"{key}: {path} cannot be loaded into this tower ({error})") from error
+    unexpected = [one for one in found.unexpected_keys if not one.startswith(left_out)]
+    if found.missing_keys or unexpected:
+        raise VlalignError(
+            f"{key}: {path} does not fit this tower: it lacks {_listed(found.missing_keys)}, and has "
+            f"{_listed(unexpected)}, which the tower has not; choose the tower that the weights are of"
+        )
+
+
+def _listed(keys: list[str]) -> str:
+    more = len(keys) - LISTED
+    return (", ".join(keys[:LISTED]) or "nothing") + (f" and {more} more" if more > 0 else "")
 
 
 def _shapes(path: Path) -> dict[str, tuple[int, ...]]:

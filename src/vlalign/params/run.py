@@ -15,6 +15,10 @@ from vlalign.registry import summary
 
 # Of a tower's config.
 LARGEST, MOST_NESTED = 10_000_000, 20
+# Of ModelParams: weights of one tower alone.
+PARTS = ("image_weights", "text_weights")
+# What came later than runs: where it is left out, it is no part of them, and changes none.
+LATER = {*PARTS, "start", "adapters", "lora"}
 
 
 class AdapterParams(Strict):
@@ -49,13 +53,22 @@ class ModelParams(Strict):
     """The two towers."""
 
     tower: str | dict[str, Any] = Field(
-        description="An open_clip model name, or a JSON file of an open_clip config, whose content is put in its place"
+        description="An open_clip model name, or a JSON file of an open_clip config, alone or as model_cfg beside "
+        "preprocess_cfg, whose content is put in its place"
     )
     pooling: Literal["average", "default"] = Field(
         default="average", description="average: mean of patch tokens and of real word tokens; default: the tower's own"
     )
     pretrained: PathText | None = Field(
         default=None, description="Weights to start from: a tag of open_clip for this name, or a file"
+    )
+    image_weights: PathText | None = Field(
+        default=None,
+        description="Weights of the image tower alone: a name that begins with package:, or a file",
+    )
+    text_weights: PathText | None = Field(
+        default=None,
+        description="Weights of the text tower alone: a name that begins with package:, or a file",
     )
     lock_image: bool = Field(default=False, description="Do not train the image tower (LiT)")
     lock_text: bool = Field(default=False, description="Do not train the text tower")
@@ -74,6 +87,11 @@ class ModelParams(Strict):
     lora: LoraParams | None = Field(
         default=None, description="With adapters: low-rank changes of the text tower, which then reads every caption"
     )
+
+    def relevant(self) -> dict[str, Any]:
+        """As plain values, without what is `LATER` and not used."""
+        plain = self.model_dump(mode="json")
+        return {key: value for key, value in plain.items() if value is not None or key not in LATER}
 
     @field_validator("tower", mode="before")
     @classmethod
@@ -257,11 +275,8 @@ class RunParams(Strict):
 
     def relevant(self) -> dict[str, Any]:
         """As plain values, without the params of terms that are off, so that changing these trains nothing again."""
-        plain = self.model_dump(mode="json", exclude={"objective"})
-        # What a run does not use is no part of it: a new key changes no run that was trained before.
-        for part, names in (("model", ("start", "adapters", "lora")), ("train", ("pairs",))):
-            for name in names:
-                if plain[part][name] is None:
-                    del plain[part][name]
+        plain = self.model_dump(mode="json", exclude={"objective", "model"})
+        if self.train.pairs is None:
+            del plain["train"]["pairs"]
         del plain["train"]["steps" if self.train.epochs is not None else "epochs"]
-        return {**plain, "objective": self.objective.relevant()}
+        return {"model": self.model.relevant(), **plain, "objective": self.objective.relevant()}

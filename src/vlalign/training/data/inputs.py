@@ -6,7 +6,9 @@ from pathlib import Path
 from vlalign.data.shards.split import check_place, read_manifest
 from vlalign.errors import VlalignError
 from vlalign.models import DualEncoder, weights_file
+from vlalign.models.weights import digest_of_part
 from vlalign.params import ModelParams, RunParams
+from vlalign.params.run import PARTS
 from vlalign.records import stamp
 from vlalign.training.data.batches import ROOM, PairedSet, check_parts
 from vlalign.training.data.unpaired import Stream, UnpairedCaptions, UnpairedImages
@@ -33,7 +35,9 @@ class Inputs:
     features: Path | None = None
 
     def hashes(self, model: ModelParams) -> dict[str, str]:
-        """SHA-256 of the files that the weights depend on: manifests, and pretrained weights where they are a file."""
+        """SHA-256 of the files that the weights depend on: manifests, and pretrained weights where they are a file or
+        lie in a package.
+        """
         apart = ("validation", "start", "features")
         files = {name: path / "manifest.json" for name, path in vars(self).items() if path and name not in apart}
         if self.start is not None:
@@ -48,7 +52,9 @@ class Inputs:
             raise VlalignError(f"{missing[0]} does not exist; make the data first")
         for folder in filter(None, (self.split, self.validation, self.unpaired_images, self.unpaired_captions)):
             check_place(folder, read_manifest(folder))
-        return {name: stamp(path)["sha256"] for name, path in files.items()}
+        parts = {name: value for name in PARTS if (value := getattr(model, name))}
+        found = {name: digest_of_part(value, key=f"model.{name}") for name, value in parts.items()}
+        return {name: stamp(path)["sha256"] for name, path in files.items()} | found
 
     def training_set(self, encoder: DualEncoder, params: RunParams, *, room: int = ROOM) -> PairedSet:
         """The training split with what the objective needs of it.
