@@ -109,10 +109,14 @@ class DualEncoder(nn.Module):
         if lora is not None:
             add_lora(self.clip.text, lora)
             self.lora = lora
+        self.adapters = Adapters(*self.widths(), params)
+
+    def widths(self) -> tuple[int, int]:
+        """Channels of what the towers give, of images and of texts."""
         with torch.no_grad():
             image = self.tower_image(torch.zeros(1, 3, self.image_size, self.image_size))
             text = self.tower_text(self.tokenizer([""]))
-        self.adapters = Adapters(image.pooled_NW.shape[1], text.pooled_NW.shape[1], params)
+        return image.pooled_NW.shape[1], text.pooled_NW.shape[1]
 
     def train(self, mode: bool = True) -> "DualEncoder":
         """Frozen towers stay in evaluation mode: their dropout and statistics would change what they give."""

@@ -55,14 +55,15 @@ FIGURES = "vlalign.reporting.figures"
 class Arm(Strict):
     """What an arm changes, and how many of the seeds of `runs` it is trained with."""
 
+    like: Name | None = Field(default=None, description="Arm whose changes count here too, below these")
     most_seeds: Few | None = Field(default=None, description="The first so many seeds of `runs`; all if left out")
     model: dict[str, Any] = Field(default={})
     train: dict[str, Any] = Field(default={})
     objective: dict[str, Any] = Field(default={})
 
     def changes(self) -> dict[str, Any]:
-        """Its part of a run's params."""
-        return self.model_dump(exclude={"most_seeds"})
+        """Its own part of a run's params."""
+        return self.model_dump(exclude={"like", "most_seeds"})
 
 
 class Ablation(Strict):
@@ -263,8 +264,11 @@ class Params(Strict):
 
     @model_validator(mode="after")
     def _arms_are_valid_and_names_exist(self) -> "Params":
-        for arm in self.arms:
-            self._run_params(arm)
+        for name, arm in self.arms.items():
+            if arm.like is not None and (arm.like not in self.arms or self.arms[arm.like].like):
+                kind = "is like another itself; give that one" if arm.like in self.arms else "is no arm"
+                raise ValueError(f"arms.{name}.like: {arm.like} {kind}")
+            self._run_params(name)
         for key, wanted, known in self._references():
             for name in wanted:
                 if name not in known:
@@ -420,8 +424,10 @@ class Params(Strict):
 
     def _run_params(self, arm: str, *changes: Mapping[str, Any], where: str = "") -> RunParams:
         base = {key: getattr(self, key).model_dump() for key in ("model", "train", "objective")}
+        like = self.arms[arm].like
+        below = [self.arms[like].changes()] if like else []
         try:
-            return RunParams.model_validate(merged(base, self.arms[arm].changes(), *changes))
+            return RunParams.model_validate(merged(base, *below, self.arms[arm].changes(), *changes))
         except ValidationError as error:
             raise ValueError(describe(error, of=RunParams, prefix=where or f"arms.{arm}")) from None
 

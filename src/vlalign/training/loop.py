@@ -89,7 +89,9 @@ class Trainer:
         self.team, self.runtime = team or Processes(), runtime or RuntimeParams()
         self.history: list[Row] = []
         torch.manual_seed(generator(seed, "weights").initial_seed())
-        self.encoder = build(params.model, start=inputs.start).train()
+        self.encoder = build(params.model, start=inputs.start)
+        _check_widths(self.encoder)
+        self.encoder.train()
         self.objective = Objective(params.objective, group=self.team.shares(params.train.batch_size))
         self.model = Model(self.encoder, self.objective).to(self.team.device)
         if params.train.grad_checkpointing:
@@ -337,6 +339,16 @@ class Trainer:
         """After the last step too: what is written then may fail."""
         kept = self.runtime.keep_every is not None and self.step % self.runtime.keep_every == 0
         return kept or self._is_due(self.runtime.checkpoint_every)
+
+
+def _check_widths(encoder: DualEncoder) -> None:
+    """Towers that were not made for each other need adapters."""
+    image, text = encoder.eval().widths()
+    if encoder.adapters is None and image != text:
+        raise VlalignError(
+            f"model.tower: the image tower gives {image} numbers and the text tower {text}, and nothing maps both into "
+            "one space: set model.adapters"
+        )
 
 
 def _recall(row: Row) -> float:
