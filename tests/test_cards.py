@@ -159,6 +159,7 @@ def test_a_card_stands_for_a_suite_of_it_alone(tmp_path):
         ({"tasks": ["zero-shot"]}, r"tasks\.0: .*'zero-shot'"),
         ({"counts": {"images": 0}}, r"counts\.images: .*greater than or equal to 1"),
         ({"metrics": ["acuracy"]}, r"metrics: 'acuracy' is measured by none of its tasks; nearest: accuracy"),
+        ({"metrics": ["accuracy", "class_mean", "accuracy"]}, r"metrics: accuracy stands there twice; remove one"),
         ({"templates": ["a photo"]}, r"templates: 'a photo' lacks \{c\}"),
         ({"split": "validation"}, r"split: there is no source for validation; name one of test"),
         ({"licens": "MIT"}, r"licens: unknown key; nearest: licence"),
@@ -188,6 +189,8 @@ def test_a_mistake_in_a_card_is_named_with_its_file_and_key(tmp_path, changes, m
             {"cards": ["pets", "mscoco_captions"]},
             r"cards: mscoco_captions is for retrieval, modality, not for zeroshot",
         ),
+        ({"cards": ["pets", "cars", "pets"]}, r"cards: pets stands there twice; remove one"),
+        ({"cards": ["pets"], "metrics": ["accuracy"] * 2}, r"metrics: accuracy stands there twice"),
         ({"cards": ["pet"]}, r"there is no card 'pet' in .*; nearest: pets"),
         ({"cards": "pets"}, r"cards: give the names of cards"),
         (

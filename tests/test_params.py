@@ -431,6 +431,7 @@ def test_a_name_that_is_nearly_right_gives_the_nearest():
         ("models.m", {"folder": "m", "pretrained": "w.pt"}, "models.m: pretrained: weights need a `tower`"),
         ("report.published", {"other": "CLIP"}, "report.published: other is neither a run nor one of `models`"),
         ("evaluation.suites", ["zeroshot71"], "there is no suite 'zeroshot71' .* nearest: zeroshot17"),
+        ("evaluation.suites", ["retrieval3", "pets", "retrieval3"], "suites: retrieval3 stands there twice"),
     ],
 )
 def test_what_is_wrong_with_models_and_suites_is_named(path, value, message):

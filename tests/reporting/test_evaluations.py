@@ -288,6 +288,8 @@ def test_models_whose_names_collide_are_told_apart_in_params(place):
     [
         (("--model", "leaking", "--suite", "longcaptions"), "no suite 'longcaptions' in .*nearest: longcaption"),
         (("--model", "leaking", "--card", "doci"), r"there is no card 'doci' in .*nearest: docci"),
+        ((*LEAKING, "--suite", "longcaption"), "--suite: longcaption stands there twice; remove one"),
+        (("--model", "leaking", "--card", "docci", "--card", "docci"), "--card: docci stands there twice"),
         (("--model", "leaking", "--task", "retrieval"), "--task chooses among the tasks of a --card"),
         ((*LEAKING, "--task", "retrieval"), "--task chooses among the tasks of a --card"),
         (("--model", "leaking", "--card", "docci", "--task", "zeroshot"), "--task zeroshot: none of the cards is for"),

@@ -112,9 +112,14 @@ def _models(
 
 
 def _wanted(told: Given, suites: list[str], cards: list[str], tasks: list[str]) -> "list[Suite]":
-    from vlalign.params.cards import read_card, read_suite
+    from vlalign.params.cards import read_card, read_suite, refuse_twice
     from vlalign.reporting.evaluations import suites_of_cards
 
+    for option, names in (("--suite", suites), ("--card", cards), ("--task", tasks)):
+        try:
+            refuse_twice(option, names)
+        except ValueError as error:
+            raise VlalignError(str(error)) from None
     folders = [told.base / folder for folder in told.params.evaluation.cards]
     found = [read_suite(name, folders) for name in suites]
     return found + (suites_of_cards([read_card(name, folders) for name in cards], tasks) if cards else [])

@@ -76,6 +76,7 @@ class Card(Strict):
             for split, source in self.sources.items():
                 if reason := source.lacks(need):
                     raise ValueError(f"sources.{split}: {reason}")
+        refuse_twice("metrics", self.metrics)
         known = {task: {metric.name for metric in BENCHMARKS[task].metrics} for task in self.tasks}
         for metric in (metric.rpartition("/")[2] for metric in self.metrics):
             if not any(metric in names for names in known.values()):
@@ -138,6 +139,9 @@ class Suite(Strict):
 
     @model_validator(mode="after")
     def _cards_fit(self) -> "Suite":
+        # A column that stands there twice would count twice in the mean.
+        refuse_twice("cards", (card.name for card in self.cards))
+        refuse_twice("metrics", self.metrics)
         for card in self.cards:
             if self.task not in card.tasks:
                 raise ValueError(f"cards: {card.name} is for {', '.join(card.tasks)}, not for {self.task}")
@@ -155,6 +159,15 @@ class Suite(Strict):
             metrics = self.metrics or card.metrics or headlines(self.task)
             found += [(f"{card.name}/{metric}" if len(metrics) > 1 else card.name, card, metric) for metric in metrics]
         return found
+
+
+def refuse_twice(key: str, names: Iterable[str]) -> None:
+    """Raises ValueError for the first name that stands twice in a list."""
+    seen: set[str] = set()
+    for name in names:
+        if name in seen:
+            raise ValueError(f"{key}: {name} stands there twice; remove one")
+        seen.add(name)
 
 
 def headlines(task: str) -> tuple[str, ...]:

@@ -36,7 +36,16 @@ from vlalign.params.base import (
     merged,
     nested,
 )
-from vlalign.params.cards import BENCHMARKS, CARDS, BenchmarkName, Card, EvaluatedModel, Suite, read_suites
+from vlalign.params.cards import (
+    BENCHMARKS,
+    CARDS,
+    BenchmarkName,
+    Card,
+    EvaluatedModel,
+    Suite,
+    read_suites,
+    refuse_twice,
+)
 from vlalign.params.data import Dataset, ScenesParams, SplitsParams, VerifyParams
 from vlalign.params.reading import read_change, read_layers
 from vlalign.params.run import ModelParams, ObjectiveParams, RunParams, RuntimeParams, TrainParams
@@ -167,6 +176,7 @@ class EvaluationParams(Strict):
 
     @model_validator(mode="after")
     def _cards_of_one_name_are_one(self) -> "EvaluationParams":
+        refuse_twice("suites", (suite.name for suite in self.suites))
         for (_, card), (_, other) in itertools.combinations(self.cells(), 2):
             if card.name == other.name and card != other:
                 raise ValueError(f"suites: two of them have different cards {card.name}; rename one")
