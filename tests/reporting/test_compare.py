@@ -14,6 +14,7 @@ from vlalign import cli
 from vlalign.errors import VlalignError
 from vlalign.evaluation.benchmark import MetricRow
 from vlalign.evaluation.metrics import Items, Measurement, write_metrics
+from vlalign.records import read_record, stamps, write_record
 from vlalign.reporting.compare import compare, compare_table
 
 TOLD = {"split": "test", "data": {"data/birds/zeroshot/test": "d1"}, "benchmarks": {"zeroshot": {}}}
@@ -161,8 +162,16 @@ def test_what_was_not_measured_alike_is_not_compared(models, told, key):
 
 
 def test_the_same_data_may_lie_elsewhere(models):
-    write(models[1], "birds", {"accuracy": scores_of("birds")[1]}, data={"/elsewhere/birds": "d1"}, weights="others")
+    write(models[1], "birds", {"accuracy": scores_of("birds")[1]}, data={"/elsewhere/birds": "d1"})
     assert len(compare(*models)) == 3
+
+
+def test_a_folder_with_numbers_of_two_models_is_not_compared(models):
+    """As when another model of the same name was measured into it on some of the cards."""
+    write(models[1], "cars", {"accuracy": scores_of("cars")[1]}, weights="of another model")
+    message = r"theirs/.*birds and .*theirs/.*cars were measured with different weights.*; delete the older"
+    with pytest.raises(VlalignError, match=message):
+        compare(*models)
 
 
 @pytest.mark.parametrize("change", ["length", "blocks"])
@@ -183,12 +192,25 @@ def test_items_that_were_changed_are_refused(models):
         compare(*models)
 
 
+def test_items_that_another_program_wrote_are_refused(models):
+    place = models[0] / "benchmarks/zeroshot/birds"
+    (place / "items.safetensors").write_bytes(b"\x80\x04.")
+    told = read_record(place / "evaluation.json")
+    write_record(place / "evaluation.json", {**told, "files": stamps(place, told["files"])})
+    with pytest.raises(VlalignError, match=r"birds/items\.safetensors cannot be read \(.*\); delete .*birds and run"):
+        compare(*models)
+
+
 def test_only_what_both_have_is_compared(models, tmp_path):
     write(models[0], "more", {"accuracy": answers(0.5, seed=1)})
     assert {one.card for one in compare(*models)} == set(SHARES)
-    write(tmp_path / "alone", "more", {"accuracy": answers(0.5, seed=2)})
-    with pytest.raises(VlalignError, match=r"ours and .*nobody share no benchmark: .*evaluate both on the same suites"):
+    write(tmp_path / "alone", "others", {"accuracy": answers(0.5, seed=2)})
+    with pytest.raises(VlalignError, match=r"ours and .*alone share no benchmark: .*evaluate both on the same suites"):
+        compare(models[0], tmp_path / "alone")
+    with pytest.raises(VlalignError, match=r"nobody does not exist, and so has no evaluation\.json .*evaluate it"):
         compare(models[0], tmp_path / "nobody")
+    with pytest.raises(VlalignError, match=rf"{tmp_path} has no evaluation\.json below `metrics` or `benchmarks`"):
+        compare(models[0], tmp_path)
     for name in ("one", "other"):
         write(tmp_path / name, "views", {}, task="modality")
     with pytest.raises(VlalignError, match=r"benchmarks/modality/views, where no metric is a mean over the same"):

@@ -103,13 +103,17 @@ def read_items(folder: Path) -> dict[Place, Items]:
 
     Raises VlalignError when nothing was measured there, and for files that were changed since.
     """
+    from safetensors import SafetensorError
     from safetensors.numpy import load_file
 
     if not (folder / EVALUATION).exists():
         raise VlalignError(f"{folder} holds no metrics; evaluate the model first")
     if ITEMS not in check_record(folder / EVALUATION)["files"]:
         raise VlalignError(f"{folder} holds no {ITEMS}; delete the folder and evaluate the model again")
-    found = load_file(folder / ITEMS)
+    try:
+        found = load_file(folder / ITEMS)
+    except (SafetensorError, ValueError) as error:
+        raise VlalignError(f"{folder / ITEMS} cannot be read ({error}); {_again(folder)}") from None
     names = {tuple(name.split(TAB)): name for name in found}
     return {
         place: Items(found[name], found.get(f"{name}{TAB}blocks")) for place, name in names.items() if len(place) == 4

@@ -54,16 +54,25 @@ class Compared:
 def compare(ours: Path, theirs: Path) -> list[Compared]:
     """Every headline metric that both models have and that is a mean over items, paired item by item.
 
-    ours, theirs: folders of a run with one seed, or of a model. Raises VlalignError when nothing is shared, when they
-    were measured on different data or otherwise, and for files that were changed. Metrics whose items are not the same
-    are logged and left out.
+    ours, theirs: folders of a run with one seed, or of a model. Raises VlalignError when nothing was measured there or
+    nothing is shared, when they were measured on different data or otherwise, when a folder has numbers of different
+    weights, and for files that were changed. Metrics whose items are not the same are logged and left out.
     """
+    for folder in (ours, theirs):
+        if not _places(folder):
+            found = "has no" if folder.is_dir() else "does not exist, and so has no"
+            raise VlalignError(
+                f"{folder} {found} {EVALUATION} below `metrics` or `benchmarks`; give the folder of a run and seed, or "
+                "of a model, and evaluate it first"
+            )
     shared = sorted(_places(ours) & _places(theirs))
     if not shared:
         raise VlalignError(
             f"{ours} and {theirs} share no benchmark: below `metrics` or `benchmarks` they have no {EVALUATION} of the "
             "same; evaluate both on the same suites"
         )
+    for folder in (ours, theirs):
+        _check_model(folder, shared)
     found = [one for place in shared for one in _pairs(ours / place, theirs / place)]
     if not found:
         raise VlalignError(
@@ -78,6 +87,19 @@ def _places(folder: Path) -> set[Path]:
     """The folders of metrics of a model, from its own."""
     records = [folder / "metrics" / EVALUATION, *folder.glob(f"benchmarks/*/*/{EVALUATION}")]
     return {record.parent.relative_to(folder) for record in records if record.is_file()}
+
+
+def _check_model(folder: Path, places: Sequence[Path]) -> None:
+    """All that is compared must be of one model, and none of it of an older one of the same name."""
+    seen: dict[str, Path] = {}
+    for place in places:
+        seen.setdefault(str(read_folder(folder / place)[0].get("weights")), folder / place)
+    if len(seen) > 1:
+        one, other = list(seen.values())[:2]
+        raise VlalignError(
+            f"{one} and {other} were measured with different weights, so they are not of one model; delete the older "
+            "one and evaluate again"
+        )
 
 
 def _pairs(ours: Path, theirs: Path) -> Iterator[tuple[str, Metric, float, float, Paired]]:
