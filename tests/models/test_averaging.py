@@ -114,6 +114,17 @@ def test_an_image_tower_without_average_pooling_in_open_clip_is_named(tmp_path):
     assert not (tmp_path / "out").exists()
 
 
+def test_what_is_of_no_use_is_not_written(tmp_path):
+    plain = encoder()
+    plain.clip.text.token_embedding.weight.data[:] = float("nan")
+    models.save(plain, tmp_path / "run")
+    with pytest.raises(VlalignError, match="run: its embeddings are not finite"):
+        export_model(tmp_path / "run", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+    with pytest.raises(VlalignError, match=r"config\.json cannot be made, since .* is no folder; give another path"):
+        export_model(tmp_path / "run", tmp_path / "run/open_clip_config.json")
+
+
 def test_a_model_that_open_clip_reads_alike_stays_as_it_is(tmp_path):
     name = tiny_transformers.write(tmp_path / "bert", "bert")
     text = {"hf_model_name": name, "hf_model_pretrained": False, "hf_proj_type": "linear", "context_length": 16}

@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 
 from vlalign.data.packing.image_lists import leaves
 from vlalign.errors import VlalignError
-from vlalign.files import atomic_tensors, read_json, write_json
+from vlalign.files import atomic_tensors, check_writable, read_json, write_json
 from vlalign.models.averaging import averaging
 from vlalign.models.folders import CONFIG, TEXT, check_files, load, read_config
 from vlalign.models.lora import merge_lora
@@ -88,9 +88,11 @@ def export_model(directory: str | Path, output: str | Path) -> float:
 
     The new folder is a run's as well, which can be evaluated and pushed, if the old one is.
     Returns the largest difference of an embedding on some captions.
-    Raises VlalignError where open_clip has no such pooling, and when `output` is not empty.
+    Raises VlalignError where open_clip has no such pooling, when embeddings are not finite or differ, and when `output`
+    is not empty or cannot be written to.
     """
     directory, output = Path(str(directory).removeprefix("local-dir:")), Path(output)
+    check_writable(output)
     if output.exists() and any(output.iterdir()):
         raise VlalignError(f"{output} is not empty; give a new folder")
     encoder = load(directory)
@@ -121,7 +123,11 @@ def _in_open_clip(encoder: DualEncoder, directory: Path) -> tuple[DualEncoder, f
     ids = encoder.tokenizer([*PROBES, "", " ".join(PROBES * encoder.context_length)])
     with torch.no_grad():
         found_CD, expected_CD = (one.encode_text(ids).embedding_CD for one in (plain, encoder))
-    if (difference := (found_CD - expected_CD).abs().max().item()) > MOST_DIFFERENT:
+    if not expected_CD.isfinite().all():
+        raise VlalignError(f"{directory}: its embeddings are not finite, so it is of no use; its training diverged")
+    difference = (found_CD - expected_CD).abs().max().item()
+    # What is not finite is no larger than anything.
+    if not difference <= MOST_DIFFERENT:
         raise VlalignError(
             f"{directory}: with a layer that averages, its embeddings in open_clip differ by {difference:.1g}; its "
             "weights are too large for single precision"
