@@ -370,6 +370,7 @@ def test_what_is_wrong_with_a_published_file_is_named(tmp_path, form, file, cont
             {"negative_image": {"bytes": None, "path": "000000001.jpg"}},
             r"row 000000 has no bytes under 'negative_image'",
         ),
+        ({"caption": " "}, r"item 000000 has an empty text under 'caption'; take the original file"),
         ({"caption": None}, r"item 000000 has something else than text under 'caption'"),
     ],
 )

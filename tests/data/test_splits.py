@@ -143,6 +143,8 @@ def test_too_large_a_share_of_bad_samples_fails_and_names_them(tmp_path):
     assert read_manifest(tmp_path)["skipped"] == {"image of no known format": {"count": 1, "first": ["broken"]}}
     with pytest.raises(VlalignError, match=r"1 of 7 samples of .* \(1 image of no known format, first broken\)"):
         verify(tmp_path, params=VerifyParams(max_bad_share=0.14), needs=("image",))
+    with pytest.raises(VlalignError, match=r"first broken\), and none may be left out; mend the data$"):
+        verify(tmp_path, params=VerifyParams(max_bad_share=0), needs=("image",))
 
 
 def test_indices_of_shards_that_are_gone_are_removed(tmp_path):

@@ -3,6 +3,7 @@
 import csv
 import json
 import re
+import shutil
 from pathlib import Path
 
 import miniatures
@@ -111,11 +112,25 @@ def test_a_count_that_is_not_the_published_one_is_an_error_that_names_both(place
         f"leaking, urban1k: {place.folder}/data/urban1k/test has {PAIRS} images, but Urban-1k was published with"
         in message
     )
-    assert "published with 1,234" in message
+    assert (
+        f"published with 1,234, and numbers would not compare; delete {place.folder}/data/urban1k/test and" in message
+    )
     values = place.values()
     assert values["leaking", "docci", FIRST] == ("100.0", "")
     assert values["leaking", "urban1k", FIRST][0] == "", "the number of before was compared with another count"
     assert "published with 1,234" in values["leaking", "urban1k", FIRST][1]
+
+
+def test_what_the_message_on_counts_says_mends_them(place, monkeypatch):
+    """A picture that was forgotten is found when the split is brought again."""
+    double_models(monkeypatch)
+    picture = next((place.folder / "files/Urban1k/image").iterdir())
+    picture.rename(place.folder / "forgotten")
+    message = place.refused(*LEAKING)
+    assert f"has {PAIRS - 1} images" in message
+    (place.folder / "forgotten").rename(picture)
+    shutil.rmtree(re.search(r"delete (\S+) and run again", message)[1])
+    assert place.run(*LEAKING).exit_code == 0
 
 
 def test_what_lacks_for_one_task_does_not_for_another(place, monkeypatch):

@@ -90,7 +90,8 @@ def counts(card: Card, folder: Path) -> dict[str, int]:
         if found.get(name, published) != published:
             raise VlalignError(
                 f"{path.parent} has {found[name]:,} {name}, but {card.title} was published with {published:,}, and "
-                f"numbers would not compare; bring the whole split (`counts.{name}` of card {card.name})"
+                f"numbers would not compare; delete {path.parent} and run again with the whole split, or correct "
+                f"`counts.{name}` of card {card.name}"
             )
     return found
 

@@ -110,4 +110,6 @@ def read_fields(path: Path, name: str, row: Any, *keys: str) -> list[str]:
         if not isinstance(row.get(key), str):
             problem = f"something else than text under {key!r}" if key in row else f"no {key!r}"
             raise VlalignError(f"{path}: item {name} has {problem}; take the original file")
+        if not row[key].strip():
+            raise VlalignError(f"{path}: item {name} has an empty text under {key!r}; take the original file")
     return [row[key] for key in keys]
