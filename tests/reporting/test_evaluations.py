@@ -311,6 +311,7 @@ def test_models_whose_names_collide_are_told_apart_in_params(place):
         (("--model", "leaking", "--model", "random"), "several models are measured on a --suite or --card"),
         (("--suite", "longcaption"), "name what is measured: --run FOLDER, or --model"),
         (("--model", "ViT-B-23", "--suite", "longcaption"), r"ViT-B-23: there is no such folder.*nearest: ViT-B-32"),
+        (("--model", "", "--suite", "longcaption"), "--model '' is empty; give a folder, or --pretrained FILE beside"),
         (("--model", "runs/a/b", "--suite", "longcaption"), "runs/a/b: there is no such folder"),
         ((*LEAKING, "--pooling", "average"), "--pooling and --activation are of a --model that the params do not name"),
         (("--model", "a/b", "--pooling", "mean", "--suite", "longcaption"), r"--model a/b: pooling: .*'average'"),
@@ -320,6 +321,21 @@ def test_models_whose_names_collide_are_told_apart_in_params(place):
 def test_mistakes_are_named(place, options, message):
     assert re.search(message, place.refused(*options))
     assert not (place.folder / "data").exists(), "nothing was brought"
+
+
+def test_what_stands_in_the_way_is_named_before_anything_is_brought(place, monkeypatch):
+    double_models(monkeypatch)
+    weights = write_weights(place.folder / "epoch_1.pt", seed=1)
+    monkeypatch.chdir(place.folder.parent)
+    # Of two parts, as the names of repositories are.
+    told = place.refused("--model", weights.relative_to(Path.cwd()), "--suite", "longcaption")
+    assert told.startswith(f"--model '{place.folder.name}/epoch_1.pt' is a file; give a folder, or --pretrained FILE")
+    told = place.refused(*LEAKING, "--output", weights)
+    assert told == f"{weights} cannot be made, since {weights} is no folder; give another path"
+    for folder in ("runs/clip/seed-0", "models"):
+        told = place.refused(*LEAKING, "--output", ROOT / "results" / folder)
+        assert told.startswith(f"--output {ROOT}/results/{folder} is the workflow's")
+    assert not (place.folder / "data").exists()
 
 
 def test_without_params_the_defaults_do(place, monkeypatch):

@@ -139,6 +139,9 @@ def _suites(
 
     if output is None:
         raise VlalignError("give --output, a folder for the numbers and the tables")
+    results = (told.folders.root / "results").resolve()
+    if any(output.resolve().is_relative_to(results / name) for name in ("runs", "models")):
+        raise VlalignError(f"--output {output} is the workflow's, which measures suites itself; give another folder")
     evaluation, own = told.params.evaluation, "data" in told.changes
     tables, failed = evaluate_suites(
         models,

@@ -165,9 +165,11 @@ def _of_file(towers: Towers, spec: EvaluatedModel, base: Path, key: str) -> Open
     unsaid["pooling"] = trained.pooling is None
     if missing := [what for what, lacks in unsaid.items() if lacks]:
         choices = {"activation": "gelu or quick-gelu", "pooling": "average or default"}
+        wanted = " and ".join(f"{key}.{what} ({choices[what]})" for what in missing)
+        options = " and ".join(f"--{what}" for what in missing)
         raise VlalignError(
             f"{key}.pretrained: {path} does not say with which {' and '.join(missing)} its towers were trained, on "
-            f"which every number depends; set {' and '.join(f'{key}.{what} ({choices[what]})' for what in missing)}"
+            f"which every number depends; set {wanted}, by hand {options}"
         )
     encoder = _created(towers, trained, key)
     load_weights(encoder.clip, path)

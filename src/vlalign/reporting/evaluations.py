@@ -14,6 +14,7 @@ from pydantic import ValidationError
 from vlalign.errors import VlalignError
 from vlalign.evaluation.cards import execution_on, measure, obtain
 from vlalign.evaluation.metrics import OF_CARD
+from vlalign.files import check_writable
 from vlalign.models.opened import open_model, to_device
 from vlalign.params import EvaluationParams, describe
 from vlalign.params.cards import Card, EvaluatedModel, Suite
@@ -46,6 +47,11 @@ def model_named(
     Raises VlalignError for what no model is called.
     """
     plain = text.removeprefix(HUB).removeprefix(FOLDER)
+    if not plain.strip() or (Path(plain).is_file() and not plain.endswith(".json")):
+        raise VlalignError(
+            f"--model '{text}' is {'a file' if plain.strip() else 'empty'}; give a folder, or --pretrained FILE beside "
+            "the --model of its towers, an open_clip name or a config"
+        )
     content: dict[str, str | None]
     if is_tower(text):
         _check_tower(text)
@@ -111,8 +117,10 @@ def evaluate_suites(
     count. What cannot be had or measured keeps its place in the tables, which say why, and the rest is measured.
 
     The tables are also written as CSV, JSON, Markdown and LaTeX.
-    Raises VlalignError for a model that cannot be opened, and when the data of no card can be had.
+    Raises VlalignError for a model that cannot be opened, when the data of no card can be had, and when `output` cannot
+    be written to.
     """
+    check_writable(output)
     opened = {name: to_device(open_model(spec, base=base, key=name)) for name, spec in models.items()}
     cells = list({(suite.task, card.name): (suite.task, card) for suite in suites for card in suite.cards}.values())
     absent: dict[tuple[str, str], str] = {}
