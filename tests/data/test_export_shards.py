@@ -173,6 +173,8 @@ def test_an_export_that_is_cut_short_is_no_split(split, tmp_path, monkeypatch):
 
 
 def test_what_cannot_be_exported_is_named(split, labelled, tmp_path):
+    with pytest.raises(VlalignError, match=r"data/tset is no split that was verified: .*; correct --split or --data"):
+        export_shards(tmp_path / "data/tset", tmp_path / "out")
     with pytest.raises(VlalignError, match=r"data/test is a split of the workflow; give another --output"):
         export_shards(split, split.parent)
     export_shards(split, tmp_path / "out")

@@ -34,9 +34,11 @@ def export_shards(split: Path, output: Path, *, captions: Captions = "all", shar
     Beside the shards stand their number and sizes, and in `output` what kind of data they are and the names and
     templates of classes. The number is written last: without it CLIP_benchmark takes nothing for the split.
     Returns how many samples each shard has, by name.
-    Raises VlalignError when samples have neither captions nor a class, classes have no names, or `output` holds a split
-    of the workflow or data of another kind.
+    Raises VlalignError when there is no such split, samples have neither captions nor a class, classes have no names,
+    or `output` holds a split of the workflow or data of another kind.
     """
+    if not (split / "manifest.json").is_file():
+        raise VlalignError(f"{split} is no split that was verified: it has no manifest.json; correct --split or --data")
     kind = _kind(split)
     folder = output / split.name
     _check_place(folder, kind)
