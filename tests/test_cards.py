@@ -182,6 +182,13 @@ def test_a_mistake_in_a_card_is_named_with_its_file_and_key(tmp_path, changes, m
     assert re.search(message, told)
 
 
+def test_a_card_is_called_by_its_file_alone(tmp_path):
+    with open(write(tmp_path, "mine") / "mine.yaml", "a") as stream:
+        stream.write("name: other\n")
+    told = refused(tmp_path, "mine")
+    assert told == f"{tmp_path}/mine.yaml: name: cards and suites are called by their files; remove this key"
+
+
 @pytest.mark.parametrize(
     ("suite", "message"),
     [

@@ -95,6 +95,9 @@ def test_a_way_of_resizing_that_has_no_equal_is_refused(folder, tmp_path):
 def test_what_is_no_model_is_named(folder, tmp_path):
     with pytest.raises(VlalignError, match=r"is no folder of a model: it has no open_clip_config\.json"):
         vlalign.load(tmp_path)
+    (tmp_path / "open_clip_config.json").write_text("{")
+    with pytest.raises(VlalignError, match=r"config\.json is not valid JSON .*; bring back the file that"):
+        vlalign.load(tmp_path)
     (tmp_path / "open_clip_config.json").write_text("{}")
     (tmp_path / "model.safetensors").write_bytes(b"")
     with pytest.raises(VlalignError, match="has no `model_cfg`"):

@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 from fake_results import write_cell
 
+from vlalign.errors import VlalignError
 from vlalign.params.cards import Suite
+from vlalign.records import read_record, write_record
 from vlalign.reporting.cells import MISSING
 from vlalign.reporting.suites import Subject, suite_means, suite_table
 
@@ -79,6 +81,14 @@ def test_the_caption_says_what_a_model_has_seen(model):
     assert "model was trained on ten pictures." in text
     assert "Published numbers: A paper. Their setting." in text
     assert "Normalised prompts, mean over templates" in text
+    assert "Published numbers" not in suite_table(suite(source="", setting=""), [model]).caption
+
+
+def test_a_record_without_the_file_of_its_task_is_named(model):
+    path = model.folders[0] / "benchmarks/zeroshot/cars/evaluation.json"
+    write_record(path, {**read_record(path), "files": {}})
+    with pytest.raises(VlalignError, match=r"evaluation\.json names no zeroshot\.json; delete .*/cars and evaluate"):
+        suite_table(suite(), [model])
 
 
 @pytest.mark.parametrize("why", ["not measured yet", "no such folder"])

@@ -118,7 +118,8 @@ def read_config(directory: Path) -> dict[str, Any]:
         raise VlalignError(
             f"{directory} is no folder of a model: it has no {CONFIG}; a run's is results/runs/.../seed-0"
         )
-    config = read_json(path)
+    remedy = "bring back the file that came with the model"
+    config = read_json(path, remedy=remedy)
     parts = config.get("model_cfg") if isinstance(config, dict) else None
     if not isinstance(parts, dict) or not all(isinstance(parts.get(key), dict) for key in ("vision_cfg", "text_cfg")):
         raise VlalignError(
@@ -126,7 +127,7 @@ def read_config(directory: Path) -> dict[str, Any]:
         )
     for file in (path, directory / TOKENIZER, directory / TEXT):
         if file.is_file():
-            refuse_code(read_json(file), source=str(file))
+            refuse_code(read_json(file, remedy=remedy), source=str(file))
     return config
 
 

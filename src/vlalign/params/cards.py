@@ -179,14 +179,14 @@ def headlines(task: str) -> tuple[str, ...]:
 def read_card(name: str, folders: Iterable[str | Path]) -> Card:
     """The card of that name; raises VlalignError that names the file and the keys at fault, or the nearest name."""
     path = _find(name, CARD, folders, what="card")
-    return _valid(Card, {**read(path), "name": name}, path)
+    return _valid(Card, {**_content(path), "name": name}, path)
 
 
 def read_suite(name: str, folders: Iterable[str | Path]) -> Suite:
     """The suite of that name with its cards; raises VlalignError as `read_card` does."""
     folders = list(folders)
     path = _find(name, SUITE, folders, what="suite")
-    content = read(path)
+    content = _content(path)
     names = content.get("cards")
     if not isinstance(names, list) or not all(isinstance(one, str) for one in names):
         raise VlalignError(f"{path}: cards: give the names of cards")
@@ -231,6 +231,13 @@ def _find(name: str, pattern: str, folders: Iterable[str | Path], *, what: str) 
             f"{pattern.format('<name>')}"
         )
     return files[name]
+
+
+def _content(path: Path) -> dict[str, Any]:
+    content = read(path)
+    if "name" in content:
+        raise VlalignError(f"{path}: name: cards and suites are called by their files; remove this key")
+    return content
 
 
 def _valid(kind: type[Kind], content: Mapping[str, Any], path: Path) -> Kind:

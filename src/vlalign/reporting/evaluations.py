@@ -136,6 +136,7 @@ def evaluate_suites(
         how = execution_on(card, evaluation, workers=workers, features=data / "features")
         for name, model in opened.items():
             place = output / name / OF_CARD.format(task=task, card=card.name)
+            logger.info("%s on %s", name, card.name)
             try:
                 measure(model, card, task, data=data / card.name, output=place, evaluation=evaluation, execution=how)
             except VlalignError as error:

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from vlalign.errors import VlalignError
 from vlalign.evaluation.benchmark import ALL, Metric, MetricRow, known_benchmarks
 from vlalign.evaluation.metrics import OF_CARD, read_folder
 from vlalign.params import Folders, Params
@@ -44,6 +45,8 @@ def read_result(folder: Path, task: str, card: str) -> Result:
     if not (place / EVALUATION).is_file():
         return Result(reason="not measured yet")
     measured, found = read_folder(place)
+    if task not in found:
+        raise VlalignError(f"{place / EVALUATION} names no {task}.json; delete {place} and evaluate again")
     rows = {(row.group, row.metric): row for row in found[task].rows if row.stratum == ALL}
     return Result(rows, measured, found[task].not_measured or "")
 
@@ -238,8 +241,8 @@ def _sentences(
     if protocol:
         yield f"{protocol[:1].upper()}{protocol[1:]}."
     yield "In brackets the 95 % bootstrap interval over the items; with several seeds ± their standard deviation."
-    if suite.published:
-        yield f"Published numbers: {suite.source}. {suite.setting}".strip()
+    if suite.published and (told := ". ".join(filter(None, (suite.source, suite.setting)))):
+        yield f"Published numbers: {told.rstrip('.')}."
     for one in subjects:
         if one.trained_on:
             yield f"{one.name} was trained on {one.trained_on}."
