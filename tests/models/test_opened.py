@@ -228,6 +228,8 @@ def test_what_a_file_of_weights_does_not_say_has_to_be_stated(tmp_path):
     refused(says, **{**told, "tower": QUICK}, activation="gelu", pooling="default")
     refused(says, tower="ViT-B-32-quickgelu", pretrained=str(path), activation="gelu", pooling="default")
     refused(says, tower="ViT-B-32-quickgelu", activation="gelu")
+    refused("mine.tower: '3' is not an open_clip model", tower={"model_cfg": 3})
+    refused("mine.tower: the config has no `vision_cfg`", tower={**PLAIN, "vision_cfg": 3})
     refused("mine.tower: hf-hub:a/b has weights of its own; give it as models.mine.hub or", tower="hf-hub:a/b")
 
 

@@ -233,13 +233,14 @@ def tower_config(tower: str | dict[str, Any]) -> dict[str, Any]:
 
     Raises VlalignError naming `model.tower`.
     """
-    config = tower if isinstance(tower, dict) else open_clip.get_model_config(tower)
+    config = open_clip.get_model_config(tower) if isinstance(tower, str) else tower
     if isinstance(config, dict):
         config = config.get("model_cfg", config)
     if not isinstance(config, dict):
         raise VlalignError(f"model.tower: '{tower}' is not an open_clip model; open_clip.list_models() names them all")
     if missing := {"embed_dim", "vision_cfg", "text_cfg"} - set(config):
         raise VlalignError(f"model.tower lacks {', '.join(sorted(missing))}, so it is no open_clip config")
+    _check_parts(config)
     if "multimodal_cfg" in config:
         raise VlalignError("model.tower: CoCa has a decoder, which is not trained here; choose a model with two towers")
     return config
@@ -250,6 +251,12 @@ def tower_preprocessing(tower: str | dict[str, Any]) -> Mapping[str, Any]:
     return (tower.get("preprocess_cfg") or {}) if isinstance(tower, dict) and "model_cfg" in tower else {}
 
 
+def _check_parts(config: Mapping[str, Any]) -> None:
+    for key in ("vision_cfg", "text_cfg"):
+        if not isinstance(config.get(key), Mapping):
+            raise VlalignError(f"model.tower: the config has no `{key}`, so it is none of open_clip's; correct it")
+
+
 def create(config: dict[str, Any], *, pooling: str, places: Mapping[str, str] | None = None) -> DualEncoder:
     """The towers of an open_clip config; the text tower is a module of its own, whatever the config says.
 
@@ -258,9 +265,7 @@ def create(config: dict[str, Any], *, pooling: str, places: Mapping[str, str] | 
     places: folders by the keys of `text_cfg` that name them, to be read in place of what these say.
     """
     refuse_code(config, source="model.tower")
-    for key in ("vision_cfg", "text_cfg"):
-        if not isinstance(config.get(key), Mapping):
-            raise VlalignError(f"model.tower: the config has no `{key}`, so it is none of open_clip's; correct it")
+    _check_parts(config)
     config = _explicit(config, pooling)
     if (kind := config["text_cfg"].get("pool_type", TEXT_POOLS[0])) not in TEXT_POOLS:
         raise VlalignError(
