@@ -81,6 +81,16 @@ def test_what_a_terminal_reads_as_markup_is_shown(capsys):
     assert "−0.3 [−0.4, 0.1]" in printed
 
 
+def test_a_caption_is_not_folded_to_the_width_of_a_narrow_table(capsys):
+    """Such as that of a suite on which nothing was measured yet."""
+    words = " ".join(["word"] * 40)
+    show(Table("narrow", "N", words, ("a",), (), []))
+    lines = [line for line in capsys.readouterr().out.splitlines() if "word" in line]
+    assert len(lines) == 2
+    assert " ".join(" ".join(lines).split()) == words
+    assert max(map(len, lines)) > 100
+
+
 def test_another_suffix_is_refused(tmp_path):
     with pytest.raises(VlalignError, match=r"a\.xlsx: tables are written as \.csv, \.json, \.md, \.tex"):
         write_table(TABLE, tmp_path / "a.xlsx")

@@ -17,6 +17,9 @@ from vlalign.reporting.cells import Cell, Table
 # Of cells, on a terminal.
 COLOURS = {"better": "blue", "worse": "dark_orange", "noise": "dim", "chance": "dim"}
 
+# Characters of a line of prose, at most.
+READABLE = 110
+
 # Of LaTeX, outside of mathematics.
 ESCAPED = {character: f"\\{character}" for character in "&%$#_{}"} | {
     "\\": r"\textbackslash{}",
@@ -97,14 +100,16 @@ def write_all(table: Table, folder: Path, *, name: str = "") -> list[Path]:
 
 def show(table: Table) -> None:
     """Print a table."""
-    shown = RichTable(title=escape(table.title), caption=escape(table.caption))
-    shown.title_justify = shown.caption_justify = "left"
+    shown = RichTable(title=escape(table.title), title_justify="left")
     for number, name in enumerate(table.header):
         shown.add_column(escape(name), justify="right" if number else "left", overflow="fold", no_wrap=not number)
     for row in table.rows:
         cells = (Text(_text(one), COLOURS.get(one.tone, "")) for one in row.cells)
         shown.add_row(escape(row.name), *cells, style="dim" if row.kind == "chance" else None)
-    terminal().print(shown)
+    console = terminal()
+    console.print(shown)
+    # As rich's own caption it would be folded to the width of the table, which may be that of one word.
+    console.print(Text(table.caption, "dim italic"), width=min(console.width, READABLE))
 
 
 def escaped(text: str) -> str:
