@@ -81,6 +81,11 @@ def test_where_there_is_nothing_to_show_it_is_said(place, change):
     assert "name `evaluation.suites`, and `models` or --run" in str(run(place, **change).exception)
 
 
+def test_an_output_that_is_a_file_is_named(place):
+    told = str(run(place, "--output", place / "overlay.yaml").exception)
+    assert told == f"{place}/overlay.yaml cannot be made, since {place}/overlay.yaml is no folder; give another path"
+
+
 def findings(place):
     found = check_workspace(place)
     return {(one.kind, one.path.relative_to(place / "results").as_posix()) for one in found}

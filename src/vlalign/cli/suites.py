@@ -20,6 +20,7 @@ def suites(
 
     What was not measured yet has a line that says so.
     """
+    from vlalign.files import check_writable
     from vlalign.records import record_of, stamps, write_record
     from vlalign.reporting.exports import show, write_all
     from vlalign.reporting.suites import suite_tables
@@ -29,6 +30,7 @@ def suites(
     if not named or not (told.params.models or run):
         raise VlalignError("there is nothing to show: name `evaluation.suites`, and `models` or --run")
     folder = told.output(output, told.folders.root / "results" / "suites")
+    check_writable(folder)
     tables = suite_tables(told.params, run or [], told.folders, base=told.base)
     written = []
     for suite, table in zip(named, tables, strict=True):
