@@ -60,9 +60,9 @@ def compare(ours: Path, theirs: Path) -> list[Compared]:
     """
     for folder in (ours, theirs):
         if not _places(folder):
-            found = "has no" if folder.is_dir() else "does not exist, and so has no"
+            state = "has no" if folder.is_dir() else "does not exist, and so has no"
             raise VlalignError(
-                f"{folder} {found} {EVALUATION} below `metrics` or `benchmarks`; give the folder of a run and seed, or "
+                f"{folder} {state} {EVALUATION} below `metrics` or `benchmarks`; give the folder of a run and seed, or "
                 "of a model, and evaluate it first"
             )
     shared = sorted(_places(ours) & _places(theirs))
