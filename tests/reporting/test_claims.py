@@ -108,7 +108,7 @@ def test_arms_are_found_by_their_objective_and_not_by_their_name(tmp_path):
         "half": merged(POWERSET, {"powerset": {"direction": "t2r"}}),
     }
     found = arms_by_kind(results_of({}, arms=arms, folder=tmp_path))
-    assert found == {
+    assert {kind: names for kind, names in found.items() if not kind.startswith("frozen-")} == {
         "clip": ["plain"],
         "powerclip": ["linear", "published"],
         "powerclip-literal": ["published"],
@@ -120,6 +120,7 @@ def test_arms_are_found_by_their_objective_and_not_by_their_name(tmp_path):
         "cs": ["tokens"],
         "powerclip-cs": ["mine"],
     }
+    assert not any(names for kind, names in found.items() if kind.startswith("frozen-"))
 
 
 def test_of_arms_of_one_kind_that_with_its_name_is_taken(tmp_path):
@@ -214,3 +215,21 @@ def test_the_csv_has_a_row_for_every_claim(tmp_path):
     collapse = rows["Without collapse: images spread more evenly"]
     assert collapse["verdict"] == OPPOSITE, "the made-up divergence collapses"
     assert rows["The divergence narrows PowerCLIP's modality gap"]["verdict"] == NOT_RUN
+
+
+@pytest.mark.parametrize(
+    ("model", "train", "objective", "kinds"),
+    [
+        ({}, {}, {}, {"frozen-nce"}),
+        ({}, {}, CS, {"frozen-cs"}),
+        ({}, {}, {"cs": {"weight": 1.0, "token_weight": 1.0}}, {"frozen-tokens"}),
+        ({}, {}, {"cs": {"weight": 1.0, "captions": "all"}}, {"frozen-captions"}),
+        ({}, {"pairs": 10}, {}, {"frozen-few"}),
+        ({}, {"pairs": 10}, {"cs": {"weight": 1.0, "unpaired": {"images": 2}}}, {"frozen-few-unpaired"}),
+        ({"start": "clip"}, {}, CS, set()),
+    ],
+)
+def test_adapted_arms_are_of_kinds_of_their_own(model, train, objective, kinds):
+    run = {"model": {"tower": "none", "adapters": {}, **model}, "train": train, "objective": objective}
+    params = RunParams.model_validate(run)
+    assert {name for name, kind in known_claims().kinds.items() if kind.fits(params)} == kinds

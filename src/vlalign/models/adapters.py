@@ -1,4 +1,4 @@
-"""Adapters: small trained modules that map what frozen towers give into a joint space (CS-Aligner, section 3.4).
+"""Adapters: small trained modules that map what frozen towers give into a joint space (CS-Aligner).
 
 Suffixes: N images or captions, L tokens, W channels of the tower, D joint space.
 """

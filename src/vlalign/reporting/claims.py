@@ -11,6 +11,7 @@ import yaml
 from pydantic import Field, model_validator
 
 from vlalign.evaluation.benchmark import ALL, Direction, Metric, known_benchmarks
+from vlalign.params import ModelParams, RunParams
 from vlalign.params.base import Strict
 from vlalign.reporting.cells import MISSING, Cell, Row, Table, interval_text, number
 from vlalign.reporting.precision_file import read_precision
@@ -26,20 +27,35 @@ ERROR = Metric("error_relative", "Error against the exact score", direction="low
 
 
 class Kind(Strict):
-    """What an arm is, by its objective: the terms that train, and values that its params must or must not have."""
+    """What an arm is, by its objective: the terms that train, and values that its params must or must not have.
+
+    adapted: whether its adapters are on pretrained encoders or on those of another run; left out, it trains towers.
+    few: whether only some of the training images come with their captions.
+    """
 
     described: str
     terms: tuple[str, ...]
+    adapted: Literal["pretrained", "run"] | None = None
+    few: bool = False
     having: dict[str, tuple[Any, ...]] = Field(default={})
     not_having: dict[str, tuple[Any, ...]] = Field(default={})
 
-    def fits(self, terms: set[str], objective: Mapping[str, Any]) -> bool:
-        """Whether an objective of these terms, with these params as plain values, is of this kind."""
+    def fits(self, params: RunParams) -> bool:
+        """Whether a run with these params is of this kind."""
+        objective = params.objective.model_dump(mode="json")
         return (
-            terms == set(self.terms)
+            {name for name, term in params.objective.terms().items() if term.is_used} == set(self.terms)
+            and _adapted(params.model) == self.adapted
+            and (params.train.pairs is not None) == self.few
             and all(lookup(objective, name) in values for name, values in self.having.items())
             and not any(lookup(objective, name) in values for name, values in self.not_having.items())
         )
+
+
+def _adapted(model: ModelParams) -> str | None:
+    if model.adapters is None:
+        return None
+    return "run" if model.start else "pretrained"
 
 
 class Place(Strict):
@@ -158,11 +174,9 @@ def claims_table(results: Results, precision: Path | None) -> Table:
 
 def arms_by_kind(results: Results) -> dict[str, list[str]]:
     """The arms that were run of each kind: that with the kind's name first, then in the order of the report."""
-    first = {run.name: run_params(run).objective for run in reversed(results.runs) if run.ablation is None}
-    used = {arm: {name for name, term in one.terms().items() if term.is_used} for arm, one in first.items()}
-    plain = {arm: one.model_dump(mode="json") for arm, one in first.items()}
+    first = {run.name: run_params(run) for run in reversed(results.runs) if run.ablation is None}
     return {
-        name: sorted((arm for arm in results.arms if kind.fits(used[arm], plain[arm])), key=lambda arm: arm != name)
+        name: sorted((arm for arm in results.arms if kind.fits(first[arm])), key=lambda arm: arm != name)
         for name, kind in known_claims().kinds.items()
     }
 
