@@ -1,16 +1,21 @@
 """Real repositories to run Snakemake and DVC in: this project's files, with params that make the whole DAG small."""
 
+import atexit
 import os
 import re
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import yaml
+from warm_server import __file__ as warm_server_file
+from warm_server import write_client
 
 from vlalign.params import merged
 
@@ -66,7 +71,7 @@ class Repository:
         return subprocess.run(
             list(map(str, command)),
             cwd=self.root,
-            env=self.environment,
+            env=warmed(self.environment),
             text=True,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -120,6 +125,33 @@ class Repository:
         """The same repository elsewhere. Links are followed: none may lead back to the original."""
         shutil.copytree(self.root, root)
         return Repository(root)
+
+
+def settings(environment: Mapping[str, str]) -> dict[str, str]:
+    """What the libraries read when they are imported."""
+    return {name: environment[name] for name in environment if name.startswith(("HF_", "TORCH", "TRANSFORMERS_"))}
+
+
+@cache
+def warm_server() -> tuple[Path, dict[str, str]]:
+    """The folder with its client (see reference/warm_server.py), and the settings that it has."""
+    folder = Path(tempfile.mkdtemp())
+    write_client(folder / "bin", folder / "socket")
+    command = [sys.executable, warm_server_file, str(folder / "socket")]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    assert process.stdout is not None
+    assert process.stdout.readline() == "ready\n"
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    atexit.register(process.kill)
+    return folder / "bin", settings(os.environ)
+
+
+def warmed(environment: Mapping[str, str]) -> dict[str, str]:
+    """The environment in which `vlalign` begins with its libraries imported, unless these would have other settings."""
+    client, known = warm_server()
+    if settings(environment) != known:
+        return dict(environment)
+    return {**environment, "PATH": os.pathsep.join([str(client), environment["PATH"]])}
 
 
 def jobs(output: str) -> set[str]:
