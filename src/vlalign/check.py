@@ -169,9 +169,9 @@ def _compare(file: Path, expected: Stamp, remedy: str, advance: Callable[[int], 
 
 
 def _stale_annotations(path: Path, root: Path) -> Iterator[Finding]:
-    """Phrases and regions that were made of another split, or of another state of it."""
+    """Phrases, regions and features that were made of another split, or of another state of it."""
     places = path.relative_to(root / "data").parts
-    if places[0] == "annotations" and (made_of := read_record(path).get("split")) is not None:
+    if places[0] in ("annotations", "features") and (made_of := read_record(path).get("split")) is not None:
         split = root.joinpath("data", places[1], *places[3:])
         if not split.is_file() or stamp(split)["sha256"] != made_of:
             yield Finding("stale", path, f"was not made from what {split} describes", _remove([path]))
@@ -191,6 +191,10 @@ def _run(folder: Path, manifests: set[str], advance: Callable[[int], None]) -> I
     if own != f"{folder.parent.name}/{folder.name}":
         yield Finding("damaged", folder, f"holds {own}: folders were moved", "move them back")
     used = {name: digest for name, digest in record.get("inputs", {}).items() if name not in WEIGHTS}
+    if (start := used.pop("start", None)) is not None:
+        file = folder.parents[1] / str(record["params"]["model"].get("start")) / folder.name / "model.safetensors"
+        if not file.is_file() or stamp(file)["sha256"] != start:
+            yield Finding("stale", folder, f"was adapted from other weights than those of {file}", AGAIN)
     if others := sorted(name for name, digest in used.items() if digest not in manifests):
         yield Finding("stale", folder, f"was trained on other data than there are now ({', '.join(others)})", AGAIN)
     known = {*record["files"], RUN, "README.md"}

@@ -15,6 +15,7 @@ import signal
 import socket
 import sys
 from pathlib import Path
+from typing import NoReturn
 
 LIBRARIES = (
     "torch",
@@ -65,18 +66,32 @@ def serve(path: str) -> None:
             client, _ = listening.accept()
             if os.fork() == 0:
                 listening.close()
-                work(client)
+                attend(client)
             client.close()
 
 
-def work(client: socket.socket) -> None:
-    """In the child: be the command that the client was called as."""
+def attend(client: socket.socket) -> NoReturn:
+    """In a child: have the command done in a child of its own, which may become another program, and tell its end."""
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     size, descriptors, _, _ = socket.recv_fds(client, 8, 3)
     told = b""
     while len(told) < int.from_bytes(size, "big"):
         told += client.recv(65536)
-    sys.argv, folder, environment, umask = json.loads(told)
+    worker = os.fork()
+    if worker == 0:
+        client.close()
+        work(descriptors, *json.loads(told))
+    for descriptor in descriptors:
+        os.close(descriptor)
+    status = os.waitstatus_to_exitcode(os.waitpid(worker, 0)[1])
+    client.sendall(bytes([status if status >= 0 else 128 - status]))
+    os._exit(0)
+
+
+def work(
+    descriptors: list[int], arguments: list[str], folder: str, environment: dict[str, str], umask: int
+) -> NoReturn:
+    """Be the command that the client was called as."""
     for number, descriptor in enumerate(descriptors):
         os.dup2(descriptor, number)
         os.close(descriptor)
@@ -84,13 +99,13 @@ def work(client: socket.socket) -> None:
     os.umask(umask)
     os.environ.clear()
     os.environ.update(environment)
+    sys.argv = arguments
     sys.path[:0] = [part for part in environment.get("PYTHONPATH", "").split(os.pathsep) if part]
     code = 1
     try:
-        for part in sys.path:
-            if (Path(part) / "sitecustomize.py").is_file():
-                runpy.run_path(str(Path(part) / "sitecustomize.py"))
-                break
+        recorder = next((part for part in sys.path if (Path(part) / "sitecustomize.py").is_file()), None)
+        if recorder is not None:
+            runpy.run_path(str(Path(recorder) / "sitecustomize.py"))
         from vlalign.cli import main
 
         main()
@@ -102,8 +117,7 @@ def work(client: socket.socket) -> None:
             atexit._run_exitfuncs()
         sys.stdout.flush()
         sys.stderr.flush()
-        client.sendall(bytes([code % 256]))
-        os._exit(0)
+        os._exit(code % 256)
 
 
 if __name__ == "__main__":

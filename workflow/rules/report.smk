@@ -27,8 +27,8 @@ REPORT_FILES = [
     svg_files("illustrate"),
 ]
 # The plane shows the first seed of every arm but the control; similarities are drawn for the baseline and the subject.
-SHOWN = {name: RUNS[name].seeds[0] for name in PARAMS.runs.arms if name != PARAMS.report.control}
-COMPARED = list(dict.fromkeys(name for name in (PARAMS.report.baseline, SUBJECT) if name in SHOWN))
+COMPARED = list(dict.fromkeys(name for name in (PARAMS.report.baseline, SUBJECT) if name in PARAMS.runs.arms))
+SHOWN = {name: RUNS[name].seeds[0] for name in PARAMS.runs.arms if name != PARAMS.report.control or name in COMPARED}
 
 
 rule collect:
