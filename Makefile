@@ -5,7 +5,7 @@ READY := $(VENV)/.ready
 SNAKEMAKE := snakemake --cores all --quiet rules host
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
-.PHONY: all demo test test-fast docs record experiments lint clean
+.PHONY: all demo test test-all test-fast docs record experiments lint clean
 
 all: $(READY)
 	$(SNAKEMAKE) -- all
@@ -16,11 +16,14 @@ demo: $(READY)
 	@echo "Report: demo/results/report.html"
 
 test: $(READY)
+	python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not exhaustive"
+
+test-all: $(READY)
 	python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 # A first answer within a minute and a half: without what is marked slow, trains, attacks a workspace or writes reports.
 test-fast: $(READY)
-	python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not slow" \
+	python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not slow and not exhaustive" \
 		--ignore tests/training --ignore tests/trust --ignore tests/reporting/test_report.py
 
 # The documentation site, in site/.

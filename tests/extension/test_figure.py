@@ -40,6 +40,7 @@ def test_the_workflow_draws_it_and_nothing_else_is_made_again(repository):
     assert 'id="figure-training"' in page
 
 
+@pytest.mark.exhaustive
 def test_params_restrict_the_figures_and_an_edit_reruns_what_draws_it(repository):
     repository.set_params({"report": {"figures": [{"figure": "league", "metric": "Zero-shot accuracy"}, "similarity"]}})
     assert repository.plan() == {"illustrate", "report"}

@@ -48,6 +48,7 @@ def test_a_term_and_an_aggregator(finished_copy):
     assert repository.plan() == set()
 
 
+@pytest.mark.exhaustive
 def test_a_source_and_a_segmenter(tmp_path):
     repository = new_repository(tmp_path / "project")
     package = repository.root / "src" / "vlalign"

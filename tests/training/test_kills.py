@@ -52,7 +52,13 @@ def files(folder):
     return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
 
 
-@pytest.fixture(scope="module", params=[1, 2], ids=["alone", "two processes"])
+@pytest.fixture(
+    scope="module",
+    params=[
+        pytest.param(1, id="alone"),
+        pytest.param(2, marks=pytest.mark.exhaustive, id="two processes"),
+    ],
+)
 def uninterrupted(request, inputs, tmp_path_factory):
     """How many processes, the folder that they made, and how long it took when everything was warm."""
     for _ in range(2):

@@ -42,8 +42,11 @@ def params(config):
     return {**params, "objective": EVERY_TERM}
 
 
-@pytest.mark.parametrize(("exact", "tolerance"), [(False, 1e-6), (True, 1e-12)], ids=["fp32", "fp64"])
-@pytest.mark.parametrize(("count", "parts"), [(2, 1), (4, 1), (2, 2)])
+@pytest.mark.parametrize(
+    ("exact", "tolerance"),
+    [pytest.param(False, 1e-6, marks=pytest.mark.exhaustive, id="fp32"), pytest.param(True, 1e-12, id="fp64")],
+)
+@pytest.mark.parametrize(("count", "parts"), [(2, 1), pytest.param(4, 1, marks=pytest.mark.exhaustive), (2, 2)])
 def test_processes_together_equal_one(params, inputs, tmp_path, count, parts, exact, tolerance):
     wanted, weights = train(params, inputs, Processes(), exact=exact)
     params = {**params, "train": {**params["train"], "accumulate": parts}}

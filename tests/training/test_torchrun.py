@@ -53,8 +53,14 @@ def stop(running, folder, send):
     return running.communicate(timeout=120)[1]
 
 
-@pytest.mark.parametrize("processes", [1, 2])
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=["SIGTERM", "SIGINT"])
+@pytest.mark.parametrize("processes", [pytest.param(1, marks=pytest.mark.exhaustive), 2])
+@pytest.mark.parametrize(
+    "number",
+    [
+        pytest.param(signal.SIGTERM, id="SIGTERM"),
+        pytest.param(signal.SIGINT, marks=pytest.mark.exhaustive, id="SIGINT"),
+    ],
+)
 def test_a_stopped_run_has_saved_its_last_step_and_continues(inputs, tmp_path, processes, number):
     running = subprocess.Popen(command(inputs, tmp_path, processes), stderr=subprocess.PIPE, text=True)
     told = stop(running, tmp_path, lambda process: process.send_signal(number))

@@ -3,7 +3,7 @@
 import pytest
 from repository import jobs, new_repository
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.exhaustive]
 
 MINE = {
     "dataset": "photographs",
