@@ -116,3 +116,16 @@ def test_other_towers_are_encoded_again(repository):
     after = read_record(repository.root / "data/features/scenes/clip-seed-0/train/manifest.json")
     assert before["towers"]["weights"] != after["towers"]["weights"]
     assert repository.plan() == set()
+
+
+def test_towers_that_go_on_from_another_run_wait_for_it(repository):
+    further = {"model": {"start": "clip"}, "train": {"steps": 2}}
+    runs = {"arms": ["clip", "further", *ARMS]}
+    repository.set_params({"arms": {"further": further, "clip": {"train": {"steps": 8}}}, "runs": runs})
+    assert {"pretrain run=clip, seed=0", "pretrain run=further, seed=0"} <= repository.plan()
+    repository.run("snakemake", "--cores", "2", "results/runs/further/seed-0/run.json")
+    record = read_record(repository.root / "results/runs/further/seed-0/run.json")
+    clip = read_record(repository.root / "results/runs/clip/seed-0/run.json")
+    assert record["inputs"]["start"] == clip["files"]["model.safetensors"]["sha256"]
+    repository.set_params({"arms": {"clip": {"train": {"steps": 9}}}})
+    assert "pretrain run=further, seed=0" in repository.plan()

@@ -4,11 +4,6 @@
 TOWERS = {RUNS[run].towers(seed): (run, seed) for run, seed in reversed(SELECTED) if RUNS[run].towers(seed)}
 
 
-def weights_of_start(run, seed):
-    start = RUNS[run].params.model.start
-    return [f"{run_folder(start, seed)}/model.safetensors"] if start else []
-
-
 def features_of_run(wildcards):
     """Those of the training split, of the one that is watched, and of what comes without a partner."""
     folder = FOLDERS.towers(RUNS[wildcards.run].towers(int(wildcards.seed)))
@@ -19,7 +14,7 @@ def features_of_run(wildcards):
 rule features:
     input:
         f"{DATA}/{{split}}/manifest.json",
-        lambda wildcards: weights_of_start(*TOWERS[wildcards.towers]),
+        lambda wildcards: weights_before(*TOWERS[wildcards.towers]),
     output:
         f"{FOLDERS.towers('{towers}')}/{{split}}/manifest.json",
     log:
@@ -41,7 +36,7 @@ rule adapt:
     input:
         unpack(inputs_of_run),
         features_of_run,
-        lambda wildcards: weights_of_start(wildcards.run, wildcards.seed),
+        lambda wildcards: weights_before(wildcards.run, wildcards.seed),
     output:
         expand("results/runs/{{run}}/seed-{{seed}}/{name}", name=RUN_FILES),
     log:

@@ -229,11 +229,12 @@ def measured_data(wildcards):
     return read + lists + (CATEGORIES if "composition" in dict(MEASURED_ON) else [])
 
 
-def pretrained_weights(wildcards):
-    """The files of weights that a run starts from, if there are any."""
-    model = RUNS[wildcards.run].params.model
+def weights_before(run, seed):
+    """The files of weights that a run starts from, if there are any: those of another run, or of others."""
+    model = RUNS[run].params.model
     named = (model.pretrained, model.image_weights, model.text_weights)
-    return [weights for weights in named if weights and Path(weights).is_file()]
+    files = [weights for weights in named if weights and Path(weights).is_file()]
+    return files + ([f"{run_folder(model.start, seed)}/model.safetensors"] if model.start else [])
 
 
 def inputs_of_run(wildcards):

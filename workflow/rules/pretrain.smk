@@ -1,7 +1,7 @@
 rule pretrain:
     input:
         unpack(inputs_of_run),
-        pretrained_weights,
+        lambda wildcards: weights_before(wildcards.run, wildcards.seed),
     output:
         expand("results/runs/{{run}}/seed-{{seed}}/{name}", name=RUN_FILES),
     log:
