@@ -82,6 +82,16 @@ def test_weights_lie_where_they_were(repository):
     assert load(runs / "clip-cs/seed-0").frozen.weights == runs / "clip/seed-0/model.safetensors"
 
 
+def test_what_towers_give_for_evaluation_is_kept_for_further_runs_on_them(repository):
+    kept = list((repository.root / "checkpoints/features").glob("*.safetensors"))
+    assert kept
+    before = {path: path.stat().st_mtime_ns for path in kept}
+    repository.run("vlalign", "evaluate", "--run", "results/runs/clip-cs/seed-0", "--output", "elsewhere")
+    repository.run("vlalign", "evaluate", "--run", "results/runs/clip/seed-0", "--output", "elsewhere/clip")
+    after = {path: path.stat().st_mtime_ns for path in (repository.root / "checkpoints/features").glob("*.safetensors")}
+    assert after == before, "nothing was computed again, and of a run that trains its towers nothing is kept"
+
+
 @pytest.mark.parametrize("command", ["adapt", "features"])
 def test_what_a_command_imports_is_in_its_digest(repository, command):
     plugins = [name for name in imports() if name.rpartition(".")[0] in KINDS.values()]

@@ -69,7 +69,7 @@ def measure_run(
 ) -> None:
     """A run on the dataset of the params; its model card too, where its metrics go into its own folder."""
     from vlalign.evaluation.metrics import take_measured
-    from vlalign.evaluation.run import evaluate, subject
+    from vlalign.evaluation.run import Execution, evaluate, subject
     from vlalign.reporting.card import has_card, write_card
 
     output = told.output(output, run / "metrics")
@@ -77,7 +77,8 @@ def measure_run(
     carded = output.resolve() == (run / "metrics").resolve() and has_card(run)
     asked = _asked(told, data)
     if not take_measured(previous, output, subject(run, **asked)):
-        evaluate(run, **asked, output_dir=output)
+        # Runs on the same frozen towers share what these give; of other runs nothing is kept.
+        evaluate(run, **asked, output_dir=output, execution=Execution(features=told.folders.features))
     if carded:
         write_card(run)
 

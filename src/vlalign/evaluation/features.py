@@ -273,7 +273,7 @@ def _to_keep(tower: Callable[[Tensor], TowerFeatures]) -> Callable[[Tensor], Any
 @torch.inference_mode()
 def _from_store(kept_ND: Tensor, encoder: DualEncoder, adapt: Callable[[TowerFeatures], Any]) -> Tensor:
     """Unit embeddings from what a store holds: they themselves, or what the frozen towers gave."""
-    if encoder.adapters is None:
+    if encoder.adapters is None or not len(kept_ND):
         return kept_ND
     device = encoder.logit_scale.device
     parts = [
