@@ -194,7 +194,7 @@ def _run(folder: Path, manifests: set[str], advance: Callable[[int], None]) -> I
     if (start := used.pop("start", None)) is not None:
         file = folder.parents[1] / str(record["params"]["model"].get("start")) / folder.name / "model.safetensors"
         if not file.is_file() or stamp(file)["sha256"] != start:
-            yield Finding("stale", folder, f"was adapted from other weights than those of {file}", AGAIN)
+            yield Finding("stale", folder, f"was started from other weights than those of {file}", AGAIN)
     if others := sorted(name for name, digest in used.items() if digest not in manifests):
         yield Finding("stale", folder, f"was trained on other data than there are now ({', '.join(others)})", AGAIN)
     known = {*record["files"], RUN, "README.md"}

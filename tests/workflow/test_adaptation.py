@@ -73,7 +73,7 @@ def test_a_damaged_feature_and_other_towers_are_found(repository, tmp_path):
     weights.write_bytes(weights.read_bytes()[:-1] + b"x")
     found = copy.attempt("vlalign", "check").stdout
     assert f"damaged\t{feature.relative_to(copy.root)}" in found
-    assert "results/runs/clip-cs/seed-0 was adapted from other weights than those of results/runs/clip/seed-0" in found
+    assert "results/runs/clip-cs/seed-0 was started from other weights than those of results/runs/clip/seed-0" in found
 
 
 def test_weights_lie_where_they_were(repository):

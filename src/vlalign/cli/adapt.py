@@ -1,26 +1,34 @@
 """`vlalign adapt`."""
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from vlalign.cli.options import Changes, Digest, OwnData, OwnOutput, ParamsFiles, Threads, given
+from vlalign.cli.options import (
+    Changes,
+    Checkpoints,
+    Digest,
+    OwnData,
+    OwnOutput,
+    ParamsFiles,
+    Processes,
+    RunSeed,
+    Threads,
+    given,
+)
 from vlalign.cli.pretrain import run_named, train
 from vlalign.errors import VlalignError
 
 
 def adapt(
     run: Annotated[str, typer.Option(help="An arm with `model.adapters`; `vlalign validate` lists all runs.")],
-    seed: Annotated[int, typer.Option(help="Seed of weights, order and captions.")] = 0,
+    seed: RunSeed = 0,
     changes: Changes = None,
     params: ParamsFiles = None,
     data: OwnData = None,
     output: OwnOutput = None,
-    checkpoints: Annotated[Path | None, typer.Option(help="Folder of the checkpoints to resume from.")] = None,
-    processes: Annotated[
-        int, typer.Option(min=1, help="Processes on this machine that share every batch, one for each GPU.")
-    ] = 1,
+    checkpoints: Checkpoints = None,
+    processes: Processes = 1,
     threads: Threads = 1,
     digest: Digest = None,
 ) -> None:

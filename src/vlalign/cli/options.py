@@ -32,6 +32,11 @@ OwnOutput = Annotated[Path | None, typer.Option(help="Where to write, if not whe
 Previous = Annotated[
     Path | None, typer.Option(help="Where the output was set aside: taken back if nothing has changed since.")
 ]
+RunSeed = Annotated[int, typer.Option(help="Seed of weights, order and captions.")]
+Checkpoints = Annotated[Path | None, typer.Option(help="Folder of the checkpoints to resume from.")]
+Processes = Annotated[
+    int, typer.Option(min=1, help="Processes on this machine that share every batch, one for each GPU.")
+]
 Threads = Annotated[int, typer.Option(min=1, help="CPU threads.")]
 Split = Annotated[str, typer.Option(help="Folder of the split below that of the dataset, such as train.")]
 Card = Annotated[

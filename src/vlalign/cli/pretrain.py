@@ -10,7 +10,19 @@ from typing import Annotated
 import typer
 
 from vlalign import params as parameters
-from vlalign.cli.options import Changes, Digest, Given, OwnAnnotations, OwnData, OwnOutput, ParamsFiles, given
+from vlalign.cli.options import (
+    Changes,
+    Checkpoints,
+    Digest,
+    Given,
+    OwnAnnotations,
+    OwnData,
+    OwnOutput,
+    ParamsFiles,
+    Processes,
+    RunSeed,
+    given,
+)
 from vlalign.errors import VlalignError
 
 logger = logging.getLogger(__name__)
@@ -18,16 +30,14 @@ logger = logging.getLogger(__name__)
 
 def pretrain(
     run: Annotated[str, typer.Option(help="An arm, or a value of an ablation; `vlalign validate` lists them.")],
-    seed: Annotated[int, typer.Option(help="Seed of weights, order and captions.")] = 0,
+    seed: RunSeed = 0,
     changes: Changes = None,
     params: ParamsFiles = None,
     data: OwnData = None,
     annotations: OwnAnnotations = None,
     output: OwnOutput = None,
-    checkpoints: Annotated[Path | None, typer.Option(help="Folder of the checkpoints to resume from.")] = None,
-    processes: Annotated[
-        int, typer.Option(min=1, help="Processes on this machine that share every batch, one for each GPU.")
-    ] = 1,
+    checkpoints: Checkpoints = None,
+    processes: Processes = 1,
     threads: Annotated[int, typer.Option(min=1, help="CPU threads, which the processes share.")] = 1,
     digest: Digest = None,
 ) -> None:

@@ -27,7 +27,7 @@ from vlalign.data.shards.tar import batched
 from vlalign.errors import VlalignError
 from vlalign.evaluation.phrases import GoldPhrase, gold_phrases, parsed_captions, word_members
 from vlalign.evaluation.store import FeatureStore
-from vlalign.models import DualEncoder, ImageFeatures
+from vlalign.models import DualEncoder
 from vlalign.models.adapters import TowerFeatures
 from vlalign.models.pictures import fit_for, normalise, pool_masks
 from vlalign.objectives.alignment import pool_phrases
@@ -189,13 +189,13 @@ def encode_images(
     workers: threads that decode pictures ahead; none if 0. to_keep: give what a store holds, with adapters
     the frozen towers' features. Where memory does not suffice, a batch is halved.
     """
-    encode = _to_keep(encoder.tower_image) if to_keep and encoder.adapters else encoder.encode_image
+    encode: Callable[[Tensor], Any] = encoder.tower_image if to_keep and encoder.adapters else encoder.encode_image
     device = next(encoder.parameters()).device
     kept: list[Sample] = []
     embeddings, patches = [], []
     for batch, pictures_I3HW in _prepared(encoder, samples, batch_size=batch_size, workers=workers):
         for part in _halved(lambda some: encode(normalise(some.to(device), encoder)), pictures_I3HW):
-            embeddings.append(part.embedding_ID.float().cpu())
+            embeddings.append(part[0].float().cpu())
             if keep_patches:
                 patches.append(part.patches_IVD.float().cpu())
         kept += [replace(sample, image=b"") for sample in batch]
@@ -247,7 +247,8 @@ def encode_texts(
     if encoder.lora is not None:
         # Its own text tower; only the frozen ones are shared.
         store = None
-    encode = _to_keep(encoder.tower_text) if store is not None and encoder.adapters else encoder.encode_text
+    kept_of_towers = store is not None and encoder.adapters is not None
+    encode: Callable[[Tensor], Any] = encoder.tower_text if kept_of_towers else encoder.encode_text
 
     def compute() -> Tensor:
         batches = (encoder.tokenizer(batch) for batch in batched(texts, batch_size))
@@ -260,16 +261,6 @@ def encode_texts(
     return _from_store(kept, encoder, encoder.joint_text)
 
 
-def _to_keep(tower: Callable[[Tensor], TowerFeatures]) -> Callable[[Tensor], Any]:
-    """The pooled features of a frozen tower, in the place of embeddings and patches; adapters see nothing else."""
-
-    def encode(batch: Tensor) -> ImageFeatures:
-        pooled_NW, tokens_NLW, _ = tower(batch)
-        return ImageFeatures(pooled_NW, tokens_NLW)
-
-    return encode
-
-
 @torch.inference_mode()
 def _from_store(kept_ND: Tensor, encoder: DualEncoder, adapt: Callable[[TowerFeatures], Any]) -> Tensor:
     """Unit embeddings from what a store holds: they themselves, or what the frozen towers gave."""
@@ -277,8 +268,8 @@ def _from_store(kept_ND: Tensor, encoder: DualEncoder, adapt: Callable[[TowerFea
         return kept_ND
     device = encoder.logit_scale.device
     parts = [
-        adapt(TowerFeatures(pooled, pooled[:, None][:, :0], pooled[:, :0] > 0))[0].float().cpu()
-        for pooled in kept_ND.to(device).split(BATCH_SIZE)
+        adapt(TowerFeatures.without_tokens(pooled_NW))[0].float().cpu()
+        for pooled_NW in kept_ND.to(device).split(BATCH_SIZE)
     ]
     return _finite(parts)
 

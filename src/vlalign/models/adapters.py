@@ -23,6 +23,12 @@ class TowerFeatures(NamedTuple):
     tokens_NLW: Tensor
     mask_NL: Tensor
 
+    @classmethod
+    def without_tokens(cls, pooled_NW: Tensor) -> "TowerFeatures":
+        """Pooled features alone."""
+        count, width = pooled_NW.shape
+        return cls(pooled_NW, pooled_NW.new_empty(count, 0, width), pooled_NW.new_empty(count, 0, dtype=torch.bool))
+
     def packed(self) -> Tensor:
         """As one tensor N (1 + L) (W + 1) for files and batches: the pooled features first, then the tokens; the last
         channel is 1 where a row is real.

@@ -52,19 +52,21 @@ def load(directory: str | Path, *, pooling: str | None = None, activation: str |
         encoder.set_preprocessing(config.get("preprocess_cfg") or {})
     except (VlalignError, AttributeError, TypeError, ValueError) as error:
         raise VlalignError(f"{directory / CONFIG} does not describe towers that can be read here: {error}") from error
-    if (adapters := _known(AdapterParams, config, "adapters")) is None:
-        load_weights(encoder.clip, weights)
+    ours = config.get("vlalign")
+    if isinstance(ours, Mapping) and "adapters" in ours:
+        _load_adapted(encoder, weights, ours)
     else:
-        _load_adapted(encoder, weights, adapters, config["vlalign"])
+        load_weights(encoder.clip, weights)
     return encoder.eval()
 
 
-def _load_adapted(encoder: DualEncoder, file: Path, adapters: AdapterParams, ours: Mapping[str, Any]) -> None:
+def _load_adapted(encoder: DualEncoder, file: Path, ours: Mapping[str, Any]) -> None:
     """Adapters, and towers from the same file or from the one that the config names."""
-    config, frozen = file.parent / CONFIG, ours.get("frozen")
+    frozen = ours.get("frozen")
+    adapters, lora = _read(AdapterParams, ours, "adapters"), _read(LoraParams, ours, "lora") if "lora" in ours else None
     if frozen is not None:
-        encoder.frozen = _load_frozen(encoder, frozen, config)
-    encoder.adapt(adapters, _known(LoraParams, {"vlalign": ours}, "lora"))
+        encoder.frozen = _load_frozen(encoder, frozen, file.parent / CONFIG)
+    encoder.adapt(adapters, lora)
     try:
         state = {name if name.startswith(ADAPTERS) else f"clip.{name}": x for name, x in load_file(file).items()}
         encoder.load_trained_state(state) if frozen is not None else encoder.load_state_dict(state)
@@ -89,11 +91,8 @@ def _load_frozen(encoder: DualEncoder, told: Any, config: Path) -> Frozen:
     return found
 
 
-def _known(kind: type[Known], config: Mapping[str, Any], key: str) -> Known | None:
-    """What a config says of its adapters, None where it has none; raises VlalignError for what is none."""
-    ours = config.get("vlalign")
-    if not isinstance(ours, Mapping) or key not in ours:
-        return None
+def _read(kind: type[Known], ours: Mapping[str, Any], key: str) -> Known:
+    """What a config says of its adapters; raises VlalignError for what is none."""
     try:
         return kind.model_validate(ours[key])
     except ValidationError as error:

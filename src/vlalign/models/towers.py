@@ -391,10 +391,10 @@ def _check_pixels(encoder: DualEncoder, weights: str) -> None:
 def _frozen(params: ModelParams, start: Path | None) -> Frozen | None:
     """Where frozen weights can be found again; None where they are saved with what is trained."""
     packages = {name: str(getattr(params, name)) for name in PARTS}
-    if start is not None and not (params.image_weights or params.text_weights):
+    if start is not None:
         weights = weights_file(start)
         return Frozen(weights, stamp(weights))
-    if params.pretrained or start or not all(name.startswith(PREFIX) for name in packages.values()):
+    if params.pretrained or not all(name.startswith(PREFIX) for name in packages.values()):
         return None
     return Frozen(packages=packages)
 

@@ -111,8 +111,9 @@ class ModelParams(Strict):
     def _adapters_are_of_frozen_towers(self) -> "ModelParams":
         if self.lora is not None and self.adapters is None:
             raise ValueError("lora: it goes with adapters; give `adapters`, {} has their defaults")
-        if self.start is not None and self.pretrained is not None:
-            raise ValueError("start: weights are those of a run, or `pretrained`, not both; leave one out")
+        others = [name for name in ("pretrained", *PARTS) if getattr(self, name) is not None]
+        if self.start is not None and others:
+            raise ValueError(f"start: weights are those of a run, or of `{others[0]}`, not both; leave one out")
         if self.adapters is not None and (self.unlocked_image_groups or self.unlocked_text_layers):
             raise ValueError("adapters: they are of frozen towers; leave unlocked_image_groups and -text_layers at 0")
         return self

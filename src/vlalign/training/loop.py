@@ -343,8 +343,10 @@ class Trainer:
 
 def _check_widths(encoder: DualEncoder) -> None:
     """Towers that were not made for each other need adapters."""
+    if encoder.adapters is not None:
+        return
     image, text = encoder.eval().widths()
-    if encoder.adapters is None and image != text:
+    if image != text:
         raise VlalignError(
             f"model.tower: the image tower gives {image} numbers and the text tower {text}, and nothing maps both into "
             "one space: set model.adapters"

@@ -24,7 +24,7 @@ from vlalign.annotate.phrases.trees import Constituent, Parse, Word
 from vlalign.console import console
 from vlalign.data.arrow import INPUTS, read_metadata
 from vlalign.data.shards.index import captions_of
-from vlalign.data.shards.split import check_place, part_of, read_manifest, refuse_data
+from vlalign.data.shards.split import annotation_path, check_place, part_of, read_manifest, refuse_data
 from vlalign.data.skipped import Skips
 from vlalign.errors import VlalignError
 from vlalign.files import remove_temporary, write_json
@@ -74,7 +74,7 @@ def parse_split(
     refuse_data(output_dir)
     model = read_model_manifest(model_dir)
     shards = part_of(read_manifest(split_dir)["shards"], part)
-    files = {output_dir / Path(shard["name"]).with_suffix(".arrow").name: shard for shard in shards}
+    files = {annotation_path(output_dir, shard): shard for shard in shards}
     if part is None:
         # A manifest of another run must not vouch for the files of this one while they are being made.
         (output_dir / "manifest.json").unlink(missing_ok=True)

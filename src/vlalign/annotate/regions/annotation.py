@@ -23,7 +23,7 @@ from vlalign.console import progress
 from vlalign.data.arrow import INPUTS, read_batch, read_metadata, write_batch
 from vlalign.data.samples import Sample, decode_image, decode_instances
 from vlalign.data.shards.index import samples_of
-from vlalign.data.shards.split import check_place, part_of, read_manifest, refuse_data
+from vlalign.data.shards.split import annotation_path, check_place, part_of, read_manifest, refuse_data
 from vlalign.data.shards.tar import batched
 from vlalign.errors import VlalignError
 from vlalign.files import remove_temporary, write_json
@@ -97,7 +97,7 @@ def annotate_split(
     load = functools.cache(lambda: params.segments.load(side=params.side, device=device))
     with progress("finding regions", total=sum(shard["samples"] for shard in shards)) as advance:
         for shard in shards:
-            path, inputs = region_path(output, shard), _inputs(shard, params)
+            path, inputs = annotation_path(output, shard), _inputs(shard, params)
             if read_metadata(path).get(INPUTS) != inputs:
                 write_regions(path, _shard_regions(split, shard, params, load()), inputs=inputs)
             advance(shard["samples"])
@@ -105,11 +105,6 @@ def annotate_split(
         write_json(output / "parts" / f"{part}.json", {"shards": len(shards)})
         return
     _write_manifest(output, every, params, made_of=stamp(split / "manifest.json")["sha256"])
-
-
-def region_path(directory: Path, shard: dict[str, Any]) -> Path:
-    """Where the regions of a shard lie."""
-    return directory / Path(shard["name"]).with_suffix(".arrow").name
 
 
 def _inputs(shard: dict[str, Any], params: RegionsParams) -> bytes:
@@ -127,12 +122,12 @@ def _file_digests(segmenter: Segmenter) -> dict[str, str]:
 def _write_manifest(output: Path, shards: Sequence[dict[str, Any]], params: RegionsParams, *, made_of: str) -> None:
     entries, regions, without, size = [], 0, 0, 0
     for shard in shards:
-        file = RegionFile(region_path(output, shard))
+        file = RegionFile(annotation_path(output, shard))
         counts, total = file.counts()
         inputs = _inputs(shard, params).decode()
         entries.append({"name": file.path.name, "images": len(counts), "inputs": inputs, **stamp(file.path)})
         regions, without, size = regions + int(counts.sum()), without + int((counts == 0).sum()), size + total
-    for stale in set(output.glob("*.arrow")) - {region_path(output, shard) for shard in shards}:
+    for stale in set(output.glob("*.arrow")) - {annotation_path(output, shard) for shard in shards}:
         stale.unlink()
     remove_temporary(output)
     told = {"split": made_of, "regions": regions, "images_without_regions": without, "bytes": size}

@@ -62,6 +62,11 @@ def check_place(directory: str | Path, manifest: Mapping[str, Any]) -> None:
         )
 
 
+def annotation_path(directory: Path, shard: Mapping[str, Any]) -> Path:
+    """Where what is known of the samples of a shard lies."""
+    return directory / Path(shard["name"]).with_suffix(".arrow").name
+
+
 def refuse_data(output: Path) -> None:
     """Raises VlalignError where shards lie: annotations would take the place of their manifest."""
     path = output / "manifest.json"

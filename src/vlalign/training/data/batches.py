@@ -213,6 +213,8 @@ def encode(encoder: DualEncoder, batch: Batch) -> tuple[ImageFeatures, TextFeatu
 
 def fit(adapters: Adapters, data: PairedSet) -> None:
     """Show adapters that are not trained the features of all pictures and of their first captions."""
+    if not isinstance(adapters.image, CentredAdapter):
+        return
     parts = [data.select(images) for images in torch.arange(len(data)).split(FIT_BATCH)]
     for adapter, name in ((adapters.image, "images"), (adapters.text, "tokens")):
         if isinstance(adapter, CentredAdapter):
