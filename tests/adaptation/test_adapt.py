@@ -10,6 +10,7 @@ from safetensors.torch import load_file, save_file
 from training_runs import TOWER, same
 
 from vlalign import models
+from vlalign.analysis.illustrations import shown_runs
 from vlalign.errors import VlalignError
 from vlalign.evaluation.run import Execution, evaluate
 from vlalign.models import build
@@ -57,6 +58,11 @@ def test_training_lowers_the_loss_and_leaves_the_towers_as_they_are(place, objec
     before = {name: value.clone() for name, value in training.encoder.clip.state_dict().items()}
     losses = [training.take_step().total.item() for _ in range(8)]
     assert losses[-1] < losses[0]
+    counts = {True: 0, False: 0}
+    for value in training.encoder.parameters():
+        counts[value.requires_grad] += value.numel()
+    assert training.parameters() == {"trained": counts[True], "frozen": counts[False]}
+    assert counts[True] == 1 + sum(value.numel() for value in training.encoder.adapters.parameters())
     after = training.encoder.clip.state_dict()
     assert {name for name in before if not torch.equal(before[name], after[name])} == {"logit_scale"}
     assert not any(parameter.requires_grad for parameter in training.encoder.clip.visual.parameters())
@@ -234,6 +240,12 @@ def test_measured_through_the_store_it_is_what_the_towers_give(place, tmp_path):
         assert values[name] == pytest.approx({row.place: row.value for found in naive.values() for row in found.rows})
         assert len(files) == 2, "the pictures and the captions of one split, of both runs"
     assert values["one"] != values["two"]
+    shown = {"data": tmp_path / "data", "annotations": tmp_path, "split": "test", "compared": []}
+    [drawn] = shown_runs({"two": tmp_path / "two" / "run"}, **shown, features=tmp_path / "kept")
+    [naive] = shown_runs({"two": tmp_path / "two" / "run"}, **shown)
+    for ours, theirs in zip(drawn.features.pairs(), naive.features.pairs(), strict=True):
+        torch.testing.assert_close(ours, theirs)
+    assert files == {path.name for path in (tmp_path / "kept").glob("*.safetensors")}, "figures find them too"
 
 
 def test_centred_adapters_subtract_each_modalitys_mean(place, tmp_path):

@@ -154,6 +154,7 @@ def write_run(root: Path, name: str, seed: int, *, arm: str, effect: tuple, abla
         "params": {"model": {"tower": "tiny"}, "train": {"steps": 600}, "objective": {"contrastive": 1.0, **weights}},
         "params_hash": f"{zlib.crc32(f'{arm}{tau}'.encode()):08x}", "versions": {"python": "3.11.9", "torch": "2.9.0"},
         "git_commit": "0123456789abcdef0123456789abcdef01234567",
+        "parameters": {"trained": 1000 + seed, "frozen": 3000},
     }  # fmt: skip
     write_record(directory / "run.json", {**record, "files": stamps(directory, ["history.csv"])})
     return directory

@@ -94,6 +94,12 @@ def test_an_arm_that_differs_in_more_is_no_point_of_the_grid(tmp_path):
     assert "One seed for each value" in grid.remark
 
 
+def test_arms_say_how_many_parameters_they_train(results):
+    found = {row.name: [cell.text for cell in row.cells] for row in table(results, "parameters").rows}
+    assert list(found) == results.arms
+    assert found["clip"] == ["1,000", "3,000", "25.0%"]
+
+
 def test_the_smallest_results_have_no_empty_tables(demo):
     shown = measured_tables(demo)
     assert {"arms", "differences-to-clip", "grounding"} <= {table.name for table in shown}

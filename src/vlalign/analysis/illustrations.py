@@ -17,6 +17,7 @@ from vlalign.data.samples import decode_image, decode_instances
 from vlalign.data.shards.split import Split, read_split
 from vlalign.evaluation.features import DenseFeatures, SplitFeatures, encode_images, encode_phrases
 from vlalign.evaluation.phrases import GoldPhrase
+from vlalign.evaluation.run import Execution, store_for
 from vlalign.evaluation.workbench import Workbench
 from vlalign.models import DualEncoder, load
 from vlalign.models.pictures import View, coverage, cut_masks, fit, middle
@@ -80,15 +81,23 @@ class SceneSimilarity:
 
 
 def shown_runs(
-    run_dirs: Mapping[str, Path], *, data: Path, annotations: Path, split: str, compared: Sequence[str]
+    run_dirs: Mapping[str, Path],
+    *,
+    data: Path,
+    annotations: Path,
+    split: str,
+    compared: Sequence[str],
+    features: Path | None = None,
 ) -> Iterator[ShownRun]:
     """Runs by their name, each loaded when it is its turn; `compared` names those of which pictures are shown, the
-    subject of figures of a single run last.
+    subject of figures of a single run last. features: folder of what evaluation has kept of frozen towers.
     """
     # Patches of a whole split are held only where referents are known, which is where splits are small.
     known = any("phrases" in sample.meta for sample in islice(read_split(data / split), 1))
     for name, directory in run_dirs.items():
-        bench = Workbench(load(directory), data, annotations, dense=known and name in compared)
+        encoder = load(directory)
+        store = store_for(encoder, Execution(features=features))
+        bench = Workbench(encoder, data, annotations, dense=known and name in compared, store=store)
         yield ShownRun(name, directory, bench, split, name in compared, is_subject=name in compared[-1:])
 
 

@@ -23,6 +23,7 @@ def illustrate(
 
     told = given(params, changes, data=data, annotations=annotations, anywhere=True).agree(digest, "illustrate")
     named = {folder.parent.name: folder for folder in run}
-    where = {"data": told.folders.data, "annotations": told.folders.annotations}
+    folders = told.folders
+    where = {"data": folders.data, "annotations": folders.annotations, "features": folders.features}
     runs = shown_runs(named, **where, split=told.params.evaluation.split, compared=compared)
     illustrate(told.params.figures, runs, output)

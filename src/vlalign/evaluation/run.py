@@ -81,7 +81,7 @@ def evaluate(
         workers=execution.workers,
         precision=execution.precision,
         templates=execution.templates,
-        store=_store(model, encoder, execution),
+        store=store_for(encoder, execution, known=model.identity() if isinstance(model, OpenedModel) else None),
     )
     for benchmark in benchmarks:
         splits = [split for kind, split in benchmark.needs.data(settings.split, bench.has) if kind == "classes"]
@@ -100,12 +100,14 @@ def evaluate(
     return measured
 
 
-def _store(model: str | Path | OpenedModel, encoder: DualEncoder, execution: Execution) -> FeatureStore | None:
-    """Of what frozen towers give, which runs share, or of the embeddings of a model that was opened; None else."""
+def store_for(
+    encoder: DualEncoder, execution: Execution, *, known: Mapping[str, Any] | None = None
+) -> FeatureStore | None:
+    """Of what frozen towers give, which runs share, or of a model's embeddings that `known` identifies; None else, and
+    where the execution has no folder of features.
+    """
     if encoder.adapters is not None:
         known = None if encoder.has_joint_tokens else identity(encoder)
-    else:
-        known = model.identity() if isinstance(model, OpenedModel) else None
     if execution.features is None or known is None:
         return None
     code = freshness.digest("measure")

@@ -166,6 +166,7 @@ class RunRecord(BaseModel, strict=True):
     params: dict[str, Any]
     files: dict[str, dict[str, Any]] = {}
     versions: dict[str, Any] = {}
+    parameters: dict[str, int] = {}
     git_commit: str | None = None
 
 

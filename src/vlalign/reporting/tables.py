@@ -1,6 +1,6 @@
 """Tables over runs: built once, written as CSV (unrounded) and rendered in the report (rounded)."""
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -43,6 +43,7 @@ def measured_tables(results: Results, precision: Path | None = None) -> list[Tab
         *(differences_table(results, reference=arm) for arm in dict.fromkeys((results.baseline, results.control))),
         *(score_table(results, table, benchmark=name) for name, table in declared),
         *(ablation_table(results, grid) for grid in results.grids),
+        parameters_table(results),
     ]
     return [table for table in tables if table.rows]
 
@@ -168,6 +169,28 @@ def ablation_table(results: Results, grid: Grid) -> Table:
         section="Ablations",
     )
     return turned(table, corner=grid.name)
+
+
+def parameters_table(results: Results) -> Table:
+    """How many parameters each arm trains, and how many it keeps; no row for runs that do not tell."""
+    told = {run.name: run.record.get("parameters") for run in reversed(results.runs)}
+    sizes = {arm: told[arm] for arm in results.arms if told[arm]}
+    return Table(
+        "parameters",
+        "Parameters of all arms",
+        "Numbers that training changes, and those that stay as they are.",
+        ("arm", "trained", "frozen", "trained (share)"),
+        tuple(
+            Row(arm, tuple(map(Cell, (f"{size['trained']:,}", f"{size['frozen']:,}", f"{_share(size):.1%}"))))
+            for arm, size in sizes.items()
+        ),
+        [{"run": arm, **size} for arm, size in sizes.items()],
+        section="Training",
+    )
+
+
+def _share(size: Mapping[str, int]) -> float:
+    return size["trained"] / max(1, sum(size.values()))
 
 
 def _spread(results: Results, run: str, metric: Metric, *, tinted: bool = True) -> Cell:

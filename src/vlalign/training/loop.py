@@ -2,6 +2,7 @@
 
 import contextlib
 import logging
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -132,6 +133,13 @@ class Trainer:
             raise VlalignError("runtime.keep_best: the best checkpoint is found by validation; make that split")
         if self.validation and len(self.validation) < self.team.count:
             raise VlalignError(f"the validation split has fewer images than there are processes ({self.team.count})")
+
+    def parameters(self) -> dict[str, int]:
+        """How many numbers are trained, in the encoder and in the terms, and how many stay as they are."""
+        sizes = Counter[str]()
+        for value in self.model.parameters():
+            sizes["trained" if value.requires_grad else "frozen"] += value.numel()
+        return {name: sizes[name] for name in ("trained", "frozen")}
 
     def state(self) -> dict[str, Any]:
         """All that the next step depends on, but what is a function of (seed, step): order, draws, learning rate."""

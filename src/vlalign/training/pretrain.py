@@ -72,7 +72,8 @@ def pretrain(run: Run, *, seed: int, inputs: Inputs, places: Places, runtime: Ru
         trainer = Trainer(params, seed=seed, inputs=inputs, team=team, runtime=runtime)
         trainer.train(checkpoints, state=state, title=f"{run.name} seed {seed}", tracking=places.tracking)
         if team.is_first:
-            _write(trainer, places.output, {**summary, "code": "+".join(sorted(checkpoints.codes))})
+            summary |= {"code": "+".join(sorted(checkpoints.codes)), "parameters": trainer.parameters()}
+            _write(trainer, places.output, summary)
             checkpoints.clear()
 
 
