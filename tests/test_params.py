@@ -185,10 +185,10 @@ def test_names_of_runs_are_short_enough_for_every_disk(value):
 
 def test_more_runs_than_anyone_trains_are_an_error_and_no_hang():
     start = time.perf_counter()
-    with pytest.raises(VlalignError, match="runs: 70,011 runs, each seed one of them; at most 10,000 can be"):
+    with pytest.raises(VlalignError, match="runs: 150,011 runs, each seed one of them; at most 10,000 can be"):
         parse("runs.seeds", list(range(10_000)))
     grid = {"name": "grid", "arm": "powerclip", "param": "objective.powerset.tau", "values": list(range(1, 90_000))}
-    with pytest.raises(VlalignError, match="runs: 270,018 runs"):
+    with pytest.raises(VlalignError, match="runs: 270,042 runs"):
         params.parse({**DEFAULTS, "runs": {**DEFAULTS["runs"], "ablations": ["grid"]}, "ablations": [grid]})
     assert time.perf_counter() - start < 10
 
@@ -300,9 +300,20 @@ def test_a_default_changes_only_the_runs_that_use_it():
 
     others = {name for name in parse().all_runs if name.startswith(("zeta-", "regions-"))}
     powersets = {"powerclip", "powerclip-cs", "powerclip-literal"}
+    adapted = {"clip-cs", "clip-tokens", "frozen-cs", "frozen-few-unpaired"}
     assert changed("objective.powerset.tau", 0.002) == powersets | others
-    assert changed("objective.cs.sigma", 0.7) == {"cs", "powerclip-cs"}
+    assert changed("objective.cs.sigma", 0.7) == {"cs", "powerclip-cs"} | adapted
     assert changed("objective.powerset.margin", 0.3) == {"powerclip-literal"}, "no other has a triplet"
+
+
+def test_an_arm_that_is_not_run_need_not_fit_what_others_share():
+    shared = {"objective": {"powerset": {"weight": 0.2}}, "focus": "clip"}
+    with pytest.raises(VlalignError, match=r"arms.clip-nce: model.adapters: .* have no phrases or regions"):
+        params.parse(params.merged(DEFAULTS, shared))
+    runs = {"runs": {"arms": ["clip"], "ablations": []}}
+    assert set(params.parse(params.merged(DEFAULTS, shared, runs)).all_runs) == {"clip"}
+    with pytest.raises(VlalignError, match=r"arms.clip-cs.model.adapters.hiden: unknown key; nearest: hidden"):
+        parse("arms.clip-cs.model", {"adapters": {"hiden": 3}})
 
 
 def test_a_term_is_off_when_all_of_its_weights_are_zero():

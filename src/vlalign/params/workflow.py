@@ -278,7 +278,8 @@ class Params(Strict):
             if arm.like is not None and (arm.like not in self.arms or self.arms[arm.like].like):
                 kind = "is like another itself; give that one" if arm.like in self.arms else "is no arm"
                 raise ValueError(f"arms.{name}.like: {arm.like} {kind}")
-            self._run_params(name)
+        for name in self.arms:
+            self._run_params(name, is_run=name in self._arms_run)
         for key, wanted, known in self._references():
             for name in wanted:
                 if name not in known:
@@ -432,8 +433,15 @@ class Params(Strict):
                 found[name] = Run(name, params, grid.arm, grid, value, grid.seeds or self.runs.seeds)
         return found
 
-    def _run_params(self, arm: str, *changes: Mapping[str, Any], where: str = "") -> RunParams:
-        base = {key: getattr(self, key).model_dump() for key in ("model", "train", "objective")}
+    @property
+    def _arms_run(self) -> set[str]:
+        return {*self.runs.arms, *(grid.arm for grid in self.ablations if grid.name in self.runs.ablations)}
+
+    def _run_params(self, arm: str, *changes: Mapping[str, Any], where: str = "", is_run: bool = True) -> RunParams:
+        """is_run: an arm that is not run need not fit what an overlay changes for all of them: its own keys count."""
+        base: dict[str, Any] = {"model": {"tower": self.model.tower}}
+        if is_run:
+            base = {key: getattr(self, key).model_dump() for key in ("model", "train", "objective")}
         like = self.arms[arm].like
         below = [self.arms[like].changes()] if like else []
         try:
