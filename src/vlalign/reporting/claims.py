@@ -30,12 +30,14 @@ class Kind(Strict):
     """What an arm is, by its objective: the terms that train, and values that its params must or must not have.
 
     adapted: whether its adapters are on pretrained encoders or on those of another run; left out, it trains towers.
+    adapters: of which kinds these are.
     few: whether only some of the training images come with their captions.
     """
 
     described: str
     terms: tuple[str, ...]
     adapted: Literal["pretrained", "run"] | None = None
+    adapters: tuple[str, ...] = ("mlp", "transformer")
     few: bool = False
     having: dict[str, tuple[Any, ...]] = Field(default={})
     not_having: dict[str, tuple[Any, ...]] = Field(default={})
@@ -46,6 +48,7 @@ class Kind(Strict):
         return (
             {name for name, term in params.objective.terms().items() if term.is_used} == set(self.terms)
             and _adapted(params.model) == self.adapted
+            and (params.model.adapters is None or params.model.adapters.kind in self.adapters)
             and (params.train.pairs is not None) == self.few
             and all(lookup(objective, name) in values for name, values in self.having.items())
             and not any(lookup(objective, name) in values for name, values in self.not_having.items())

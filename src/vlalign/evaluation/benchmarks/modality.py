@@ -21,10 +21,10 @@ class Modality(Benchmark):
     protocol = "one caption for each image, its first that no earlier image has"
     metrics = (
         Metric("mean_distance", "Modality gap", unit="distance", direction="lower", digits=3, headline=True),
-        Metric("cs_divergence", "CS divergence", unit="nats", direction="lower", digits=3),
+        Metric("cs_divergence", "CS divergence", unit="nats", direction="lower", digits=3, headline=True),
         Metric("uniformity_image", "Uniformity, images", unit="nats", direction=None, digits=2),
         Metric("uniformity_text", "Uniformity, captions", unit="nats", direction=None, digits=2),
-        Metric("probe_accuracy", "Linear probe tells modality", direction="lower"),
+        Metric("probe_accuracy", "Linear probe tells modality", direction="lower", headline=True),
         Metric("distribution_distance", "Gap once centroids are aligned", unit="distance", direction="lower", digits=3),
     )
     tables = (
