@@ -1,31 +1,69 @@
-"""Draw the figures of docs/ from finished results.
+"""Draw the figures of docs/ from finished results, and write their tables into its pages.
 
 make all
 snakemake --cores all --configfile config/studies/collapse.yaml -- all
 snakemake --cores all --configfile config/studies/switches.yaml -- all
+snakemake --cores all --configfile config/studies/adaptation.yaml -- all
 python docs/figures.py
 """
 
+import re
+from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 
 from vlalign.params import load
+from vlalign.reporting.cells import Table
+from vlalign.reporting.claims import NOT_RUN, claims_table
+from vlalign.reporting.exports import markdown
 from vlalign.reporting.figure import Measured
+from vlalign.reporting.figures.ablation import AblationFigure
 from vlalign.reporting.figures.differences import Differences
 from vlalign.reporting.figures.precision import Precision
 from vlalign.reporting.figures.training import Training
-from vlalign.reporting.results import load_results
+from vlalign.reporting.results import Results, load_results
+from vlalign.reporting.tables import SPREAD, ablation_table, arms_table
 
-FIGURES = Path(__file__).parent / "figures"
+DOCS = Path(__file__).parent
+FIGURES = DOCS / "figures"
 COLLAPSE = ("powerset", "grad_norm", "score_sd", "positive_share", "contrastive")
 
 
 def main() -> None:
-    """Write docs/figures/*.svg."""
+    """Write docs/figures/*.svg, and the tables of docs/adaptation.md."""
     collapse, switches = (measured("params.yaml", f"config/studies/{name}.yaml") for name in ("collapse", "switches"))
     Training(terms=COLLAPSE).draw("training", collapse, FIGURES / "collapse.svg")
     Differences().draw("differences", switches, FIGURES / "switches.svg")
     for name in Precision().names():
         Precision().draw(name, measured("params.yaml"), FIGURES / f"{name}.svg")
+    adaptation()
+
+
+def adaptation() -> None:
+    """Of the study of adapters on frozen encoders."""
+    found = measured("params.yaml", "config/studies/adaptation.yaml")
+    Differences().draw("differences", found, FIGURES / "adaptation.svg")
+    for grid in ("lambda", "sigma"):
+        AblationFigure(grids=(grid,)).draw(f"ablation-{grid}", found, FIGURES / f"adaptation-{grid}.svg")
+    write_tables(DOCS / "adaptation.md", of_study(found.results))
+
+
+def of_study(results: Results) -> Iterable[Table]:
+    """The claims that a study looks into, its arms and its ablations."""
+    claims = claims_table(results, None)
+    rows = [row for row in claims.rows if row.cells and row.cells[-1].text != NOT_RUN]
+    yield replace(claims, rows=tuple(rows))
+    for table in (arms_table(results), *(ablation_table(results, grid) for grid in results.grids)):
+        yield replace(table, caption=SPREAD)
+
+
+def write_tables(page: Path, tables: Iterable[Table]) -> None:
+    """Between the page's two marks, in the place of what stands there."""
+    written = "\n".join(map(markdown, tables))
+    pattern = r"(<!-- tables: .* -->\n).*(<!-- end of tables -->)"
+    text, count = re.subn(pattern, lambda marks: f"{marks[1]}\n{written}\n{marks[2]}", page.read_text(), flags=re.DOTALL)
+    assert count == 1, f"{page} has no marks between which tables could stand"
+    page.write_text(text)
 
 
 def measured(*files: str) -> Measured:
