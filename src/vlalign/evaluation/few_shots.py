@@ -1,10 +1,11 @@
-"""Few images of each class: how they are drawn, and an adapter that learns from them.
+"""Few images of each class: how they are drawn, and what learns from them.
 
 Suffixes: I images, S images to learn from, D embedding, K classes.
 """
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from random import Random
 from typing import NamedTuple
 
@@ -16,6 +17,7 @@ from torch import Tensor
 from vlalign.evaluation.benchmark import UnmeasurableError
 from vlalign.evaluation.probes import Labelled, logistic_probe
 from vlalign.evaluation.ranking import strictly_best
+from vlalign.evaluation.shot_adapters import DIVERGENCE_WEIGHTS, fit_adapters
 
 # CoOp chooses hyper-parameters on at most so many images of a class.
 VALIDATION_SHOTS = 4
@@ -102,19 +104,40 @@ def tip_adapter(classifier_KD: Tensor, shots: Labelled, validation: Labelled) ->
     return best
 
 
-def _probe(shots: Labelled, validation: Labelled, tested: Labelled, _: Tensor) -> tuple[Tensor, dict[str, float]]:
+def _probe(
+    shots: Labelled, validation: Labelled, tested: Labelled, classifier_KD: Tensor, seed: int
+) -> tuple[Tensor, dict[str, float]]:
     classifier, c = logistic_probe(shots, validation)
     guesses_N = torch.from_numpy(classifier.predict(tested.images_ND.numpy()))
     return guesses_N == tested.labels_N, {"inverse_regularisation": c}
 
 
-def _adapter(
-    shots: Labelled, validation: Labelled, tested: Labelled, classifier_KD: Tensor
+def _cache(
+    shots: Labelled, validation: Labelled, tested: Labelled, classifier_KD: Tensor, seed: int
 ) -> tuple[Tensor, dict[str, float]]:
     adapter = tip_adapter(classifier_KD, shots, validation)
     return adapter.hits(tested), {"alpha": adapter.alpha, "beta": adapter.beta}
 
 
-# From the images to learn from, to choose on and to test, and the zero-shot classifier: which images are right (bool),
-# and what was chosen.
-LEARNERS = {"linear-probe": _probe, "tip-adapter": _adapter}
+def _adapters(
+    shots: Labelled,
+    validation: Labelled,
+    tested: Labelled,
+    classifier_KD: Tensor,
+    seed: int,
+    *,
+    weights: Sequence[float],
+) -> tuple[Tensor, dict[str, float]]:
+    fitted, chosen = fit_adapters(classifier_KD, shots, validation, weights=weights, seed=seed)
+    return fitted.hits(tested), chosen
+
+
+# From the images to learn from, to choose on and to test, the zero-shot classifier, and the seed of the draw: which
+# images are right (bool), and what was chosen.
+Learn = Callable[[Labelled, Labelled, Labelled, Tensor, int], tuple[Tensor, dict[str, float]]]
+LEARNERS: dict[str, Learn] = {
+    "linear-probe": _probe,
+    "tip-adapter": _cache,
+    "adapter": partial(_adapters, weights=(0.0,)),
+    "cs-adapter": partial(_adapters, weights=DIVERGENCE_WEIGHTS),
+}

@@ -15,16 +15,18 @@ if TYPE_CHECKING:
     from vlalign.evaluation.probes import Labelled
     from vlalign.evaluation.workbench import Workbench
 
-Learner = Literal["linear-probe", "tip-adapter"]
+Learner = Literal["linear-probe", "tip-adapter", "adapter", "cs-adapter"]
 
 
 class FewShotParams(Strict):
     """How many images are learned from, how often they are drawn, and what learns from them.
 
     `linear-probe` is logistic regression of unit-norm features, its C chosen as CoOp does. `tip-adapter` adds a cache
-    of the images to the zero-shot classifier, without training (arXiv 2111.03930). Images are not augmented. Both
-    choose hyper-parameters on min(shots, 4) images of each class: of the validation split, or, where there is none, of
-    what is left of the training split.
+    of the images to the zero-shot classifier, without training (arXiv 2111.03930). `adapter` trains residual MLPs on
+    images and class vectors by cross-entropy, and `cs-adapter` adds the Cauchy-Schwarz divergence between both
+    (CS-Aligner, arXiv 2502.17028); rate, steps and weight are chosen. Images are not augmented. All choose
+    hyper-parameters on min(shots, 4) images of each class: of the validation split, or, where there is none, of what is
+    left of the training split.
     """
 
     shots: Annotated[tuple[Few, ...], Field(min_length=1)] = (1, 2, 4, 8, 16)
@@ -63,6 +65,9 @@ class FewShot(Benchmark):
         Metric("inverse_regularisation", "C", unit="ratio", direction=None, digits=6),
         Metric("alpha", "α", unit="ratio", direction=None, digits=2),
         Metric("beta", "β", unit="ratio", direction=None, digits=2),
+        Metric("learning_rate", "Learning rate", unit="ratio", direction=None, digits=4),
+        Metric("steps", "Steps", unit="count", direction=None, digits=0),
+        Metric("divergence_weight", "Weight of D_CS", unit="ratio", direction=None, digits=1),
         Metric("training_images", "Images to learn from", unit="count", direction=None, digits=0),
         Metric("validation_images", "Images to choose on", unit="count", direction=None, digits=0),
     )
@@ -136,7 +141,7 @@ def _learner_rows(
 
     each, hits = [], []
     for seed, (learned, chosen_on) in draws.items():
-        hits_I, chosen = LEARNERS[learner](learned, chosen_on, tested, classifier_KD)
+        hits_I, chosen = LEARNERS[learner](learned, chosen_on, tested, classifier_KD, seed)
         hits.append(hits_I)
         found = {"seed_accuracy": percent(hits_I), **chosen}
         group = f"{group_of(learner, shots)}_seed_{seed}"
