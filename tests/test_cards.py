@@ -106,6 +106,13 @@ def test_numbers_of_the_papers_are_those_that_the_report_has():
         for (card, way), number in zip(ways, numbers, strict=True):
             suite, row = ("retrieval3", f"{method} (ViT-L/14)") if card == "flickr30k" else ("longcaption", method)
             assert SUITES[suite].published[row][f"{card}/{way}"] == number
+    suite, table = SUITES["fewshot-adapters"], tables["cs-aligner-classification"]
+    assert table["rows"].keys() == suite.published.keys() == {"CS-Aligner"}
+    columns = [f"{card.name}/cs_adapter_16_shots/accuracy" for card in suite.cards]
+    assert suite.published["CS-Aligner"] == dict(zip(columns, table["rows"]["CS-Aligner"], strict=True))
+    names = [card.name.removeprefix("coop-") for card in suite.cards]
+    stems = [column.lower().rstrip("0123456789") for column in table["columns"]]
+    assert all(map(str.startswith, names, stems))
 
 
 def test_retrieval_is_measured_on_karpathys_splits():

@@ -15,7 +15,9 @@ from typer.testing import CliRunner
 
 from vlalign import cli
 from vlalign.data.shards.split import read_manifest
+from vlalign.evaluation import shot_adapters
 from vlalign.evaluation.benchmark import known_benchmarks
+from vlalign.evaluation.few_shots import LEARNERS
 from vlalign.evaluation.metrics import read_folder, read_items
 from vlalign.params import digest
 from vlalign.params.cards import CARD, SUITE, known, read_card, read_suite
@@ -53,7 +55,7 @@ def measured(tmp_path_factory):
     models = {name: {"tower": "config/towers/test.json", "seed": seed} for seed, name in enumerate(MODELS)}
     evaluation = {
         "cards": ["config/benchmarks", str(folder / "cards")],
-        "params": {"few_shot": {"shots": [16], "seeds": [1]}},
+        "params": {"few_shot": {"shots": [16], "seeds": [1], "learners": list(LEARNERS)}},
     }
     (folder / "overlay.yaml").write_text(yaml.safe_dump({"models": models, "evaluation": evaluation}))
     command = ["evaluate", "--params", ROOT / "params.yaml", "--params", folder / "overlay.yaml"]
@@ -65,6 +67,7 @@ def measured(tmp_path_factory):
         counts = {name: miniatures.publish(card, folder / "files", hub) for name, card in CARDS.items()}
         miniatures.write_cards(folder / "cards", {name: {"counts": found} for name, found in counts.items()}, SHIPPED)
         given = double_models(patch)
+        patch.setattr(shot_adapters, "STEPS", (5,))
         result = CliRunner().invoke(cli.app, [*map(str, command), "--output", str(folder / "out")])
     assert result.exit_code == 0, result.output
     return Measured(folder, counts, given)
