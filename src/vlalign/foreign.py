@@ -14,6 +14,7 @@ TOKENIZER_OPTIONS = frozenset(
         "clean",
         "language",
         "legacy",
+        "pad_token",
         "padding_side",
         "reduction_mask",
         "strip_sep_token",

@@ -73,13 +73,15 @@ def lora(**train):
     return run.model_copy(update={"model": run.model.model_copy(update={"lora": LoraParams(rank=2)})})
 
 
-@pytest.mark.parametrize("kind", ["open_clip", "bert"])
+@pytest.mark.parametrize("kind", ["open_clip", "bert", "llama"])
 def test_low_rank_changes_train_and_leave_every_frozen_weight_bit_identical(place, tmp_path, kind):
     """open_clip's attention is nn.MultiheadAttention, to which peft adds and from which it subtracts in every call."""
     tower = dict(TOWER)
-    if kind == "bert":
-        name = tiny_transformers.write(tmp_path / "bert", kind)
+    if kind != "open_clip":
+        name = tiny_transformers.write(tmp_path / kind, kind)
         tower["text_cfg"] = {"hf_model_name": name, "hf_model_pretrained": False, "context_length": 16}
+    if kind == "llama":
+        tower["text_cfg"]["tokenizer_kwargs"] = {"pad_token": tiny_transformers.RESERVED}
     torch.manual_seed(0)
     encoder = models.create(tower, pooling="average")
     before = {name: value.clone() for name, value in encoder.clip.text.state_dict().items()}

@@ -1,11 +1,12 @@
 """Random text towers and small tokenizers in the file formats of Hugging Face."""
 
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
-from transformers import BertConfig, PreTrainedTokenizerFast, RobertaConfig
+from transformers import BertConfig, LlamaConfig, PreTrainedTokenizerFast, RobertaConfig
 
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]"]
 WORDS = [*SPECIAL, *"abcdefghijklmnopqrstuvwxyz", *(f"##{letter}" for letter in "abcdefghijklmnopqrstuvwxyz")]
 WORDS += ["red", "dog", "skate", "##board", "##er", "above"]
+BEGIN, END, RESERVED = "<|begin_of_text|>", "<|end_of_text|>", "<|reserved_special_token_0|>"
 SHAPE = {
     "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32,
     "max_position_embeddings": 40, "vocab_size": 400,
@@ -40,9 +41,27 @@ def byte_level():
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token="<pad>", bos_token="<s>", eos_token="</s>")
 
 
+def language_model():
+    """As Llama 3's: a token for the beginning and none for padding, but some that are reserved."""
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    special = [BEGIN, END, RESERVED]
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    trainer = trainers.BpeTrainer(vocab_size=300, special_tokens=special, initial_alphabet=alphabet)
+    tokenizer.train_from_iterator(["a red dog above a red dog"] * 5, trainer)
+    tokenizer.post_processor = processors.TemplateProcessing(single=f"{BEGIN} $A", special_tokens=[(BEGIN, 0)])
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token=BEGIN, eos_token=END)
+
+
 def write(folder, kind):
-    """Config and tokenizer of a `bert` or `roberta`; returns the folder's name, which stands for a hub's."""
-    config = BertConfig(**SHAPE) if kind == "bert" else RobertaConfig(**SHAPE, pad_token_id=0)
+    """Config and tokenizer of a `bert`, `roberta` or `llama`; returns the folder's name, which stands for a hub's."""
+    config, tokenizer = {
+        "bert": lambda: (BertConfig(**SHAPE), wordpiece()),
+        "roberta": lambda: (RobertaConfig(**SHAPE, pad_token_id=0), byte_level()),
+        # Weights are kept in half precision, and two heads share keys.
+        "llama": lambda: (LlamaConfig(**SHAPE, num_key_value_heads=1, dtype="bfloat16"), language_model()),
+    }[kind]()
     config.save_pretrained(folder)
-    (wordpiece() if kind == "bert" else byte_level()).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
     return str(folder)

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import open_clip
 import torch
 import torch.nn.functional as F
+from huggingface_hub.errors import RepositoryNotFoundError
 from open_clip.constants import OPENAI_DATASET_MEAN, OPENAI_DATASET_STD
 from open_clip.timm_model import TimmModel
 from timm.layers import freeze_batch_norm_2d
@@ -20,7 +21,9 @@ from torch import Tensor, nn
 
 from vlalign.errors import VlalignError
 from vlalign.foreign import no_foreign_code, refuse_code
+from vlalign.hub import Repository
 from vlalign.models.adapters import Adapters, TowerFeatures
+from vlalign.models.decoders import known_decoders, settle_padding
 from vlalign.models.lora import TRAINED, add_lora
 from vlalign.models.packaged import PREFIX, packaged, packaged_folder
 from vlalign.models.text import Tokenizer, check_text_tower, make_tokenizer, read_text, real_tokens
@@ -276,13 +279,23 @@ def create(config: dict[str, Any], *, pooling: str, places: Mapping[str, str] | 
     text = {**config["text_cfg"], **_packaged_places(config["text_cfg"]), **(places or {})}
     arguments = {key: value for key, value in {**config, "text_cfg": text}.items() if key != "custom_text"}
     try:
-        with no_foreign_code():
+        with no_foreign_code(), known_decoders():
             clip = open_clip.CustomTextCLIP(**arguments)
     except Exception as error:  # three libraries raise whatever a wrong config makes them stumble over
+        if _is_refused(error):
+            repository = Repository(str(text["hf_model_name"]), "main", "model", "model.tower: text_cfg.hf_model_name")
+            raise VlalignError(repository.forbidden(str(error).partition("\n")[0])) from error
         raise VlalignError(f"model.tower: open_clip cannot make these towers ({error!r})") from error
     length = text.get("context_length", 77) if text.get("hf_model_name") else clip.context_length
+    tokenizer = make_tokenizer(text, length)
+    settle_padding(clip.text, tokenizer)
     config = {**config, "custom_text": True}
-    return DualEncoder(clip, make_tokenizer(text, length), config=config, pooling=pooling)
+    return DualEncoder(clip, tokenizer, config=config, pooling=pooling)
+
+
+def _is_refused(error: BaseException | None) -> bool:
+    """Whether the hub refused a repository: transformers raises an error of its own from that of huggingface_hub."""
+    return error is not None and (isinstance(error, RepositoryNotFoundError) or _is_refused(error.__cause__))
 
 
 def without_weights(config: Mapping[str, Any]) -> dict[str, Any]:
