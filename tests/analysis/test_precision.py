@@ -7,18 +7,20 @@ import torch
 import torch.nn.functional as F
 from annotated_scenes import write_annotated
 from torch import Tensor
-from training_runs import run_of
+from training_runs import TOWER, run_of
 from typer.testing import CliRunner
 
-from vlalign.analysis.precision import COLUMNS, measure, synthetic
+from vlalign.analysis.precision import COLUMNS, measure, precision_rows, synthetic
 from vlalign.cli import app
+from vlalign.models import create
 from vlalign.objectives import centre, powerset_loss
-from vlalign.params import PrecisionParams
+from vlalign.params import AdapterParams, PrecisionParams
 from vlalign.reporting.figure import Measured
 from vlalign.reporting.figures.precision import Precision
 from vlalign.reporting.results import Results
 from vlalign.training.data.inputs import Inputs
 from vlalign.training.pretrain import Places, pretrain
+from vlalign.training.terms.powerset import PowersetParams
 
 PARAMS = PrecisionParams(regions=(10,), pairs=48, taus=(0.1, 0.001))
 
@@ -119,6 +121,14 @@ def test_the_command_prints_a_table_or_writes_a_file(tmp_path: Path, monkeypatch
     assert {(row["features"], row["regions"]) for row in rows} == {
         (features, count) for features in FEATURES for count in ("2", "10")
     }
+
+
+def test_adapters_of_pooled_features_give_no_trained_ones(tmp_path):
+    encoder = create(TOWER, pooling="average").eval()
+    encoder.adapt(AdapterParams(dimension=8, hidden=8))
+    params = PrecisionParams(regions=(2,), pairs=4)
+    rows = precision_rows(encoder, PowersetParams(), tmp_path / "split", tmp_path / "annotations", params)
+    assert {row["features"] for row in rows} == {"random", "clustered"}, "and no data are looked for"
 
 
 def test_where_every_exact_score_is_zero_there_is_no_relative_error(tmp_path):

@@ -42,13 +42,14 @@ def precision_rows(
 
     encoder, powerset: the model of a run, and its params of the term, which it may not be trained with. split: folder
     of pairs, whose first ones are measured. annotations: folder with `phrases/<split>`, and `regions/<split>` if there
-    are any.
+    are any. Adapters of pooled features alone give no trained ones.
     """
     sources = {
         "random": synthetic(params, clusters=None),
         "clustered": synthetic(params, clusters=4),
-        "trained": trained(encoder, powerset, split, annotations, params),
     }
+    if encoder.has_joint_tokens:
+        sources["trained"] = trained(encoder, powerset, split, annotations, params)
     for name, (similarity_NPR, region_mask, phrase_mask) in sources.items():
         for count in params.regions:
             for row in measure(similarity_NPR[..., :count], region_mask[:, :count], phrase_mask, params):
