@@ -82,7 +82,7 @@ def _described(folder: Path) -> dict[str, Any]:
         "description": f"Run `{run.name}`, seed {run.seed}, of vlalign: {_what(params.model)} trained with "
         f"{described_objective(objective)}.",
         "details": {
-            "Towers": _towers(config["model_cfg"]),
+            "Towers": _towers(config["model_cfg"], params.model),
             "Pooling": "mean of projected patch and word tokens" if average else "the towers' own",
             "Training": f"{length} of {train.batch_size} pairs, AdamW, learning rate "
             f"{train.learning_rate:g}, weight decay {train.weight_decay:g}",
@@ -122,12 +122,15 @@ def described_objective(objective: ObjectiveParams) -> str:
     return " + ".join(f"{weight:g} × {name}" for name, weight in parts if weight)
 
 
-def _towers(config: Mapping[str, Any]) -> str:
+def _towers(config: Mapping[str, Any], model: ModelParams) -> str:
+    """As their config has them; the joint space is that of adapters where there are any."""
     vision, text = config["vision_cfg"], config["text_cfg"]
     image = vision.get("timm_model_name") or _sizes(vision)
     pixels = f", {vision['image_size']} pixels" if "image_size" in vision else ""
     words = text.get("hf_model_name") or _sizes(text)
-    return f"image: {image}{pixels}; text: {words}; joint space of {config['embed_dim']} numbers"
+    adapters = model.adapters
+    joint = config["embed_dim"] if adapters is None or adapters.kind == "centred" else adapters.dimension
+    return f"image: {image}{pixels}; text: {words}; joint space of {joint} numbers"
 
 
 def _sizes(tower: Mapping[str, Any]) -> str:
