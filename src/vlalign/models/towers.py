@@ -282,7 +282,8 @@ def create(config: dict[str, Any], *, pooling: str, places: Mapping[str, str] | 
         with no_foreign_code(), known_decoders():
             clip = open_clip.CustomTextCLIP(**arguments)
     except Exception as error:  # three libraries raise whatever a wrong config makes them stumble over
-        if _is_refused(error):
+        # transformers raises its own error from that of huggingface_hub.
+        if text.get("hf_model_name") and isinstance(error.__cause__, RepositoryNotFoundError):
             repository = Repository(str(text["hf_model_name"]), "main", "model", "model.tower: text_cfg.hf_model_name")
             raise VlalignError(repository.forbidden(str(error).partition("\n")[0])) from error
         raise VlalignError(f"model.tower: open_clip cannot make these towers ({error!r})") from error
@@ -291,11 +292,6 @@ def create(config: dict[str, Any], *, pooling: str, places: Mapping[str, str] | 
     settle_padding(clip.text, tokenizer)
     config = {**config, "custom_text": True}
     return DualEncoder(clip, tokenizer, config=config, pooling=pooling)
-
-
-def _is_refused(error: BaseException | None) -> bool:
-    """Whether the hub refused a repository: transformers raises an error of its own from that of huggingface_hub."""
-    return error is not None and (isinstance(error, RepositoryNotFoundError) or _is_refused(error.__cause__))
 
 
 def without_weights(config: Mapping[str, Any]) -> dict[str, Any]:
