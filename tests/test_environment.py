@@ -46,7 +46,7 @@ def test_the_python_of_the_conda_environment_is_one_that_the_project_supports():
     assert Requirement(f"python{PROJECT['requires-python']}").specifier.contains(version)
 
 
-@pytest.mark.parametrize("group", ["dependencies", "frozen", "tracking", "test", "docs", "dev"])
+@pytest.mark.parametrize("group", ["dependencies", "frozen", "generation", "tracking", "test", "docs", "dev"])
 def test_every_dependency_is_pinned_within_its_bounds(group):
     lines = PROJECT["dependencies"] if group == "dependencies" else PROJECT["optional-dependencies"][group]
     pinned = pins()
