@@ -267,3 +267,23 @@ def test_centred_adapters_subtract_each_modalitys_mean(place, tmp_path):
 def test_centred_adapters_need_a_joint_space():
     with pytest.raises(VlalignError, match=r"adapters\.kind: .* gives 8 numbers and the text tower 9; choose mlp"):
         Adapters(8, 9, AdapterParams(kind="centred"))
+
+
+def test_an_adapted_text_lands_in_the_space_of_the_image_tower_as_it_is(place, tmp_path):
+    run = params(learning_rate=0.02)
+    adapters = run.model.adapters.model_copy(update={"sides": "text", "dimension": 16})
+    run = run.model_copy(update={"model": run.model.model_copy(update={"adapters": adapters})})
+    weights = adapt(tmp_path, place.pooled, run=run)
+    assert {name.rsplit(".", 3)[0] for name in weights if name.startswith("adapters")} == {"adapters.text"}
+    ours, towers = models.load(tmp_path / "run"), models.load(place.start)
+    pictures, tokens = torch.randn(2, 3, ours.image_size, ours.image_size), ours.tokenizer(["a red cat", "two dogs"])
+    with torch.no_grad():
+        assert torch.equal(ours.encode_image(pictures).embedding_ID, towers.encode_image(pictures).embedding_ID)
+        assert not torch.equal(ours.encode_text(tokens).embedding_CD, towers.encode_text(tokens).embedding_CD)
+
+
+def test_what_adapts_texts_alone_needs_the_width_of_the_image_tower():
+    with pytest.raises(VlalignError, match=r"adapters\.dimension is 12, .* gives 8 numbers; set dimension to 8"):
+        Adapters(8, 9, AdapterParams(sides="text", dimension=12))
+    with pytest.raises(ValueError, match="sides: centred adapters subtract the mean of each modality"):
+        AdapterParams(kind="centred", sides="text")

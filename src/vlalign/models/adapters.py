@@ -122,18 +122,27 @@ class CentredAdapter(Adapter):
         return F.normalize(x, dim=-1) - self.mean_W
 
 
+class NoAdapter(Adapter):
+    """What the tower gives, as it is."""
+
+    def forward(self, found: TowerFeatures) -> tuple[Tensor, Tensor]:
+        """See Adapter."""
+        return found.pooled_NW, found.tokens_NLW
+
+
 KINDS: dict[str, type[Adapter]] = {"mlp": MLPAdapter, "transformer": TransformerAdapter, "centred": CentredAdapter}
 
 
 class Adapters(nn.Module):
-    """One adapter for each tower.
+    """One adapter for each tower, or for the text tower alone.
 
     Args:
         image_width, text_width: channels of what the towers give.
         params: of both adapters.
 
     Raises:
-        VlalignError: when towers of different widths would have to share a space without a map.
+        VlalignError: when towers of different widths would have to share a space without a map, or an image tower that
+            stays as it is has another width than the joint space.
     """
 
     def __init__(self, image_width: int, text_width: int, params: AdapterParams) -> None:
@@ -143,8 +152,15 @@ class Adapters(nn.Module):
                 f"model.adapters.kind: centred adapters map nothing, but the image tower gives {image_width} numbers "
                 f"and the text tower {text_width}; choose mlp, or towers with a joint space"
             )
+        if params.sides == "text" and image_width != params.dimension:
+            raise VlalignError(
+                f"model.adapters.dimension is {params.dimension}, but with `sides: text` the joint space is that of the "
+                f"image tower, which gives {image_width} numbers; set dimension to {image_width}"
+            )
         self.params, self.widths = params, {"image": image_width, "caption": text_width}
-        self.image, self.text = (KINDS[params.kind](width, params) for width in (image_width, text_width))
+        adapter = KINDS[params.kind]
+        self.image: Adapter = (NoAdapter if params.sides == "text" else adapter)(image_width, params)
+        self.text: Adapter = adapter(text_width, params)
 
 
 def _zero(linear: nn.Linear) -> nn.Linear:

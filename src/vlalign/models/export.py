@@ -44,7 +44,7 @@ def save(encoder: DualEncoder, directory: str | Path) -> list[str]:
     if encoder.adapters is None:
         ours["same_in_open_clip"] = same_in_open_clip(encoder)
     else:
-        ours["adapters"] = encoder.adapters.params.model_dump(mode="json")
+        ours["adapters"] = encoder.adapters.params.relevant()
     if encoder.lora is not None:
         ours["lora"] = encoder.lora.model_dump(mode="json")
     if encoder.frozen is not None:

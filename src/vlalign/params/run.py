@@ -34,6 +34,22 @@ class AdapterParams(Strict):
     layers: Annotated[Count, Field(le=100)] = 1
     heads: Annotated[Count, Field(le=1_000)] = Field(default=4, description="Of attention, in a transformer")
     dropout: Share = 0.0
+    sides: Literal["both", "text"] = Field(
+        default="both",
+        description="text: what the image tower gives stays as it is, and `dimension` is its width; a decoder of "
+        "pictures then reads captions",
+    )
+
+    def relevant(self) -> dict[str, Any]:
+        """As plain values, without `sides` where both are adapted, as they were before there was a choice."""
+        plain = self.model_dump(mode="json")
+        return plain if self.sides != "both" else {key: value for key, value in plain.items() if key != "sides"}
+
+    @model_validator(mode="after")
+    def _centred_are_both(self) -> "AdapterParams":
+        if self.kind == "centred" and self.sides != "both":
+            raise ValueError("sides: centred adapters subtract the mean of each modality; leave it out, or choose mlp")
+        return self
 
     @model_validator(mode="after")
     def _heads_divide(self) -> "AdapterParams":
@@ -91,6 +107,8 @@ class ModelParams(Strict):
     def relevant(self) -> dict[str, Any]:
         """As plain values, without what is `LATER` and not used."""
         plain = self.model_dump(mode="json")
+        if self.adapters is not None:
+            plain["adapters"] = self.adapters.relevant()
         return {key: value for key, value in plain.items() if value is not None or key not in LATER}
 
     @field_validator("tower", mode="before")
