@@ -203,8 +203,8 @@ def _run(folder: Path, manifests: set[str], advance: Callable[[int], None]) -> I
 
 
 def _cards(folder: Path, root: Path, advance: Callable[[int], None]) -> Iterator[Finding]:
-    """What a run or a model got on cards."""
-    for path in sorted(folder.glob("benchmarks/*/*")):
+    """What a run or a model got on cards, and for its pictures."""
+    for path in sorted([*folder.glob("benchmarks/*/*"), *folder.glob("generation")]):
         yield from _guarded(path / EVALUATION, _evaluation(path, root, advance, trained=folder / RUN))
 
 

@@ -154,8 +154,8 @@ class Adapters(nn.Module):
             )
         if params.sides == "text" and image_width != params.dimension:
             raise VlalignError(
-                f"model.adapters.dimension is {params.dimension}, but with `sides: text` the joint space is that of the "
-                f"image tower, which gives {image_width} numbers; set dimension to {image_width}"
+                f"model.adapters.dimension is {params.dimension}, but with `sides: text` the joint space is that of "
+                f"the image tower, which gives {image_width} numbers; set dimension to {image_width}"
             )
         self.params, self.widths = params, {"image": image_width, "caption": text_width}
         adapter = KINDS[params.kind]

@@ -9,6 +9,7 @@ from vlalign.params.base import describe, digest, flat_params, merged, nested
 from vlalign.params.choices import Needs, PhraseChoice, RegionChoice, TermParams
 from vlalign.params.data import ScenesParams, SplitsParams, VerifyParams
 from vlalign.params.folders import Folders
+from vlalign.params.generation import DecoderParams, GenerationParams
 from vlalign.params.reading import read, read_change, written_changes
 from vlalign.params.run import (
     AdapterParams,

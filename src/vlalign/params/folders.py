@@ -38,6 +38,10 @@ class Folders:
         """What frozen towers give of the dataset's splits, each in a folder of its name."""
         return self.root / "data" / "features" / self.data.name / name
 
+    def generated(self, run: str, seed: int) -> Path:
+        """The pictures that a run has generated."""
+        return self.root / "data" / "generated" / run / f"seed-{seed}"
+
     def model(self, name: str) -> Path:
         """The results of a model that was not trained here."""
         return self.root / "results" / "models" / name

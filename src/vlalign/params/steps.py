@@ -35,6 +35,7 @@ def relevant(
         "adapt": lambda: params.all_runs[run].config(),
         "features": lambda: params.all_runs[run].frozen(),
         "evaluate": lambda: _evaluated(params, card, task, model),
+        "generate": lambda: _generated(params, run),
         "precision": lambda: report.precision.model_dump(mode="json"),
         "illustrate": lambda: {
             "split": params.evaluation.split,
@@ -50,6 +51,15 @@ def relevant(
         "focus": suites,
     }
     return found[step]()
+
+
+def _generated(params: Params, run: str) -> dict[str, Any]:
+    """Of a run that generates pictures; the weights of a judge that is a run are files that the step reads."""
+    generation = params.generation
+    if generation is None:
+        return {}
+    judge = params.models.get(generation.judge or "")
+    return {"run": run, **generation.relevant()} | ({"model": judge.model_dump(mode="json")} if judge else {})
 
 
 def _evaluated(params: Params, card: str, task: str, model: str) -> dict[str, Any]:

@@ -47,6 +47,7 @@ from vlalign.params.cards import (
     refuse_twice,
 )
 from vlalign.params.data import Dataset, ScenesParams, SplitsParams, VerifyParams
+from vlalign.params.generation import GenerationParams
 from vlalign.params.reading import read_change, read_layers
 from vlalign.params.run import ModelParams, ObjectiveParams, RunParams, RuntimeParams, TrainParams
 from vlalign.params.sources import Source
@@ -261,6 +262,9 @@ class Params(Strict):
     models: dict[Name, EvaluatedModel] = Field(
         default={}, max_length=1000, description="Models that were not trained here, measured beside the runs"
     )
+    generation: GenerationParams | None = Field(
+        default=None, description="Pictures from the captions of a split; none if left out"
+    )
     report: ReportParams = ReportParams()
 
     @model_validator(mode="after")
@@ -296,10 +300,14 @@ class Params(Strict):
         for key in ("baseline", "control"):
             yield f"report.{key}", (getattr(self.report, key),), set(self.arms)
         yield "focus", (self.focus,), set(self.all_runs)
+        if self.generation is not None:
+            yield "generation.runs", self.generation.runs, set(self.all_runs)
+            judges = (self.generation.judge,) if self.generation.judge else ()
+            yield "generation.judge", judges, set(self.all_runs) | set(self.models)
 
     @model_validator(mode="after")
     def _folders_have_one_name_each(self) -> "Params":
-        if taken := sorted({"annotations", "benchmarks", "features", "parser"} & set(self.datasets)):
+        if taken := sorted({"annotations", "benchmarks", "features", "generated", "parser"} & set(self.datasets)):
             raise ValueError(
                 f"datasets: the workflow keeps a folder `{taken[0]}` of its own below data; rename this one"
             )
@@ -358,6 +366,22 @@ class Params(Strict):
         return self
 
     @model_validator(mode="after")
+    def _generating_runs_read_as_the_image_tower_does(self) -> "Params":
+        for name in self.generation.runs if self.generation else ():
+            model = self.all_runs[name].params.model
+            if model.adapters is None or model.adapters.sides != "text":
+                raise ValueError(
+                    f"generation.runs: {name} trains or adapts its image tower, whose embeddings the decoder would no "
+                    "longer know; give it model.adapters with sides: text"
+                )
+            if model.pooling != "default":
+                raise ValueError(
+                    f"generation.runs: {name} averages patches, and decoders read what the tower itself pools; give it "
+                    "model.pooling: default"
+                )
+        return self
+
+    @model_validator(mode="after")
     def _published_methods_exist(self) -> "Params":
         methods = {method for suite in self.evaluation.suites for method in suite.published}
         for name, method in self.report.published.items():
@@ -412,7 +436,7 @@ class Params(Strict):
     @cached_property
     def figures(self) -> tuple[Figure, ...]:
         """What is drawn."""
-        every = (kind() for kind in plugins(Figure, FIGURES).values() if set(kind.benchmarks) <= set(self.benchmarks))
+        every = (kind() for kind in plugins(Figure, FIGURES).values() if kind.has_data(self))
         figures = every if self.report.figures is None else self.report.figures
         return tuple(figure.completed(self) for figure in figures)
 

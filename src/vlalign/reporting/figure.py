@@ -45,6 +45,11 @@ class Figure(Strict, Registered):
     section: ClassVar[str] = "Further figures"
     rank: ClassVar[int] = 100
 
+    @classmethod
+    def has_data(cls, params: "Params") -> bool:
+        """Whether what it shows is measured where these are the params: otherwise it is drawn only if it is named."""
+        return set(cls.benchmarks) <= set(params.benchmarks)
+
     def completed(self, params: "Params") -> "Figure":
         """The figure with what only the whole of params.yaml tells."""
         return self

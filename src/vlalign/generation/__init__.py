@@ -1,0 +1,1 @@
+"""Pictures from captions, through decoders of image embeddings."""

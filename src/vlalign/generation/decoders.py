@@ -1,0 +1,164 @@
+"""unCLIP decoders, which make pictures of image embeddings: pipelines of diffusers, driven by embeddings alone.
+
+Suffixes: N pictures, D channels of the embeddings.
+"""
+
+import contextlib
+import hashlib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+from unittest import mock
+
+import torch
+from PIL.Image import Image
+from torch import Tensor
+
+from vlalign.errors import VlalignError
+from vlalign.foreign import no_foreign_code
+from vlalign.params import DecoderParams
+from vlalign.records import stamps
+
+
+class Decoder:
+    """A pipeline, on the GPU where there is one.
+
+    kind: its class in diffusers. words: how that calls the params.
+    """
+
+    kind: ClassVar[str]
+    words: ClassVar[dict[str, tuple[str, ...]]] = {
+        "steps": ("num_inference_steps",),
+        "guidance": ("guidance_scale",),
+        "size": ("height", "width"),
+    }
+
+    def __init__(self, pipeline: Any, params: DecoderParams) -> None:
+        self.pipeline, self.params = pipeline, params
+        pipeline.set_progress_bar_config(disable=True)
+        pipeline.to("cuda" if torch.cuda.is_available() else "cpu")
+        given = {name: value for name in self.words if (value := getattr(params, name)) is not None}
+        self.how = {word: value for name, value in given.items() for word in self.words[name]}
+
+    @property
+    def width(self) -> int:
+        """Channels of the embeddings that it reads."""
+        return int(self.pipeline.image_encoder.config.projection_dim)
+
+    def decode(self, embeddings_ND: Tensor, *, blank_D: Tensor, seeds: Sequence[int]) -> list[Image]:
+        """A picture for each embedding, which has the scale of the image encoder's own.
+
+        blank_D: the embedding of a picture that is zero after normalisation. seeds: of each picture's noise.
+        """
+        # On the CPU, whose noise is the same for every device and batch.
+        generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+        device = self.pipeline.device
+        images: list[Image] = self.call(embeddings_ND.to(device), blank_D.to(device), generator=generators, **self.how)
+        return images
+
+    def call(self, embeddings_ND: Tensor, blank_D: Tensor, **how: Any) -> list[Image]:
+        """The pipeline's own pictures."""
+        raise NotImplementedError
+
+    @torch.inference_mode()
+    def embed(self, pictures: Sequence[Image]) -> Tensor | None:
+        """What its own image encoder gives for pictures, N D on the CPU; None where the pipeline has none."""
+        encoder = getattr(self.pipeline, "image_encoder", None)
+        if encoder is None:
+            return None
+        pixels = self.pipeline.feature_extractor(images=list(pictures), return_tensors="pt").pixel_values
+        found: Tensor = encoder(pixels.to(encoder.device)).image_embeds.float().cpu()
+        return found
+
+
+class StableUnclip(Decoder):
+    """Stable Diffusion 2.1 unCLIP, with an empty prompt; its guidance is away from a zero embedding."""
+
+    kind = "StableUnCLIPImg2ImgPipeline"
+
+    def call(self, embeddings_ND: Tensor, blank_D: Tensor, **how: Any) -> list[Image]:
+        """See Decoder."""
+        return self.pipeline(prompt=[""] * len(embeddings_ND), image_embeds=embeddings_ND, **how).images
+
+
+class Kandinsky(Decoder):
+    """The decoder of Kandinsky 2.2, whose guidance is away from the embedding of a blank picture, as its prior has it.
+    The image encoder is a part of the prior.
+    """
+
+    kind = "KandinskyV22Pipeline"
+
+    @property
+    def width(self) -> int:
+        """See Decoder."""
+        return int(self.pipeline.unet.config.encoder_hid_dim)
+
+    def call(self, embeddings_ND: Tensor, blank_D: Tensor, **how: Any) -> list[Image]:
+        """See Decoder."""
+        blank_ND = blank_D.expand_as(embeddings_ND)
+        return self.pipeline(image_embeds=embeddings_ND, negative_image_embeds=blank_ND, **how).images
+
+
+class Karlo(Decoder):
+    """Karlo, with an empty prompt; two further networks enlarge what the decoder gives."""
+
+    kind = "UnCLIPImageVariationPipeline"
+    words: ClassVar = {"steps": ("decoder_num_inference_steps",), "guidance": ("decoder_guidance_scale",)}
+
+    def call(self, embeddings_ND: Tensor, blank_D: Tensor, **how: Any) -> list[Image]:
+        """See Decoder."""
+        return self.pipeline(image_embeddings=embeddings_ND, **how).images
+
+
+KINDS: dict[str, type[Decoder]] = {"stable-unclip": StableUnclip, "kandinsky": Kandinsky, "karlo": Karlo}
+
+
+def load_decoder(params: DecoderParams, *, base: Path = Path()) -> Decoder:
+    """The decoder of a folder or of a repository of the hub, in fp32; nothing but safetensors is read of its weights.
+
+    base: folder from which the path counts.
+    Raises VlalignError when diffusers is missing, or the model is missing, out of reach or no pipeline of this kind.
+    """
+    try:
+        import diffusers
+    except ImportError as error:
+        raise VlalignError(
+            f"generation: diffusers cannot be imported ({error}); install the extra `generation`: "
+            "pip install 'vlalign[generation]'"
+        ) from None
+    kind, folder = KINDS[params.kind], base / params.model
+    given = {"use_safetensors": True, "dtype": torch.float32, "trust_remote_code": False}
+    if not folder.is_dir():
+        given["revision"] = params.revision
+    try:
+        with no_foreign_code(), _modules_as_published():
+            pipeline = getattr(diffusers, kind.kind).from_pretrained(
+                str(folder) if folder.is_dir() else params.model, **given
+            )
+        return kind(pipeline, params)
+    except Exception as error:  # the libraries raise whatever their files, formats and connections do
+        raise VlalignError(
+            f"generation.decoder.model {params.model} (revision {params.revision}) cannot be loaded as {params.kind}, "
+            f"diffusers' {kind.kind} ({error}); check the keys and the network, or give the path of a folder that was "
+            "copied from elsewhere, with its weights as safetensors"
+        ) from error
+
+
+@contextlib.contextmanager
+def _modules_as_published() -> Iterator[None]:
+    """Within the block diffusers finds the module `unclip` that the index of Karlo names, and that it has moved."""
+    from diffusers import pipelines
+    from diffusers.pipelines.deprecated import unclip
+
+    with mock.patch.object(pipelines, "unclip", unclip, create=True):
+        yield
+
+
+def identity(params: DecoderParams, *, base: Path = Path()) -> str:
+    """SHA-256 of the files of a decoder that is a folder; else the name and the revision of the repository."""
+    names = list(params.files(base))
+    if not names:
+        return f"{params.model}@{params.revision}"
+    found = stamps(base / params.model, names)
+    text = "".join(f"{name}\0{one['sha256']}\n" for name, one in found.items())
+    return hashlib.sha256(text.encode()).hexdigest()
