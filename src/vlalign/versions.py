@@ -13,13 +13,14 @@ STAGE = "workflow"
 
 def own_files(params: Params) -> list[str]:
     """The files whose content the workflow depends on, each once: tables and annotations of the dataset in use and of
-    cards, and weights of models that were not trained here.
+    cards, and weights of models that were not trained here, a decoder among them.
     """
     files = Path(params.evaluation.files)
     sources = [*params.sources.values()]
     sources += [one.located(files) for task, card in params.evaluation.cells() for one in card.places(task).values()]
     found = [path for source in sources for path in source.inputs()]
     found += [path for spec in params.models.values() for path in spec.local()]
+    found += map(str, params.generation.files(Path()) if params.generation else ())
     return list(dict.fromkeys(map(os.path.normpath, found)))
 
 

@@ -8,6 +8,7 @@ from PIL import Image
 from vlalign.data.samples import decode_image, encode_png
 from vlalign.errors import VlalignError
 from vlalign.generation import scores
+from vlalign.generation.metrics import PACKAGE
 from vlalign.generation.pictures import Captions
 from vlalign.generation.scores import PooledFeatures, frechet_distance, score
 
@@ -66,7 +67,7 @@ def known(generating, monkeypatch):
 
 
 def found(captions, **how):
-    rows = score(None, captions, fid=scores.PACKAGE, **how)
+    rows = score(None, captions, fid=PACKAGE, **how)
     return {(row.metric, row.group): row for row in rows}
 
 

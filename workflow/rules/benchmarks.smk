@@ -23,9 +23,13 @@ def published_files(wildcards):
 
 
 def local_files(wildcards):
+    return files_of_model(wildcards.model)
+
+
+def files_of_model(name):
     """Those of a model that lie on this disk; its record names the digest of its weights in any case."""
-    spec = PARAMS.models[wildcards.model]
-    paths = [REPOSITORY / name for name in (spec.pretrained, spec.tower) if isinstance(name, str)]
+    spec = PARAMS.models[name]
+    paths = [REPOSITORY / path for path in (spec.pretrained, spec.tower) if isinstance(path, str)]
     if spec.folder is not None:
         paths += sorted(Path(REPOSITORY, spec.folder.removeprefix("local-dir:")).glob("*"))
     return [os.path.relpath(path) for path in paths if path.suffix in OF_MODELS and path.is_file()]

@@ -121,6 +121,7 @@ rule report:
         records=["results/precision.csv.json", "results/figures/illustrations.json"],
         runs=[f"{run_folder(run, seed)}/{name}" for run, seed in SELECTED for name in ("run.json", "history.csv")],
         cells=CELL_FILES + MODEL_METRICS,
+        generated=[generated_files(run, seed) for run, seed in GENERATING],
         # Why a benchmark could not be measured.
         reasons=[metric_files(run, seed) for run, seed in SELECTED],
         manifest=f"{DATA}/train/manifest.json",

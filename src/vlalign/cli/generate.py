@@ -30,7 +30,7 @@ def generate(
 
     from vlalign import freshness, models
     from vlalign.evaluation.metrics import Measurement, write_metrics
-    from vlalign.generation import decoders, pictures, scores
+    from vlalign.generation import decoders, metrics, pictures, scores
     from vlalign.models.folders import CONFIG
     from vlalign.models.opened import on_device
     from vlalign.models.weights import WEIGHTS
@@ -65,7 +65,7 @@ def generate(
         "params": generation.relevant(),
         "code": freshness.digest("generate"),
     }
-    write_metrics(scored, {scores.NAME: Measurement(rows=rows)}, {}, measured=measured)
+    write_metrics(scored, {metrics.NAME: Measurement(rows=rows)}, {}, measured=measured)
 
 
 def _judge(told: Given, name: str | None) -> "DualEncoder | None":

@@ -24,6 +24,7 @@ def report(
     digest: Digest = None,
 ) -> None:
     """Write the tables, the figures and the report."""
+    from vlalign.reporting.generated_table import generation_tables
     from vlalign.reporting.report import write_report
     from vlalign.reporting.suites import suite_tables
 
@@ -40,5 +41,5 @@ def report(
         manifests=manifest,
         held_out=held_out or (),
         model_dirs=[folders.model(name) for name in told.models],
-        suites=suite_tables(told, run, folders, base=given_params.base),
+        suites=[*suite_tables(told, run, folders, base=given_params.base), *generation_tables(told, folders)],
     )

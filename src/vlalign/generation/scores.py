@@ -1,7 +1,6 @@
 """How good generated pictures are: how far they are from real ones as a whole, and whether they show their captions."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,27 +13,15 @@ from torch import Tensor, nn
 from vlalign.data.samples import Sample, decode_image
 from vlalign.data.shards.tar import batched
 from vlalign.errors import VlalignError
-from vlalign.evaluation.benchmark import Metric, MetricRow
+from vlalign.evaluation.benchmark import ALL, MetricRow
 from vlalign.evaluation.features import encode_images, encode_texts
+from vlalign.generation.metrics import CLIP, INCEPTION, NAME, PACKAGE, PACKAGED, REAL
 from vlalign.generation.pictures import Captions, read_generated
 from vlalign.models import DualEncoder
 from vlalign.models.packaged import packaged
 from vlalign.models.pictures import fit
 from vlalign.models.weights import load_image_weights
 
-NAME = "generation"
-# The group of what real pictures score.
-REAL = "real"
-PACKAGE = "package:efficientnet-lite0"
-# The metric of a Fréchet distance names its features: distances of different ones do not compare.
-FID = {PACKAGE: "fid_efficientnet_lite0"}
-INCEPTION = "fid_inception"
-METRICS = (
-    Metric("fid_efficientnet_lite0", "FID (EfficientNet-Lite0)", unit="distance", direction="lower", digits=2),
-    Metric(INCEPTION, "FID (Inception)", unit="distance", direction="lower", digits=2),
-    Metric("clip_score", "CLIP score", unit="similarity", digits=3),
-)
-METRICS = tuple(replace(metric, benchmark=NAME) for metric in METRICS)
 BATCH = 64
 
 
@@ -91,7 +78,7 @@ def _metric(features: nn.Module | Path) -> Any:
 def score(
     pictures: Path, captions: Captions, *, fid: str, base: Path = Path(), judge: DualEncoder | None = None
 ) -> list[MetricRow]:
-    """Rows of METRICS: of the generated pictures, and of the real ones as a reference.
+    """Rows of the metrics: of the generated pictures, and of the real ones as a reference.
 
     pictures: folder of what `generate` has written for `captions`. fid: as in params. base: folder from which its path
     counts. judge: the encoder of the CLIP score, in evaluation mode; none is computed without it.
@@ -105,17 +92,16 @@ def score(
             f"generation.fid: {features} is no file; give torch-fidelity's weights of Inception, or {PACKAGE}"
         )
     how: dict[str, Any] = {"features": features, "side": PooledFeatures.side if fid == PACKAGE else 299}
-    name, n = FID.get(fid, INCEPTION), captions.count
+    metric, n = PACKAGED if fid == PACKAGE else INCEPTION, captions.count
     distance = frechet_distance(_real(captions), _generated(pictures), **how)
     halves = frechet_distance(_real(captions, 0), _real(captions, 1), **how)
     rows = [
-        MetricRow(metric=name, value=distance, n=n),
-        MetricRow(metric=name, group=REAL, value=halves, n=n // 2),
+        MetricRow(metric=metric.name, value=distance, n=n, direction=metric.direction),
+        MetricRow(metric=metric.name, group=REAL, value=halves, n=n // 2, direction=metric.direction),
     ]
     if judge is not None:
         rows += _clip_scores(judge, pictures, captions)
-    directions = {metric.name: metric.direction for metric in METRICS}
-    return [row.model_copy(update={"benchmark": NAME, "direction": directions[row.metric]}) for row in rows]
+    return [row.model_copy(update={"benchmark": NAME}) for row in rows]
 
 
 def _real(captions: Captions, half: int | None = None) -> Iterator[Image.Image]:
@@ -131,8 +117,9 @@ def _clip_scores(judge: DualEncoder, pictures: Path, captions: Captions) -> Iter
     texts: Sequence[str] = [sample.captions[0] for sample in captions.samples()]
     texts_ND = encode_texts(judge, texts)
     made = (Sample(row["key"], row["image"]) for row in read_generated(pictures))
-    sets: dict[str, Iterable[Sample]] = {"all": made, REAL: captions.samples()}
+    sets: dict[str, Iterable[Sample]] = {ALL: made, REAL: captions.samples()}
     for group, samples in sets.items():
         images_ND = encode_images(judge, samples)[1]
         cosine, chance = (F.cosine_similarity(one, texts_ND).mean().item() for one in (images_ND, images_ND.roll(1, 0)))
-        yield MetricRow(metric="clip_score", group=group, value=cosine, n=len(texts), chance=chance)
+        told: dict[str, Any] = {"group": group, "n": len(texts), "direction": CLIP.direction}
+        yield MetricRow(metric=CLIP.name, value=cosine, chance=chance, **told)

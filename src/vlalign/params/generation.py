@@ -62,6 +62,11 @@ class GenerationParams(Strict):
         description="One of `models`, or a run, that gives the CLIP score, a cosine; there is none if left out",
     )
 
+    def files(self, base: Path) -> list[Path]:
+        """Files on this disk that pictures and scores depend on, the judge's apart; base: see DecoderParams."""
+        weights = base / self.fid
+        return [*self.decoder.files(base).values(), *([weights] if weights.is_file() else [])]
+
     def relevant(self) -> dict[str, Any]:
         """What pictures and scores of one run depend on, as plain values."""
         return self.model_dump(mode="json", exclude={"runs", "batch_size"})

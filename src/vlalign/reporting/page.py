@@ -15,6 +15,7 @@ from vlalign.files import write_text
 from vlalign.records import read_record
 from vlalign.reporting.cells import Table
 from vlalign.reporting.figure import Caption, Figure
+from vlalign.reporting.generated_table import SECTION as GENERATED
 from vlalign.reporting.provenance import provenance, sources
 from vlalign.reporting.published import published_tables
 from vlalign.reporting.results import Results
@@ -107,7 +108,7 @@ def _unmeasured(results: Results) -> list[str]:
 def headings(figures: Iterable[Figure]) -> list[str]:
     """Those of the report in their order: the benchmarks' tables stand in the middle, what figures add at the end."""
     measured = (table.section for kind in known_benchmarks().values() for table in kind.tables)
-    summed_up = ("Ablations", "Precision of the aggregators", "Training")
+    summed_up = (GENERATED, "Ablations", "Precision of the aggregators", "Training")
     added = (figure.section for figure in figures)
     return list(dict.fromkeys(["Summary", "Results", SUITES, *measured, *summed_up, *added]))
 
