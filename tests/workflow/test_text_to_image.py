@@ -1,0 +1,76 @@
+"""CS-Aligner's text to image with tiny towers and decoders, from scenes to the report."""
+
+import pytest
+import tiny_decoders
+import torch
+import yaml
+from repository import PROJECT, jobs, new_repository
+from safetensors.torch import save_file
+
+from vlalign import models
+from vlalign.evaluation.metrics import read_folder
+from vlalign.params import load
+
+OVERLAYS = ("cs-aligner-t2i", "cs-aligner-t2i-kandinsky", "cs-aligner-t2i-sd-unclip")
+ARMS = ("t2i-cs", "t2i-cs-lora")
+ADAPTERS = {"dimension": tiny_decoders.WIDTH, "hidden": 8, "layers": 1}
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_texts_are_adapted_to_the_width_of_the_decoders_image_encoder(overlay):
+    import open_clip
+
+    params = load(PROJECT / "params.yaml", PROJECT / "config" / "paper" / f"{overlay}.yaml")
+    for run in params.generation.runs:
+        model = params.all_runs[run].params.model
+        assert model.adapters.sides == "text"
+        assert model.adapters.dimension == open_clip.get_model_config(model.tower)["embed_dim"]
+        assert open_clip.get_pretrained_cfg(model.tower, model.pretrained)
+
+
+@pytest.mark.slow
+def test_the_recipe_goes_through_every_rule(tmp_path):
+    repository = new_repository(tmp_path / "project")
+    torch.manual_seed(0)
+    clip = models.create(tiny_decoders.TOWER, pooling="default").clip
+    save_file(
+        {name: value.contiguous() for name, value in clip.state_dict().items()}, repository.root / "clip.safetensors"
+    )
+    tiny_decoders.save_decoder(repository.root / "karlo", "karlo", clip.visual)
+    small = {
+        "dataset": "scenes",
+        "runs": {"arms": list(ARMS)},
+        "annotate": {"parser": {"source": "train", "package": "default"}},
+        "model": {"tower": tiny_decoders.TOWER, "pretrained": str(repository.root / "clip.safetensors")},
+        "train": {"epochs": 1, "batch_size": 8},
+        "runtime": {"workers": 0, "parts": 1},
+        "arms": {"t2i-nce": {"model": {"adapters": ADAPTERS}}, "t2i-cs-lora": {"model": {"adapters": ADAPTERS}}},
+        "evaluation": {"benchmarks": ["retrieval"]},
+        "models": {"judge": {"tower": tiny_decoders.TOWER, "pretrained": None, "pooling": "default"}},
+        "generation": {"runs": list(ARMS), "decoder": {"model": "karlo", "steps": 2}, "captions": 12},
+    }
+    (repository.root / "small.yaml").write_text(yaml.safe_dump(small))
+    command = [
+        "snakemake",
+        "--cores",
+        "2",
+        "--configfile",
+        "config/paper/cs-aligner-t2i.yaml",
+        "small.yaml",
+        "--",
+        "all",
+    ]
+    made = jobs(repository.run(*command))
+    assert {f"generate run={run}, seed=0" for run in ARMS} <= made
+    root = repository.root / "paper"
+    for run in ARMS:
+        _, found = read_folder(root / "results/runs" / run / "seed-0/generation")
+        assert {row.metric for row in found["generation"].rows} == {"fid_efficientnet_lite0", "clip_score"}
+    page = (root / "results/report.html").read_text()
+    assert "Pictures from captions" in page
+    assert "FID (EfficientNet-Lite0)" in page
+    assert (root / "results/figures/generated.svg").read_text().count("<image") == 6 * (2 + len(ARMS))
+    assert (root / "results/tables/generation.csv").is_file()
+    assert "Nothing to be done" in repository.run(*command)
+    found = repository.attempt("vlalign", "check", "paper").stdout
+    assert "0 files to mend" in found
