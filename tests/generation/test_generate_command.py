@@ -1,6 +1,7 @@
 """`vlalign generate` from a trained run to scores."""
 
 import re
+import shutil
 
 import pytest
 import yaml
@@ -8,8 +9,11 @@ from generating_runs import MODEL, settings
 from typer.testing import CliRunner
 
 from vlalign import cli
+from vlalign.check import check_workspace
 from vlalign.errors import VlalignError
+from vlalign.evaluation.benchmark import MetricRow
 from vlalign.evaluation.metrics import read_folder
+from vlalign.generation import scores
 from vlalign.generation.pictures import read_generated
 from vlalign.params import digest, load, parse, relevant
 from vlalign.records import stamp
@@ -49,6 +53,22 @@ def test_a_run_generates_and_is_scored(generating, monkeypatch):
     assert {row.metric for row in read_folder(generating.run / "generation")[1]["generation"].rows} == {
         "fid_efficientnet_lite0"
     }
+
+
+def test_damaged_pictures_and_scores_are_found(generating, monkeypatch, tmp_path):
+    root = shutil.copytree(generating.root, tmp_path / "copy")
+    monkeypatch.chdir(root)
+    (root / "params.yaml").write_text(yaml.safe_dump(settings("kandinsky")))
+    monkeypatch.setattr(scores, "score", lambda *_, **__: [MetricRow(metric="fid_inception", value=1.0)])
+    run()
+    places = {
+        root / "data/generated/adapted/seed-0/000000.arrow",
+        root / "results/runs/adapted/seed-0/generation/generation.json",
+    }
+    assert not {found.path for found in check_workspace(root)} & places
+    for place in places:
+        place.write_bytes(place.read_bytes() + b" ")
+    assert places <= {found.path for found in check_workspace(root) if found.kind == "damaged"}
 
 
 def test_what_is_changed_by_hand_goes_elsewhere(generating, monkeypatch, tmp_path):

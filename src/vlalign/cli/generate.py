@@ -51,7 +51,7 @@ def generate(
     made_of: dict[str, Any] = {
         "weights": weights,
         "decoder": decoders.identity(generation.decoder, base=told.base),
-        "params": generation.decoder.model_dump(mode="json"),
+        "params": generation.decoder.model_dump(mode="json", exclude={"model", "revision"}),
     }
     generator = pictures.Generator(encoder, decoder, captions, name=run)
     pictures.generate(generator, place, made_of=made_of, seed=generation.seed, batch_size=generation.batch_size)

@@ -23,10 +23,10 @@ from vlalign.records import stamps
 class Decoder:
     """A pipeline, on the GPU where there is one.
 
-    kind: its class in diffusers. words: how that calls the params.
+    class_name: that of diffusers. words: how it calls the params.
     """
 
-    kind: ClassVar[str]
+    class_name: ClassVar[str]
     words: ClassVar[dict[str, tuple[str, ...]]] = {
         "steps": ("num_inference_steps",),
         "guidance": ("guidance_scale",),
@@ -74,7 +74,7 @@ class Decoder:
 class StableUnclip(Decoder):
     """Stable Diffusion 2.1 unCLIP, with an empty prompt; its guidance is away from a zero embedding."""
 
-    kind = "StableUnCLIPImg2ImgPipeline"
+    class_name = "StableUnCLIPImg2ImgPipeline"
 
     def call(self, embeddings_ND: Tensor, blank_D: Tensor, **how: Any) -> list[Image]:
         """See Decoder."""
@@ -86,7 +86,7 @@ class Kandinsky(Decoder):
     The image encoder is a part of the prior.
     """
 
-    kind = "KandinskyV22Pipeline"
+    class_name = "KandinskyV22Pipeline"
 
     @property
     def width(self) -> int:
@@ -100,9 +100,9 @@ class Kandinsky(Decoder):
 
 
 class Karlo(Decoder):
-    """Karlo, with an empty prompt; two further networks enlarge what the decoder gives."""
+    """Karlo, with an empty prompt; its guidance is away from a learnt embedding. Two networks enlarge the picture."""
 
-    kind = "UnCLIPImageVariationPipeline"
+    class_name = "UnCLIPImageVariationPipeline"
     words: ClassVar = {"steps": ("decoder_num_inference_steps",), "guidance": ("decoder_guidance_scale",)}
 
     def call(self, embeddings_ND: Tensor, blank_D: Tensor, **how: Any) -> list[Image]:
@@ -132,15 +132,15 @@ def load_decoder(params: DecoderParams, *, base: Path = Path()) -> Decoder:
         given["revision"] = params.revision
     try:
         with no_foreign_code(), _modules_as_published():
-            pipeline = getattr(diffusers, kind.kind).from_pretrained(
+            pipeline = getattr(diffusers, kind.class_name).from_pretrained(
                 str(folder) if folder.is_dir() else params.model, **given
             )
         return kind(pipeline, params)
     except Exception as error:  # the libraries raise whatever their files, formats and connections do
         raise VlalignError(
             f"generation.decoder.model {params.model} (revision {params.revision}) cannot be loaded as {params.kind}, "
-            f"diffusers' {kind.kind} ({error}); check the keys and the network, or give the path of a folder that was "
-            "copied from elsewhere, with its weights as safetensors"
+            f"diffusers' {kind.class_name} ({error}); check the keys and the network, or give the path of a folder "
+            "that was copied from elsewhere, with its weights as safetensors"
         ) from error
 
 

@@ -165,12 +165,14 @@ def generate(
     captions = generator.captions
     refuse_data(output)
     split = stamp(captions.split.directory / "manifest.json")["sha256"]
+    # The scale depends on how many pictures it is measured on.
+    measured = min(captions.count, MEASURED)
     entries = []
     with progress("generating pictures", total=captions.count) as advance:
         for number, start in enumerate(range(0, captions.count, PER_FILE)):
             stop = min(start + PER_FILE, captions.count)
             path = output / f"{number:06d}.arrow"
-            inputs = digest([VERSION, dict(made_of), split, seed, start, stop]).encode()
+            inputs = digest([VERSION, dict(made_of), split, seed, measured, start, stop]).encode()
             if read_metadata(path).get(INPUTS) != inputs:
                 rows = list(generator.rows(start, stop, seed=seed, batch_size=batch_size))
                 write_batch(path, pa.RecordBatch.from_pylist(rows, schema=SCHEMA.with_metadata({INPUTS: inputs})))

@@ -34,10 +34,11 @@ class PooledFeatures(nn.Module):
         super().__init__()
         self.tower = TimmModel("tf_efficientnet_lite0", self.num_features, pool="avg", proj="none").eval()
         load_image_weights(self.tower, PACKAGE)
-        self.pixels = packaged(PACKAGE, key="generation.fid").pixels or (0.5, 0.5)
+        self.pixels = packaged(PACKAGE, key="generation.fid").pixels
 
     def forward(self, pictures_N3HW: Tensor) -> Tensor:
         """See the class."""
+        assert self.pixels is not None
         mean, std = self.pixels
         features: Tensor = self.tower((pictures_N3HW / 255 - mean) / std)
         return features
