@@ -5,7 +5,9 @@ import tiny_decoders
 import torch
 import yaml
 from annotated_scenes import PARAMS, write_pairs
+from fetching import point_at
 from generating_runs import MODEL, settings
+from hub_server import HubServer
 
 from vlalign import models
 from vlalign.data.scenes.dataset import split_samples
@@ -26,3 +28,13 @@ def generating(tmp_path_factory):
         tiny_decoders.save_decoder(root / "decoders" / kind, kind, encoder.clip.visual)
     (root / "params.yaml").write_text(yaml.safe_dump(settings("stable-unclip")))
     return SimpleNamespace(root=root, run=run, encoder=encoder, split=root / "data" / "scenes" / "test")
+
+
+@pytest.fixture
+def hub(monkeypatch, tmp_path):
+    """A hub on this machine, and a cache that is empty."""
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_DISABLE_PROGRESS_BARS", True)
+    with HubServer() as server:
+        point_at(server, monkeypatch)
+        yield server

@@ -2,6 +2,7 @@
 
 import io
 import itertools
+import json
 import logging
 import shutil
 
@@ -15,7 +16,7 @@ from vlalign import models
 from vlalign.errors import VlalignError
 from vlalign.evaluation.features import encode_texts
 from vlalign.generation import pictures
-from vlalign.generation.decoders import Decoder, identity, load_decoder
+from vlalign.generation.decoders import Decoder, find_decoder, load_decoder
 from vlalign.generation.pictures import Captions, Generator, examples, generate, read_generated, seed_of
 from vlalign.params import DecoderParams
 from vlalign.records import check_file, read_record
@@ -26,10 +27,13 @@ def params(root, kind, **changes):
     return DecoderParams(kind=kind, model=str(root / "decoders" / kind), steps=2, guidance=3.0, **size, **changes)
 
 
+def decoder_of(root, kind, **changes):
+    spec = params(root, kind, **changes)
+    return load_decoder(find_decoder(spec)[0], spec)
+
+
 def generator(place, kind="stable-unclip", count=10):
-    return Generator(
-        place.encoder, load_decoder(params(place.root, kind)), Captions(place.split, count), name="adapted"
-    )
+    return Generator(place.encoder, decoder_of(place.root, kind), Captions(place.split, count), name="adapted")
 
 
 def pixels(content):
@@ -52,7 +56,7 @@ def test_a_picture_depends_on_its_caption_and_key_and_not_on_its_batch(generatin
 
 @pytest.mark.parametrize("kind", tiny_decoders.KINDS)
 def test_the_embedding_drives_the_picture(generating, kind):
-    decoder = load_decoder(params(generating.root, kind))
+    decoder = decoder_of(generating.root, kind)
     ways_ND = torch.eye(tiny_decoders.WIDTH)[:2] * 20
     one, other = decoder.decode(ways_ND, blank_D=torch.zeros(tiny_decoders.WIDTH), seeds=[7, 7])
     (again,) = decoder.decode(ways_ND[:1], blank_D=torch.zeros(tiny_decoders.WIDTH), seeds=[7])
@@ -122,7 +126,7 @@ def test_seeds_are_those_of_keys():
 def test_an_image_tower_that_is_not_the_decoders_is_refused(generating):
     torch.manual_seed(1)
     other = models.create(tiny_decoders.TOWER, pooling="default").eval()
-    captions, decoder = Captions(generating.split, 10), load_decoder(params(generating.root, "karlo"))
+    captions, decoder = Captions(generating.split, 10), decoder_of(generating.root, "karlo")
     with pytest.raises(VlalignError, match=r"of other is not the image encoder of .*karlo: .* cosine of -?0\.\d\d"):
         Generator(other, decoder, captions, name="other")
     wide = models.create({**tiny_decoders.TOWER, "embed_dim": 24}, pooling="default").eval()
@@ -138,22 +142,51 @@ def test_where_nobody_can_tell_it_is_said(generating, caplog):
 
 def test_a_decoder_of_another_kind_or_without_safetensors_is_refused(generating, tmp_path):
     with pytest.raises(VlalignError, match=r"cannot be loaded as karlo, diffusers' UnCLIPImageVariationPipeline"):
-        load_decoder(params(generating.root, "stable-unclip").model_copy(update={"kind": "karlo"}))
+        load_decoder(generating.root / "decoders" / "stable-unclip", params(generating.root, "karlo"))
     folder = shutil.copytree(generating.root / "decoders" / "kandinsky", tmp_path / "decoders" / "kandinsky")
     weights = folder / "unet" / "diffusion_pytorch_model.safetensors"
     torch.save({}, weights.with_suffix(".bin"))
     weights.unlink()
     with pytest.raises(VlalignError, match="weights as safetensors"):
-        load_decoder(params(tmp_path, "kandinsky"))
+        decoder_of(tmp_path, "kandinsky")
+
+
+def test_code_that_comes_with_a_decoder_is_not_run(generating, tmp_path):
+    folder = shutil.copytree(generating.root / "decoders" / "kandinsky", tmp_path / "decoders" / "kandinsky")
+    index = json.loads((folder / "model_index.json").read_text())
+    (folder / "unet" / "own.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\nclass Own: ...\n")
+    (folder / "model_index.json").write_text(json.dumps({**index, "unet": ["own", "Own"]}))
+    with pytest.raises(VlalignError, match="cannot be loaded as kandinsky"):
+        decoder_of(tmp_path, "kandinsky")
+    assert not (tmp_path / "ran").exists()
 
 
 def test_the_identity_of_a_decoder_is_its_content(generating, tmp_path):
     copy = shutil.copytree(generating.root / "decoders" / "karlo", tmp_path / "decoders" / "karlo")
     ours, theirs = (params(root, "karlo") for root in (generating.root, tmp_path))
-    assert identity(ours) == identity(theirs)
+    assert find_decoder(ours)[1] == find_decoder(theirs)[1]
     (copy / "model_index.json").write_text("{}")
-    assert identity(ours) != identity(theirs)
-    assert identity(ours.model_copy(update={"model": "someone/karlo", "revision": "abc"})) == "someone/karlo@abc"
+    assert find_decoder(ours)[1] != find_decoder(theirs)[1]
+    with pytest.raises(VlalignError, match=r"decoder\.model: nowhere is no folder; give one, or a repository"):
+        find_decoder(ours.model_copy(update={"model": "nowhere"}))
+
+
+def test_of_a_repository_only_what_is_read_is_fetched_from_one_commit(generating, hub, monkeypatch):
+    folder = generating.root / "decoders" / "kandinsky"
+    files = {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    others = {"unet/diffusion_pytorch_model.fp16.safetensors": b"x", "unet/diffusion_pytorch_model.bin": b"x"}
+    others |= {"unet/own.py": b"x", "prior/model.safetensors": b"x", "README.md": b"x"}
+    commit = hub.commit(files | others, repository="someone/kandinsky")
+    spec = DecoderParams(kind="kandinsky", model="someone/kandinsky", steps=2, size=16)
+    fetched, content = find_decoder(spec)
+    assert content == fetched.name == commit
+    assert {path.relative_to(fetched).as_posix() for path in fetched.rglob("*") if path.is_file()} == set(files)
+    assert load_decoder(fetched, spec).width == tiny_decoders.WIDTH
+    hub.commit({**files, "unet/config.json": b"{}"}, repository="someone/kandinsky")
+    assert find_decoder(spec.model_copy(update={"revision": commit}))[0] == fetched
+    hub.commit({"README.md": b"x"}, repository="someone/nothing")
+    with pytest.raises(VlalignError, match=r"has no model_index\.json, so it is no pipeline of diffusers"):
+        find_decoder(spec.model_copy(update={"model": "someone/nothing"}))
 
 
 def test_files_are_vouched_for(generating, tmp_path):

@@ -50,7 +50,7 @@ def test_a_figure_has_a_row_for_each_caption_and_a_column_for_each_run(generatin
     shutil.copytree(generating.run, tmp_path / "results/runs/adapted/seed-0")
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(settings("karlo")))
     params = load(tmp_path / "params.yaml")
-    decoder = load_decoder(params.generation.decoder, base=generating.root)
+    decoder = load_decoder(generating.root / "decoders" / "karlo", params.generation.decoder)
     generator = Generator(generating.encoder, decoder, Captions(generating.split, 4), name="adapted")
     generate(generator, Folders.of(tmp_path, "scenes").generated("adapted", 0), made_of={})
     run = Run(tmp_path / "results/runs/adapted/seed-0", "adapted", "adapted", 0, None, {}, {})

@@ -45,12 +45,13 @@ def generate(
     scored = told.output(output, trained / "generation")
     place = output / "pictures" if output else folders.generated(run, seed)
     encoder = on_device(models.load(trained))
-    decoder = decoders.load_decoder(generation.decoder, base=told.base)
+    folder, content = decoders.find_decoder(generation.decoder, base=told.base)
+    decoder = decoders.load_decoder(folder, generation.decoder)
     captions = pictures.Captions(split, generation.captions)
     weights = {name: one["sha256"] for name, one in stamps(trained, [WEIGHTS, CONFIG]).items()}
     made_of: dict[str, Any] = {
         "weights": weights,
-        "decoder": decoders.identity(generation.decoder, base=told.base),
+        "decoder": content,
         "params": generation.decoder.model_dump(mode="json", exclude={"model", "revision"}),
     }
     generator = pictures.Generator(encoder, decoder, captions, name=run)

@@ -5,6 +5,7 @@ Suffixes: N pictures, D channels of the embeddings.
 
 import contextlib
 import hashlib
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
@@ -16,8 +17,14 @@ from torch import Tensor
 
 from vlalign.errors import VlalignError
 from vlalign.foreign import no_foreign_code
+from vlalign.hub import Repository
+from vlalign.models.fetched import fetch_pipeline
 from vlalign.params import DecoderParams
 from vlalign.records import stamps
+
+# Where params have it.
+KEY = "generation.decoder.model"
+REPOSITORY = re.compile(r"[\w.-]+/[\w.-]+")
 
 
 class Decoder:
@@ -113,11 +120,26 @@ class Karlo(Decoder):
 KINDS: dict[str, type[Decoder]] = {"stable-unclip": StableUnclip, "kandinsky": Kandinsky, "karlo": Karlo}
 
 
-def load_decoder(params: DecoderParams, *, base: Path = Path()) -> Decoder:
-    """The decoder of a folder or of a repository of the hub, in fp32; nothing but safetensors is read of its weights.
+def find_decoder(params: DecoderParams, *, base: Path = Path()) -> tuple[Path, str]:
+    """The folder of a decoder, fetched from the hub if it is none on this disk, and what identifies its content: the
+    commit, or the SHA-256 of all files.
 
-    base: folder from which the path counts.
-    Raises VlalignError when diffusers is missing, or the model is missing, out of reach or no pipeline of this kind.
+    base: folder from which the path counts. Raises VlalignError when it cannot be had.
+    """
+    if not (base / params.model).is_dir():
+        if not REPOSITORY.fullmatch(params.model):
+            raise VlalignError(f"{KEY}: {base / params.model} is no folder; give one, or a repository as owner/name")
+        folder = fetch_pipeline(Repository(params.model, params.revision, "model", KEY))
+        return folder, folder.name
+    found = stamps(base / params.model, params.files(base))
+    text = "".join(f"{name}\0{one['sha256']}\n" for name, one in found.items())
+    return base / params.model, hashlib.sha256(text.encode()).hexdigest()
+
+
+def load_decoder(folder: Path, params: DecoderParams) -> Decoder:
+    """The decoder of a folder, in fp32; nothing but safetensors is read of its weights, and no code of it is run.
+
+    Raises VlalignError when diffusers is missing, or the folder holds no pipeline of this kind.
     """
     try:
         import diffusers
@@ -126,21 +148,16 @@ def load_decoder(params: DecoderParams, *, base: Path = Path()) -> Decoder:
             f"generation: diffusers cannot be imported ({error}); install the extra `generation`: "
             "pip install 'vlalign[generation]'"
         ) from None
-    kind, folder = KINDS[params.kind], base / params.model
-    given = {"use_safetensors": True, "dtype": torch.float32, "trust_remote_code": False}
-    if not folder.is_dir():
-        given["revision"] = params.revision
+    kind = KINDS[params.kind]
+    given = {"use_safetensors": True, "dtype": torch.float32, "trust_remote_code": False, "local_files_only": True}
     try:
         with no_foreign_code(), _modules_as_published():
-            pipeline = getattr(diffusers, kind.class_name).from_pretrained(
-                str(folder) if folder.is_dir() else params.model, **given
-            )
+            pipeline = getattr(diffusers, kind.class_name).from_pretrained(str(folder), **given)
         return kind(pipeline, params)
-    except Exception as error:  # the libraries raise whatever their files, formats and connections do
+    except Exception as error:  # the libraries raise whatever their files and formats do
         raise VlalignError(
-            f"generation.decoder.model {params.model} (revision {params.revision}) cannot be loaded as {params.kind}, "
-            f"diffusers' {kind.class_name} ({error}); check the keys and the network, or give the path of a folder "
-            "that was copied from elsewhere, with its weights as safetensors"
+            f"{KEY}: {folder} cannot be loaded as {params.kind}, diffusers' {kind.class_name} ({error}); check `kind`, "
+            "and give its weights as safetensors"
         ) from error
 
 
@@ -152,13 +169,3 @@ def _modules_as_published() -> Iterator[None]:
 
     with mock.patch.object(pipelines, "unclip", unclip, create=True):
         yield
-
-
-def identity(params: DecoderParams, *, base: Path = Path()) -> str:
-    """SHA-256 of the files of a decoder that is a folder; else the name and the revision of the repository."""
-    names = list(params.files(base))
-    if not names:
-        return f"{params.model}@{params.revision}"
-    found = stamps(base / params.model, names)
-    text = "".join(f"{name}\0{one['sha256']}\n" for name, one in found.items())
-    return hashlib.sha256(text.encode()).hexdigest()
