@@ -1,4 +1,4 @@
-"""Models and decoders of the Hugging Face hub: the files that are needed of a repository, in huggingface_hub's cache."""
+"""Models and decoders of the Hugging Face hub: the files that are needed of a repository, in the hub's own cache."""
 
 import contextlib
 from collections.abc import Iterable, Iterator, Mapping
@@ -47,7 +47,7 @@ def fetch(repository: Repository) -> Path:
 
 
 def fetch_pipeline(repository: Repository) -> Path:
-    """The folder that has a pipeline of diffusers: the configs, tokenizers and safetensors of its parts, without variants
+    """The folder that has a pipeline of diffusers: configs, tokenizers and safetensors of its parts, without variants
     such as fp16; the folder's name is the commit.
 
     With HF_HUB_OFFLINE what was fetched before suffices.
