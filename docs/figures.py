@@ -61,9 +61,11 @@ def write_tables(page: Path, tables: Iterable[Table]) -> None:
     """Between the page's two marks, in the place of what stands there."""
     written = "\n".join(map(markdown, tables))
     pattern = r"(<!-- tables: .* -->\n).*(<!-- end of tables -->)"
-    text, count = re.subn(pattern, lambda marks: f"{marks[1]}\n{written}\n{marks[2]}", page.read_text(), flags=re.DOTALL)
+    page_with, count = re.subn(
+        pattern, lambda marks: f"{marks[1]}\n{written}\n{marks[2]}", page.read_text(), flags=re.DOTALL
+    )
     assert count == 1, f"{page} has no marks between which tables could stand"
-    page.write_text(text)
+    page.write_text(page_with)
 
 
 def measured(*files: str) -> Measured:

@@ -173,7 +173,7 @@ def ablation_table(results: Results, grid: Grid) -> Table:
 
 def parameters_table(results: Results) -> Table:
     """How many parameters each arm trains, and how many it keeps; no row for runs that do not tell."""
-    told = {run.name: run.record.get("parameters") for run in reversed(results.runs)}
+    told: dict[str, dict[str, int]] = {run.name: run.record.get("parameters", {}) for run in reversed(results.runs)}
     sizes = {arm: told[arm] for arm in results.arms if told[arm]}
     return Table(
         "parameters",
