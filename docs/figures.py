@@ -14,7 +14,7 @@ from pathlib import Path
 
 from vlalign.params import load
 from vlalign.reporting.cells import Table
-from vlalign.reporting.claims import NOT_RUN, claims_table
+from vlalign.reporting.claims import NOT_MEASURED, NOT_RUN, claims_table
 from vlalign.reporting.exports import markdown
 from vlalign.reporting.figure import Measured
 from vlalign.reporting.figures.ablation import AblationFigure
@@ -51,7 +51,7 @@ def adaptation() -> None:
 def of_study(results: Results) -> Iterable[Table]:
     """The claims that a study looks into, its arms and its ablations."""
     claims = claims_table(results, None)
-    rows = [row for row in claims.rows if row.cells and row.cells[-1].text != NOT_RUN]
+    rows = [row for row in claims.rows if row.cells and row.cells[-1].text not in (NOT_RUN, NOT_MEASURED)]
     yield replace(claims, rows=tuple(rows))
     for table in (arms_table(results), *(ablation_table(results, grid) for grid in results.grids)):
         yield replace(table, caption=SPREAD)
