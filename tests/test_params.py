@@ -325,19 +325,25 @@ def test_a_term_is_off_when_all_of_its_weights_are_zero():
 
 
 @pytest.mark.parametrize(
-    ("aggregator", "unused"),
+    ("aggregator", "own"),
     [
-        ("nla", {"samples"}),
-        ("calibrated", {"zeta"}),
-        ("sampled", {"tau", "tau_start", "zeta", "activation"}),
-        ("exact", {"tau", "tau_start", "zeta", "activation", "samples"}),
-        ("max", {"tau", "tau_start", "zeta", "activation", "samples", "empty_subset"}),
+        ("nla", {"tau", "tau_start", "zeta", "activation", "empty_subset"}),
+        ("calibrated", {"tau", "tau_start", "activation", "empty_subset", "samples"}),
+        ("sampled", {"samples", "empty_subset"}),
+        ("exact", {"empty_subset"}),
+        ("max", set()),
+        ("holder", {"norm_order"}),
+        ("prefix", {"size_exponent"}),
+        ("logmean", {"temperature"}),
     ],
 )
-def test_a_run_has_the_params_of_its_aggregator_alone(aggregator, unused):
+def test_a_run_has_the_params_of_its_aggregator_alone(aggregator, own):
+    every = {"tau", "tau_start", "zeta", "activation", "samples", "empty_subset"}
+    every |= {"norm_order", "size_exponent", "temperature"}
     loaded = parse("arms.powerclip.objective.powerset.aggregator", aggregator)
     powerset = loaded.all_runs["powerclip"].config()["params"]["objective"]["powerset"]
-    assert set(loaded.objective.powerset.model_dump()) - set(powerset) == unused | {"margin", "negatives"}
+    assert set(powerset) & every == own
+    assert set(loaded.objective.powerset.model_dump()) - set(powerset) == every - own | {"margin", "negatives"}
 
 
 def test_what_no_arm_may_say():

@@ -1,8 +1,10 @@
 """The powerset scores written out with loops, from the definitions alone."""
 
+import decimal
 import itertools
 
 import numpy as np
+import scipy.optimize
 
 
 def subsets(count):
@@ -50,6 +52,46 @@ def controls(s_PR):
     best_phrase = sum(max(row[r] for row in s) for r in range(s.shape[1]))
     best_region = np.mean([s.shape[1] * max(row) for row in s])
     return {"mean": (total / 2, total), "max": (best_phrase, best_region)}
+
+
+def pooled(s_PR, pool, cost=0.0):
+    """(R2T, T2R) of one pair: the sum of every region's best phrase, and R times the mean over pooled phrases."""
+    s = np.asarray(s_PR, float) - cost
+    if s.size == 0:
+        return 0.0, 0.0
+    return sum(max(row[r] for row in s) for r in range(s.shape[1])), s.shape[1] * np.mean([pool(row) for row in s])
+
+
+def best_by_size(row, exponent):
+    """The largest Σ_{r ∈ A} x_r / |A|^p over the subsets that are not empty, one by one."""
+    chosen = (np.array(subset) for subset in subsets(len(row)) if any(subset))
+    return max((row * subset).sum() / subset.sum() ** exponent for subset in chosen)
+
+
+def norm(row, order):
+    """‖relu(x)‖_q in decimal numbers, whose powers do not underflow."""
+    similar = [decimal.Decimal(float(x)) for x in row if x > 0]
+    return float(sum(x ** decimal.Decimal(order) for x in similar) ** (1 / decimal.Decimal(order)))
+
+
+def best_weights(row, order):
+    """The largest Σ w x over w ≥ 0 with ‖w‖_q' = 1, found by a numerical maximiser; none is above 0: the largest x."""
+    if max(row) <= 0:
+        return max(row)
+    dual = np.inf if order == 1 else order / (order - 1)
+    # Along directions v ≥ 0, whose length does not matter.
+    found = scipy.optimize.minimize(
+        lambda v: -(np.abs(v) @ row) / np.linalg.norm(np.abs(v), dual),
+        np.maximum(row, 1e-3),
+        method="Nelder-Mead",
+        options={"xatol": 1e-10, "fatol": 1e-13, "maxiter": 20_000, "maxfev": 20_000, "adaptive": True},
+    )
+    return -found.fun
+
+
+def log_mean(row, temperature):
+    """t·log of the mean of exp(x / t)."""
+    return temperature * np.log(np.mean([np.exp(x / temperature) for x in row]))
 
 
 def triplet(scores, *, margin, negatives):

@@ -144,6 +144,30 @@ class NonLinearAggregator(SubsetAggregator):
     activation: str = setting("softplus", "Of NLA-T1; relu: its limit τ = 0", choices=("softplus", "relu"))
 
 
+@dataclass(frozen=True, eq=False)
+class PooledAggregator(Aggregator):
+    """Base of those that pool a phrase's similarities to all regions into one number, on the scale of one similarity.
+
+    T2R is R times the mean of these over the phrases, and R2T the sum of every region's best phrase: sums over regions
+    like those of the powerset, so that a loss per region divides both by R.
+    """
+
+    # The powerset's own scores are no limit of theirs.
+    approximates: ClassVar[dict[str, tuple[str, ...]]] = {}
+
+    def aggregate(self, x: "Tensor", region_mask: "Tensor", phrase_mask: "Tensor") -> PowersetScores:
+        """The best phrase of every region, and what `pool` gives of every phrase."""
+        from vlalign.objectives.subsets import NEVER, phrase_mean
+
+        best_phrase = x.masked_fill(~phrase_mask, NEVER).amax(-2)
+        r2t = (best_phrase * region_mask[..., 0, :]).sum(-1)
+        return PowersetScores(r2t, phrase_mean(self.pool(x, region_mask) * region_mask.sum(-1), phrase_mask))
+
+    def pool(self, x: "Tensor", region_mask: "Tensor") -> "Tensor":
+        """One number for each phrase, [..., P], of x [..., P, R] and mask [..., 1, R]; x is 0 where it is not real."""
+        raise NotImplementedError
+
+
 def settings(kind: type[Aggregator]) -> list[dataclasses.Field[Any]]:
     """What users choose of an aggregator."""
     return [field for field in dataclasses.fields(kind) if "description" in field.metadata]
