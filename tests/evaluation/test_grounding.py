@@ -9,11 +9,19 @@ from evaluation_cases import by_place, phrase_case, random_case
 from vlalign.evaluation import referents
 from vlalign.evaluation.benchmarks.grounding import grounding_rows, kind_rows
 from vlalign.evaluation.ranking import percent
-from vlalign.evaluation.referents import PhraseScores, best_threshold, pointable, positive_share, top_k_chance
+from vlalign.evaluation.referents import (
+    PhraseScores,
+    best_exponent,
+    best_threshold,
+    pointable,
+    positive_share,
+    top_k_chance,
+)
 
 
-def set_scores(case: PhraseScores, *, threshold: float) -> dict[str, float]:
-    return {name: percent(found) for name, found in referents.set_scores(case, threshold=threshold).items()}
+def set_scores(case: PhraseScores, *, threshold: float, exponent: float = 0.75) -> dict[str, float]:
+    found = referents.set_scores(case, threshold=threshold, exponent=exponent)
+    return {name: percent(scores) for name, scores in found.items()}
 
 
 def box_scores(case: PhraseScores) -> tuple[float, float]:
@@ -26,8 +34,9 @@ def pointing_scores(case: PhraseScores) -> tuple[float, float]:
     return percent(hits), guessed
 
 
-def naive_set_scores(case: PhraseScores, threshold: float) -> dict[str, float]:
-    found: dict[str, list[float]] = {name: [] for name in ("top_k", "chance", "recall_at_k", "f1", "exact")}
+def naive_set_scores(case: PhraseScores, threshold: float, exponent: float = 0.75) -> dict[str, float]:
+    names = ("top_k", "chance", "recall_at_k", "f1", "exact", "prefix_f1", "prefix_exact")
+    found: dict[str, list[float]] = {name: [] for name in names}
     for row in range(len(case.regions_NR)):
         score = case.regions_NR[row].numpy()
         objects = [r for r in range(len(score)) if case.objects_NR[row, r]]
@@ -40,6 +49,12 @@ def naive_set_scores(case: PhraseScores, threshold: float) -> dict[str, float]:
         found["recall_at_k"].append(len(right & set(order[: len(right)])) / len(right))
         found["f1"].append(2 * len(chosen & right) / (len(chosen) + len(right)))
         found["exact"].append(chosen == right)
+        subsets = [set(draw) for size in range(1, len(objects) + 1) for draw in combinations(objects, size)]
+        sums = {tuple(subset): sum(score[r].item() for r in subset) / len(subset) ** exponent for subset in subsets}
+        # Of equal ones the smallest, with as many wrong objects as can be.
+        best = max(subsets, key=lambda one: (round(sums[tuple(one)], 6), -len(one), -len(one & right)))
+        found["prefix_f1"].append(2 * len(best & right) / (len(best) + len(right)))
+        found["prefix_exact"].append(best == right)
     return {name: 100 * float(np.mean(values)) for name, values in found.items()}
 
 
@@ -117,7 +132,8 @@ def test_perfect_model() -> None:
         coverage=[[0.7, 0.2], [0.0, 1.0]],
     )
     scores = set_scores(case, threshold=best_threshold(case))
-    assert [scores[name] for name in ("top_k", "recall_at_k", "f1", "exact")] == [100, 100, 100, 100]
+    names = ("top_k", "recall_at_k", "f1", "exact", "prefix_f1", "prefix_exact")
+    assert [scores[name] for name in names] == [100] * 6
     assert chance(case) == pytest.approx(100 * (1 / 3 + 1 / 2) / 2)
     assert pointing_scores(case)[0] == 100
 
@@ -132,17 +148,27 @@ def test_threshold_maximises_f1() -> None:
     assert reached == pytest.approx(max(set_scores(case, threshold=value)["f1"] for value in every), abs=0.5)
 
 
+def test_exponent_maximises_f1_and_ties_go_to_the_wrong_objects() -> None:
+    case = random_case(80, 6, seed=9)
+    reached = set_scores(case, threshold=0, exponent=best_exponent(case))["prefix_f1"]
+    assert reached == max(set_scores(case, threshold=0, exponent=value / 20)["prefix_f1"] for value in range(21))
+    same = phrase_case([[0.5, 0.5, 0.5]] * 2, [[1, 0, 0], [0, 0, 1]])
+    assert [set_scores(same, threshold=0, exponent=p)["prefix_exact"] for p in (0.0, 0.75, 1.0)] == [0, 0, 0]
+
+
 def test_pointing_leaves_out_phrases_that_cover_no_patch() -> None:
     case = phrase_case([[1.0, 0.0]] * 2, [[1, 0]] * 2, patches=[[1.0, 0.0]] * 2, coverage=[[0.9, 0.0], [0.5, 0.4]])
     assert pointable(case).tolist() == [True, False]
-    assert [row.n for row in kind_rows(case, ["one"] * 2, threshold=0.5) if row.metric == "pointing_accuracy"] == [1]
-    hidden = kind_rows(case.select(torch.tensor([False, True])), ["one"], threshold=0.5)
+    assert [
+        row.n for row in kind_rows(case, ["one"] * 2, threshold=0.5, exponent=0.75) if row.metric == "pointing_accuracy"
+    ] == [1]
+    hidden = kind_rows(case.select(torch.tensor([False, True])), ["one"], threshold=0.5, exponent=0.75)
     assert "pointing_accuracy" not in {row.metric for row in hidden}
 
 
 def test_kinds_and_strata_are_read_from_the_data() -> None:
     case = phrase_case([[0.9, 0.1], [0.1, 0.9], [0.6, 0.9]], [[1, 0], [1, 0], [1, 1]], patches=[[1.0, 0.0]] * 3)
-    rows = grounding_rows(case, ["plain", "plain", "pair"], ["easy", None, "easy"], threshold=0.5)
+    rows = grounding_rows(case, ["plain", "plain", "pair"], ["easy", None, "easy"], threshold=0.5, exponent=0.75)
     scores = by_place(rows)
     assert [row.group for row in rows if row.metric == "top_k" and row.stratum == "all"] == [
         "pair", "plain", "multiple", "all",
@@ -153,13 +179,15 @@ def test_kinds_and_strata_are_read_from_the_data() -> None:
     assert scores["f1", "multiple", "all"] == scores["f1", "pair", "all"]
     assert {row.n for row in rows if row.group == "all" and row.metric == "exact"} == {3, 2}
     assert scores["top_k", "plain", "easy"] == 100
-    alone = kind_rows(case.select(torch.tensor([True, False, False])), ["plain"], threshold=0.5)
+    alone = kind_rows(case.select(torch.tensor([True, False, False])), ["plain"], threshold=0.5, exponent=0.75)
     assert "multiple" not in {row.group for row in alone}
 
 
 def test_boxes_appear_for_single_referents_only() -> None:
     case = phrase_case([[0.9, 0.1], [0.9, 0.8]], [[1, 0], [1, 1]], boxes=[[0.2], [0.2]])
-    [row] = [row for row in kind_rows(case, ["one", "two"], threshold=0.5) if row.metric == "top_1_with_boxes"]
+    [row] = [
+        row for row in kind_rows(case, ["one", "two"], threshold=0.5, exponent=0.75) if row.metric == "top_1_with_boxes"
+    ]
     assert (row.n, row.value, row.chance) == (1, 100, pytest.approx(100 / 3))
 
 

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from vlalign.evaluation.ranking import TIE, percent, strictly_best
+from vlalign.objectives.subsets import NEVER
 
 COVERED = 0.5
 
@@ -72,19 +73,46 @@ def best_threshold(scores: PhraseScores, *, steps: int = 200) -> float:
     return max(thresholds, key=mean_f1)
 
 
-def set_scores(scores: PhraseScores, *, threshold: float) -> dict[str, Tensor]:
+def best_prefix(scores: PhraseScores, exponent: float) -> Tensor:
+    """The objects [N, R] (bool) that each phrase names as a subset: of all that are not empty, that with the largest
+    Σ_{r ∈ A} s_r / |A|^p. That of k objects is the k most similar ones, a prefix of their order; of ties the wrong
+    objects come first.
+
+    exponent: p, 0-1; the larger it is, the smaller the subsets are.
+    """
+    wrong_first_NR = scores.referents_NR.int().argsort(dim=1, stable=True)
+    regions_NR = scores.regions_NR.masked_fill(~scores.objects_NR, NEVER).gather(1, wrong_first_NR)
+    falling_NR, order_NR = regions_NR.sort(dim=1, descending=True, stable=True)
+    sizes_R = torch.arange(1, falling_NR.shape[1] + 1)
+    size_N1 = 1 + (falling_NR.double().cumsum(1) / sizes_R.double() ** exponent).argmax(1, keepdim=True)
+    chosen_NR = torch.zeros_like(scores.objects_NR).scatter(1, wrong_first_NR.gather(1, order_NR), sizes_R <= size_N1)
+    return chosen_NR & scores.objects_NR
+
+
+def best_exponent(scores: PhraseScores, *, steps: int = 21) -> float:
+    """The p of `best_prefix` with the highest mean F1 among `steps` between 0 and 1; the least of equally good ones."""
+
+    def mean_f1(exponent: float) -> float:
+        return f1_per_phrase(best_prefix(scores, exponent), scores.referents_NR).mean().item()
+
+    return max(np.linspace(0.0, 1.0, steps).tolist(), key=mean_f1)
+
+
+def set_scores(scores: PhraseScores, *, threshold: float, exponent: float) -> dict[str, Tensor]:
     """How well each phrase's set of referents is found, bool or 0-1, [N].
 
     Returns "top_k" (the k best objects are exactly the k referents); "recall_at_k"; "f1" and
-    "exact" (the very set) of the objects that score above `threshold`.
+    "exact" (the very set) of the objects that score above `threshold`; the same of the `best_prefix`.
     """
     regions, objects, referents = scores.regions_NR, scores.objects_NR, scores.referents_NR
-    chosen_NR = (regions > threshold) & objects
+    chosen_NR, prefix_NR = (regions > threshold) & objects, best_prefix(scores, exponent)
     return {
         "top_k": strictly_best(regions, referents, objects),
         "recall_at_k": recall_at_k(regions, referents, objects),
         "f1": f1_per_phrase(chosen_NR, referents),
         "exact": (chosen_NR == referents).all(1),
+        "prefix_f1": f1_per_phrase(prefix_NR, referents),
+        "prefix_exact": (prefix_NR == referents).all(1),
     }
 
 
