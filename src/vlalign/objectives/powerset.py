@@ -55,9 +55,10 @@ def powerset_scores(
         aggregator: the rule from similarities to scores, or its name with its `settings`: `nla(tau, zeta, activation)`
             is T1 + T2 of the paper, O(R); `exact` enumerates the subsets (R at most 16); `sampled(samples)` has exact
             T2R and R2T over random subsets (unbiased); `calibrated(tau, activation, samples)` is `nla` with the ζ that
-            fits the batch; `mean` and `max` are controls without subsets: the sum over all regions, and R times the
-            single best one. All but the controls have `empty_subset`: whether choosing no region at all counts, as
-            published. Settings of other aggregators mean nothing, as in params.
+            fits the batch. These have `empty_subset`: whether choosing no region at all counts, as published.
+            `holder(norm_order)`, `prefix(size_exponent)` and `logmean(temperature)` let a subset pay for its size.
+            `mean` and `max` are controls without subsets: the sum over all regions, and R times the single best one.
+            Settings of other aggregators mean nothing, as in params.
         cost: b, what each chosen region costs: a number, a scalar tensor that is learnt, or `batch`: the mean
             similarity of an image's own regions and phrases (see `batch_cost`; needs I = C). The controls take it off
             every similarity too. That of the aggregator if left out, which is 0.
