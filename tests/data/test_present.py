@@ -11,7 +11,15 @@ from vlalign import cli, params
 from vlalign.data.source_checks import check_sources
 from vlalign.errors import VlalignError
 
-DEFAULTS = params.read(Path(__file__).parents[2] / "params.yaml") | {"model": {"tower": "ViT-B-32"}}
+# Without the arms whose towers are files of the repository.
+DEFAULTS = params.read(Path(__file__).parents[2] / "params.yaml") | {
+    "model": {"tower": "ViT-B-32"},
+    "arms": {"clip": {}},
+    "runs": {"arms": ["clip"]},
+    "ablations": [],
+    "focus": "clip",
+    "report": {"baseline": "clip", "control": "clip"},
+}
 TABLE = {"source": "table", "table": "pairs.csv"}
 
 
