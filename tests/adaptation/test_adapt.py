@@ -17,6 +17,7 @@ from vlalign.models import build
 from vlalign.models.adapters import Adapters
 from vlalign.models.lora import TRAINED, WRAPPED
 from vlalign.params import AdapterParams, EvaluationParams, LoraParams, Run, RuntimeParams
+from vlalign.records import stamps, write_record
 from vlalign.training import loop
 from vlalign.training.data.batches import PairedSet, encode
 from vlalign.training.pretrain import Places, pretrain
@@ -222,6 +223,23 @@ def test_a_changed_run_to_start_from_trains_again(place, tmp_path):
     assert hashes[0] | {"start": ""} == hashes[1] | {"start": ""}
     assert "features of train" in hashes[0]
     assert "features of unpaired/images" in hashes[0]
+
+
+def test_features_of_other_towers_are_refused(place, tmp_path):
+    inputs = replace(place.pooled, start=write_run(tmp_path / "second", seed=1))
+    with pytest.raises(VlalignError, match=r"pooled/train has the features of other towers; run `vlalign features`"):
+        trainer(params(), inputs)
+
+
+def test_a_damaged_run_to_start_from_is_refused(place, tmp_path):
+    start = write_run(tmp_path / "first", seed=0)
+    write_record(start / "run.json", {"files": stamps(start, ["model.safetensors", "open_clip_config.json"])})
+    adapt(tmp_path, replace(place.pooled, start=start))
+    weights = load_file(start / "model.safetensors")
+    weights["text.text_projection"][0, 0] += 1
+    save_file(weights, start / "model.safetensors")
+    with pytest.raises(VlalignError, match=r"first/model\.safetensors is not the file that .*run\.json describes"):
+        adapt(tmp_path, replace(place.pooled, start=start))
 
 
 def test_measured_through_the_store_it_is_what_the_towers_give(place, tmp_path):

@@ -7,12 +7,13 @@ import torch
 from frozen_runs import params, write_run
 from training_runs import TOWER
 
-from vlalign.adaptation.features import encode_split, identity
+from vlalign.adaptation.features import encode_split
 from vlalign.data.samples import decode_image
 from vlalign.data.shards.split import Split, read_manifest, read_split
 from vlalign.errors import VlalignError
 from vlalign.models import build
 from vlalign.models.adapters import unpacked
+from vlalign.models.frozen import identity
 from vlalign.models.pictures import fit_for, normalise
 from vlalign.records import read_record, write_record
 from vlalign.training.data.frozen_rows import FrozenCaptions, FrozenPictures

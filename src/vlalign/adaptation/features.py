@@ -4,7 +4,6 @@ A file of features is named after its shard, and tells what it was made from: to
 and whether tokens are kept. One that was made from anything else is made again.
 """
 
-import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -24,8 +23,7 @@ from vlalign.data.shards.tar import batched
 from vlalign.files import remove_temporary, write_json
 from vlalign.models import DualEncoder
 from vlalign.models.adapters import TowerFeatures
-from vlalign.models.lora import TRAINED, WRAPPED
-from vlalign.models.opened import described
+from vlalign.models.frozen import identity
 from vlalign.models.pictures import fit_for, normalise
 from vlalign.models.text import real_tokens
 from vlalign.params import digest
@@ -107,27 +105,6 @@ def _texts(captions: Sequence[str], encoder: DualEncoder, tokens: bool, batch_si
         packed = _bytes(encode_texts(encoder, ids_CL[rows, :longest]), tokens)
         found |= dict(zip((different[row] for row in rows.tolist()), packed, strict=True))
     return found
-
-
-@torch.inference_mode()
-def identity(encoder: DualEncoder) -> dict[str, Any]:
-    """All that the features of frozen towers depend on beside the data: their weights by content, wherever they came
-    from, what else they consist of, pooling and preprocessing; and the channels of packed features.
-    """
-    weights = hashlib.sha256()
-    frozen = {name.replace(WRAPPED, ""): x for name, x in encoder.clip.state_dict().items() if TRAINED not in name}
-    for name, value in sorted(frozen.items()):
-        if not name.startswith("logit_"):
-            weights.update(f"{name} {value.dtype} {list(value.shape)}\0".encode())
-            weights.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
-    assert encoder.adapters is not None
-    return {
-        "weights": weights.hexdigest(),
-        "towers": digest(described(encoder)),
-        "pooling": encoder.pooling,
-        "preprocess": encoder.preprocess,
-        "channels": {name: width + 1 for name, width in encoder.adapters.widths.items()},
-    }
 
 
 @torch.inference_mode()

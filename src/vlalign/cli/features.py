@@ -28,7 +28,8 @@ def features(
     import torch
 
     from vlalign.adaptation.features import encode_split
-    from vlalign.models import build
+    from vlalign.models import build, weights_file
+    from vlalign.models.folders import check_files
     from vlalign.models.opened import on_device
 
     torch.set_num_threads(threads)
@@ -37,6 +38,9 @@ def features(
     towers, model = chosen.towers(seed), chosen.params.model
     if towers is None:
         raise VlalignError(f"--run {run} has no `model.adapters`, so that it trains its towers and needs no features")
-    encoder = on_device(build(model, start=folders.run(model.start, seed) if model.start else None).eval())
+    start = folders.run(model.start, seed) if model.start else None
+    if start is not None:
+        check_files(start, weights_file(start))
+    encoder = on_device(build(model, start=start).eval())
     place, size = told.output(output, folders.towers(towers) / split), told.params.evaluation.batch_size
     encode_split(folders.data / split, place, encoder, tokens=chosen.params.needs.tokens, batch_size=size, part=part)

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from vlalign import freshness, models
-from vlalign.adaptation.features import identity
 from vlalign.data.shards.split import check_place
 from vlalign.errors import VlalignError
 from vlalign.evaluation.benchmark import (
@@ -23,6 +22,7 @@ from vlalign.evaluation.metrics import Items, Measurement, Place, write_metrics
 from vlalign.evaluation.store import FeatureStore
 from vlalign.evaluation.workbench import Workbench
 from vlalign.models import DualEncoder
+from vlalign.models.frozen import identity
 from vlalign.models.opened import OpenedModel
 from vlalign.params import EvaluationParams
 from vlalign.records import check_record, stamp

@@ -6,6 +6,8 @@ from pathlib import Path
 from vlalign.data.shards.split import check_place, read_manifest
 from vlalign.errors import VlalignError
 from vlalign.models import DualEncoder, weights_file
+from vlalign.models.folders import check_files
+from vlalign.models.frozen import identity
 from vlalign.models.weights import digest_of_part
 from vlalign.params import ModelParams, RunParams
 from vlalign.params.run import PARTS
@@ -37,11 +39,14 @@ class Inputs:
     def hashes(self, model: ModelParams) -> dict[str, str]:
         """SHA-256 of the files that the weights depend on: manifests, and pretrained weights where they are a file or
         lie in a package.
+
+        Raises VlalignError when one of them is missing, or is not what its record describes.
         """
         apart = ("validation", "start", "features")
         files = {name: path / "manifest.json" for name, path in vars(self).items() if path and name not in apart}
         if self.start is not None:
             files["start"] = weights_file(self.start)
+            check_files(self.start, files["start"])
         if self.features is not None:
             # Validation is watched: no weight depends on it.
             own = {"split": "train"} | {name: place for name, place in UNPAIRED.items() if name in files}
@@ -67,6 +72,7 @@ class Inputs:
             raise VlalignError(f"the objective of this run needs more than pairs: give {' and '.join(missing)}")
         if self.features is None and params.model.adapters is not None:
             raise VlalignError("model.adapters: give the features of the frozen towers; `vlalign features` makes them")
+        self._check_features(encoder)
         data = PairedSet(
             self.split,
             encoder,
@@ -95,6 +101,16 @@ class Inputs:
         if params.needs.rest:
             folder, place, first = self.split, "train", params.train.pairs or 0
         return kind(folder, count, encoder, features=self._features(place), first=first, augment=params.train.augment)
+
+    def _check_features(self, encoder: DualEncoder) -> None:
+        """Raises VlalignError where features that are read are not of these very towers."""
+        used = {"train": self.split, "validation": self.validation}
+        used |= {place: getattr(self, name) for name, place in UNPAIRED.items()}
+        places = [place for place, folder in used.items() if folder is not None] if self.features else []
+        towers = identity(encoder) if places else None
+        for folder in filter(None, map(self._features, places)):
+            if read_manifest(folder).get("towers") != towers:
+                raise VlalignError(f"{folder} has the features of other towers; run `vlalign features` again")
 
     def _features(self, place: str) -> Path | None:
         return self.features / place if self.features else None
