@@ -64,6 +64,19 @@ def test_the_embedding_drives_the_picture(generating, kind):
     assert np.abs(np.asarray(one).astype(int) - np.asarray(other)).max() > 1
 
 
+@pytest.mark.parametrize("kind", tiny_decoders.KINDS)
+def test_pictures_that_are_not_finite_are_refused(generating, kind):
+    decoder = decoder_of(generating.root, kind)
+    given = {"blank_D": torch.zeros(tiny_decoders.WIDTH), "seeds": [7]}
+    with pytest.raises(VlalignError, match="embeddings of captions or pictures are not finite"):
+        decoder.decode(torch.full((1, tiny_decoders.WIDTH), torch.nan), **given)
+    last = {"stable-unclip": "vae", "kandinsky": "movq", "karlo": "super_res_last"}[kind]
+    for value in getattr(decoder.pipeline, last).parameters():
+        value.data.fill_(torch.nan)
+    with pytest.raises(VlalignError, match=r"generation\.decoder\.model: .* gives pictures that are not finite"):
+        decoder.decode(torch.ones(1, tiny_decoders.WIDTH), **given)
+
+
 def test_embeddings_reach_the_decoder_at_the_scale_of_its_image_encoder(generating, monkeypatch):
     seen = []
     monkeypatch.setattr(Decoder, "decode", lambda self, x, **_: seen.append(x) or [Image.new("RGB", (8, 8))] * len(x))

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 from unittest import mock
 
+import numpy as np
 import torch
 from PIL.Image import Image
 from torch import Tensor
@@ -56,15 +57,24 @@ class Decoder:
         """A picture for each embedding, which has the scale of the image encoder's own.
 
         blank_D: the embedding of a picture that is zero after normalisation. seeds: of each picture's noise.
+        Raises VlalignError where numbers are not finite, of which diffusers would make black pictures.
         """
+        if not embeddings_ND.isfinite().all():
+            raise VlalignError("generation: embeddings of captions or pictures are not finite; check the run's weights")
         # On the CPU, whose noise is the same for every device and batch.
         generators = [torch.Generator().manual_seed(seed) for seed in seeds]
         device = self.pipeline.device
-        images: list[Image] = self.call(embeddings_ND.to(device), blank_D.to(device), generator=generators, **self.how)
+        how = {"generator": generators, "output_type": "np", **self.how}
+        pixels_NHW3 = self.call(embeddings_ND.to(device), blank_D.to(device), **how)
+        if not np.isfinite(pixels_NHW3).all():
+            raise VlalignError(
+                f"{KEY}: {self.params.model} gives pictures that are not finite; check its weights, or lower `guidance`"
+            )
+        images: list[Image] = self.pipeline.numpy_to_pil(pixels_NHW3)
         return images
 
-    def call(self, embeddings_ND: Tensor, blank_D: Tensor, **how: Any) -> list[Image]:
-        """The pipeline's own pictures."""
+    def call(self, embeddings_ND: Tensor, blank_D: Tensor, **how: Any) -> Any:
+        """The pipeline's own pictures, N H W 3 from 0 to 1."""
         raise NotImplementedError
 
     @torch.inference_mode()
@@ -83,7 +93,7 @@ class StableUnclip(Decoder):
 
     class_name = "StableUnCLIPImg2ImgPipeline"
 
-    def call(self, embeddings_ND: Tensor, blank_D: Tensor, **how: Any) -> list[Image]:
+    def call(self, embeddings_ND: Tensor, blank_D: Tensor, **how: Any) -> Any:
         """See Decoder."""
         return self.pipeline(prompt=[""] * len(embeddings_ND), image_embeds=embeddings_ND, **how).images
 
@@ -100,7 +110,7 @@ class Kandinsky(Decoder):
         """See Decoder."""
         return int(self.pipeline.unet.config.encoder_hid_dim)
 
-    def call(self, embeddings_ND: Tensor, blank_D: Tensor, **how: Any) -> list[Image]:
+    def call(self, embeddings_ND: Tensor, blank_D: Tensor, **how: Any) -> Any:
         """See Decoder."""
         blank_ND = blank_D.expand_as(embeddings_ND)
         return self.pipeline(image_embeds=embeddings_ND, negative_image_embeds=blank_ND, **how).images
@@ -112,7 +122,7 @@ class Karlo(Decoder):
     class_name = "UnCLIPImageVariationPipeline"
     words: ClassVar = {"steps": ("decoder_num_inference_steps",), "guidance": ("decoder_guidance_scale",)}
 
-    def call(self, embeddings_ND: Tensor, blank_D: Tensor, **how: Any) -> list[Image]:
+    def call(self, embeddings_ND: Tensor, blank_D: Tensor, **how: Any) -> Any:
         """See Decoder."""
         return self.pipeline(image_embeddings=embeddings_ND, **how).images
 
