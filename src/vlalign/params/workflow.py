@@ -356,8 +356,13 @@ class Params(Strict):
                 near = "".join(get_close_matches(start, runs, n=1, cutoff=0))
                 raise ValueError(f"run {name}: model.start is {start!r}, which is no run; nearest: {near}")
             first = runs[start]
-            if first.params.model.start or first.params.model.adapters:
+            if first.params.model.start:
                 raise ValueError(f"run {name}: model.start: {start} starts from another run itself; give that one")
+            if first.params.model.adapters:
+                raise ValueError(
+                    f"run {name}: model.start: {start} has `model.adapters` itself; give a run that trains its towers, "
+                    "and adapters to single arms, not to all of them"
+                )
             if missing := sorted(set(run.seeds) - set(first.seeds)):
                 raise ValueError(f"run {name}: model.start: {start} has no seed {missing[0]}; add it there")
             for key in ("tower", "pooling"):
