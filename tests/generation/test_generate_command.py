@@ -79,6 +79,13 @@ def test_what_is_changed_by_hand_goes_elsewhere(generating, monkeypatch, tmp_pat
     assert len(list(read_generated(tmp_path / "tried" / "pictures"))) == 4
 
 
+def test_features_that_are_not_there_are_missed_before_any_picture_is_made(generating, monkeypatch, tmp_path):
+    monkeypatch.chdir(generating.root)
+    with pytest.raises(VlalignError, match=r"generation\.fid: .*nowhere\.pth is no file"):
+        run("generation.fid=nowhere.pth", "--output", str(tmp_path / "tried"))
+    assert not (tmp_path / "tried" / "pictures").exists()
+
+
 def test_a_run_that_is_not_named_is_refused(generating, monkeypatch):
     monkeypatch.chdir(generating.root)
     with pytest.raises(VlalignError, match=r"--run adapted is none of `generation\.runs`"):

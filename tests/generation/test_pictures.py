@@ -11,6 +11,7 @@ import pytest
 import tiny_decoders
 import torch
 from PIL import Image
+from safetensors.torch import load_file, save_file
 
 from vlalign import models
 from vlalign.errors import VlalignError
@@ -162,6 +163,18 @@ def test_a_decoder_of_another_kind_or_without_safetensors_is_refused(generating,
     weights.unlink()
     with pytest.raises(VlalignError, match="weights as safetensors"):
         decoder_of(tmp_path, "kandinsky")
+
+
+@pytest.mark.parametrize("part", ["text_encoder", "image_encoder"])
+def test_weights_that_lack_a_parameter_are_refused(generating, tmp_path, part):
+    """transformers itself would draw it."""
+    shutil.copytree(generating.root / "decoders" / "karlo", tmp_path / "decoders" / "karlo")
+    file = tmp_path / "decoders" / "karlo" / part / "model.safetensors"
+    weights = load_file(file)
+    lost = next(name for name in weights if name.endswith("embeddings.position_embedding.weight"))
+    save_file({name: value for name, value in weights.items() if name != lost}, file, metadata={"format": "pt"})
+    with pytest.raises(VlalignError, match=rf"{part} lack 1 parameters, such as .*position_embedding.weight; fetch"):
+        decoder_of(tmp_path, "karlo")
 
 
 def test_code_that_comes_with_a_decoder_is_not_run(generating, tmp_path):

@@ -44,6 +44,9 @@ def generate(
     trained, split = folders.run(run, seed), folders.data / generation.split
     scored = told.output(output, trained / "generation")
     place = output / "pictures" if output else folders.generated(run, seed)
+    # What is wrong with them would be found after all pictures are made.
+    scores.check_fid(generation.fid, base=told.base)
+    judge = _judge(told, generation.judge)
     encoder = on_device(models.load(trained))
     folder, content = decoders.find_decoder(generation.decoder, base=told.base)
     decoder = decoders.load_decoder(folder, generation.decoder)
@@ -56,7 +59,6 @@ def generate(
     }
     generator = pictures.Generator(encoder, decoder, captions, name=run)
     pictures.generate(generator, place, made_of=made_of, seed=generation.seed, batch_size=generation.batch_size)
-    judge = _judge(told, generation.judge)
     rows = scores.score(place, captions, fid=generation.fid, base=told.base, judge=judge)
     measured = {
         "weights": weights[WEIGHTS],

@@ -163,12 +163,30 @@ def load_decoder(folder: Path, params: DecoderParams) -> Decoder:
     try:
         with no_foreign_code(), _modules_as_published():
             pipeline = getattr(diffusers, kind.class_name).from_pretrained(str(folder), **given)
+            _check_complete(pipeline, folder)
         return kind(pipeline, params)
+    except VlalignError:
+        raise
     except Exception as error:  # the libraries raise whatever their files and formats do
         raise VlalignError(
             f"{KEY}: {folder} cannot be loaded as {params.kind}, diffusers' {kind.class_name} ({error}); check `kind`, "
             "and give its weights as safetensors"
         ) from error
+
+
+def _check_complete(pipeline: Any, folder: Path) -> None:
+    """Raises VlalignError where weights of a part of transformers are missing, which it would draw at random."""
+    from transformers import PreTrainedModel
+
+    for name, part in pipeline.components.items():
+        if isinstance(part, PreTrainedModel):
+            how = {"use_safetensors": True, "local_files_only": True, "output_loading_info": True}
+            _, found = type(part).from_pretrained(folder / name, **how)
+            if missing := sorted(found["missing_keys"]):
+                raise VlalignError(
+                    f"{KEY}: the weights in {folder / name} lack {len(missing)} parameters, such as {missing[0]}; "
+                    "fetch them again"
+                )
 
 
 @contextlib.contextmanager

@@ -76,6 +76,14 @@ def _metric(features: nn.Module | Path) -> Any:
         raise VlalignError(f"generation.fid: {features} cannot be loaded as Inception's weights ({error})") from error
 
 
+def check_fid(fid: str, *, base: Path = Path()) -> None:
+    """Raises VlalignError where the features of the Fréchet distance are not there; see `score`."""
+    if fid != PACKAGE and not (base / fid).is_file():
+        raise VlalignError(
+            f"generation.fid: {base / fid} is no file; give torch-fidelity's weights of Inception, or {PACKAGE}"
+        )
+
+
 def score(
     pictures: Path, captions: Captions, *, fid: str, base: Path = Path(), judge: DualEncoder | None = None
 ) -> list[MetricRow]:
@@ -87,11 +95,8 @@ def score(
     The real pictures' Fréchet distance is that of every other one to the rest: what half as many perfect pictures get.
     The CLIP score is the mean cosine of caption and picture, its chance level that of a caption and the next picture.
     """
+    check_fid(fid, base=base)
     features: nn.Module | Path = PooledFeatures() if fid == PACKAGE else base / fid
-    if isinstance(features, Path) and not features.is_file():
-        raise VlalignError(
-            f"generation.fid: {features} is no file; give torch-fidelity's weights of Inception, or {PACKAGE}"
-        )
     how: dict[str, Any] = {"features": features, "side": PooledFeatures.side if fid == PACKAGE else 299}
     metric, n = PACKAGED if fid == PACKAGE else INCEPTION, captions.count
     distance = frechet_distance(_real(captions), _generated(pictures), **how)

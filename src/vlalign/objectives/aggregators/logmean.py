@@ -15,7 +15,9 @@ class LogMean(PooledAggregator):
 
     rank: ClassVar[int] = 8
 
-    temperature: float = setting(0.1, "Of `logmean`: small ones take the best region, large ones the mean", gt=0)
+    temperature: float = setting(
+        0.1, "Of `logmean`: small ones take the best region, large ones the mean", ge=1e-4, le=1e4
+    )
 
     def pool(self, x: "Tensor", region_mask: "Tensor") -> "Tensor":
         """Of the real regions."""
