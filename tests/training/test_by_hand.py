@@ -2,15 +2,19 @@
 
 import json
 import logging
+from pathlib import Path
 
 import pytest
 from training_runs import TOWER
 from typer.testing import CliRunner
 
 from vlalign import cli
+from vlalign.cli.options import given
+from vlalign.cli.pretrain import run_named
 from vlalign.errors import VlalignError
 from vlalign.records import read_record
 
+PROJECT = Path(__file__).parents[2]
 PARAMS = {
     "focus": "powerclip",
     "runs": {"arms": ["clip", "powerclip"], "seeds": [0], "ablations": ["short"]},
@@ -109,3 +113,10 @@ def test_a_param_among_the_files_is_like_an_overlay_and_gives_the_run_a_folder_o
     [folder] = (root / "runs").glob("powerclip-*/seed-0")
     train = read_record(folder / "run.json")["params"]["train"]
     assert (train["steps"], train["batch_size"]) == (3, 4), "what the arm itself says wins over files"
+
+
+def test_what_is_changed_of_one_run_leaves_the_run_that_it_starts_from_as_it_is():
+    told = given([str(PROJECT / "params.yaml")], ["model.adapters.hidden=8"], of_run=True)
+    assert run_named(told, "clip-nce").params.model.adapters.hidden == 8
+    assert told.params.all_runs["clip"].params.model.adapters is None
+    assert told.params.all_runs["clip-nce"].params.model.adapters.hidden == 128

@@ -37,7 +37,7 @@ def adapt(
     A run that was killed continues from its last checkpoint. With KEY=VALUE, which also wins over what the run itself
     changes, or with --data, the run gets a folder of its own below `runs`.
     """
-    told = given(params, changes, data=data).agree(digest, "adapt", run=run)
+    told = given(params, changes, data=data, of_run=True).agree(digest, "adapt", run=run)
     chosen = run_named(told, run)
     if chosen.params.model.adapters is None:
         raise VlalignError(f"--run {run} has no `model.adapters`; `vlalign pretrain` trains its towers")

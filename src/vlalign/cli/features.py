@@ -33,7 +33,7 @@ def features(
     from vlalign.models.opened import on_device
 
     torch.set_num_threads(threads)
-    told = given(params, changes, data=data).agree(digest, "features", run=run)
+    told = given(params, changes, data=data, of_run=True).agree(digest, "features", run=run)
     chosen, folders = run_named(told, run), told.folders
     towers, model = chosen.towers(seed), chosen.params.model
     if towers is None:

@@ -49,6 +49,8 @@ Runs = Annotated[list[Path], typer.Option(help="Folder of one run and seed; repe
 OwnData = Annotated[Path | None, typer.Option(help="Folder of the dataset, if not that of the params.")]
 OwnAnnotations = Annotated[Path | None, typer.Option(help="Folder of the annotations, if not those of the params.")]
 
+RUN_KEYS = parameters.RunParams.model_fields.keys()
+
 
 @dataclass(frozen=True)
 class Given:
@@ -95,10 +97,12 @@ def given(
     data: Path | None = None,
     annotations: Path | None = None,
     anywhere: bool = False,
+    of_run: bool = False,
 ) -> Given:
     """Read the params, once; see the options of the same names.
 
-    anywhere: whether defaults do where no file is named and there is no params.yaml.
+    anywhere: whether defaults do where no file is named and there is no params.yaml. of_run: whether changes of a run's
+    params are those of one run alone, which `Run.changed` makes.
     """
     changes, base = changes or [], Path()
     plain = parameters.merged({}, *map(parameters.read_change, changes))
@@ -106,7 +110,8 @@ def given(
         params = parameters.parse(parameters.merged(DEFAULTS, plain), source="what was given")
     else:
         files = files or [PARAMS]
-        params = parameters.load(*files, *changes)
+        shared = [text for text in changes if not (of_run and parameters.read_change(text).keys() & RUN_KEYS)]
+        params = parameters.load(*files, *shared)
         base = next((Path(file).parent for file in files if not parameters.is_change(file)), base)
     root = Path(os.path.normpath(base / params.root))
     folders = parameters.Folders.of(Path() if root.resolve() == Path.cwd() else root, params.dataset)

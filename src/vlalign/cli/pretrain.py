@@ -48,7 +48,7 @@ def pretrain(
 
     On several machines, start it with `torchrun ... -m -- vlalign pretrain` on each.
     """
-    told = given(params, changes, data=data, annotations=annotations).agree(digest, "pretrain", run=run)
+    told = given(params, changes, data=data, annotations=annotations, of_run=True).agree(digest, "pretrain", run=run)
     chosen = run_named(told, run)
     if chosen.params.model.adapters is not None:
         raise VlalignError(f"--run {run} trains adapters on frozen towers: `vlalign adapt` does that")
