@@ -9,10 +9,12 @@ import pytest
 import tiny_transformers
 import yaml
 from repository import PROJECT, jobs, new_repository
+from safetensors.torch import save_file
 
 from vlalign.data.scenes.dataset import split_samples
 from vlalign.evaluation.metrics import read_folder, read_metrics
 from vlalign.models import load as load_run
+from vlalign.models.towers import create
 from vlalign.params import ScenesParams, load
 from vlalign.params.cards import read_card
 from vlalign.records import read_record
@@ -106,6 +108,9 @@ def test_adapters_on_frozen_towers_go_through_every_rule(tmp_path):
     tower["vision_cfg"] |= {"timm_model_name": "test_vit", "timm_model_pretrained": False, "image_size": 160}
     tower["text_cfg"] |= {"hf_model_name": name, "hf_model_pretrained": False, "context_length": 32}
     (repository.root / "tower.json").write_text(json.dumps(tower))
+    weights = tmp_path / "towers.safetensors"
+    save_file(create(tower, pooling="default").clip.state_dict(), weights)
+    model = {"tower": "tower.json", "pretrained": str(weights), "adapters": {"dimension": 12, "hidden": 16}}
     small = {
         # The baseline has the terms of neither, and nothing else.
         "runs": {"arms": list(ARMS)},
@@ -113,7 +118,7 @@ def test_adapters_on_frozen_towers_go_through_every_rule(tmp_path):
         "annotate": {"parser": {"source": "train", "trees": 50, "epochs": 1}},
         "train": {"epochs": 1, "batch_size": 8},
         "runtime": {"workers": 0, "parts": 1, "checkpoint_every": 2, "validate_every": 2, "log_every": 1},
-        "arms": {"aligner-nce": {"model": {"tower": "tower.json", "adapters": {"dimension": 12, "hidden": 16}}}},
+        "arms": {"aligner-nce": {"model": model}},
         # What is on the hub is measured elsewhere.
         "evaluation": {"cards": ["config/benchmarks", "cards"], "suites": ["longcaption"]},
         "report": {"precision": {"regions": [2], "pairs": 4}},

@@ -110,7 +110,10 @@ class Inputs:
         towers = identity(encoder) if places else None
         for folder in filter(None, map(self._features, places)):
             if read_manifest(folder).get("towers") != towers:
-                raise VlalignError(f"{folder} has the features of other towers; run `vlalign features` again")
+                raise VlalignError(
+                    f"{folder} has the features of other towers; run `vlalign features` again, and give the towers "
+                    "pretrained weights: random ones are others each time"
+                )
 
     def _features(self, place: str) -> Path | None:
         return self.features / place if self.features else None
