@@ -55,6 +55,7 @@ def table(repository, suite):
     return {(record["model"], record["card"], record["metric"]): record for record in records}
 
 
+@pytest.mark.exhaustive  # other suites go the same way in test_released.py, and the learners in test_suites.py
 def test_few_shots_of_every_learner_reach_the_tables(tmp_path):
     repository = new_repository(tmp_path / "project")
     names = ["coop-eurosat"]
