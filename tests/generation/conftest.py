@@ -5,9 +5,8 @@ import tiny_decoders
 import torch
 import yaml
 from annotated_scenes import PARAMS, write_pairs
-from fetching import point_at
+from fetching import empty_hub
 from generating_runs import MODEL, settings
-from hub_server import HubServer
 
 from vlalign import models
 from vlalign.data.scenes.dataset import split_samples
@@ -32,9 +31,5 @@ def generating(tmp_path_factory):
 
 @pytest.fixture
 def hub(monkeypatch, tmp_path):
-    """A hub on this machine, and a cache that is empty."""
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_DISABLE_PROGRESS_BARS", True)
-    with HubServer() as server:
-        point_at(server, monkeypatch)
+    with empty_hub(monkeypatch, tmp_path / "cache") as server:
         yield server

@@ -8,8 +8,7 @@ import open_clip
 import pytest
 import tiny_transformers
 import torch
-from fetching import point_at
-from hub_server import HubServer
+from fetching import empty_hub
 from safetensors.torch import load_file, save, save_file
 
 from vlalign import models
@@ -29,11 +28,7 @@ AUTHORS = "KMasaki/PowerCLIP-ViT-B-16-CC12M"
 
 @pytest.fixture
 def hub(monkeypatch, tmp_path):
-    """A hub on this machine, and a cache that is empty."""
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_DISABLE_PROGRESS_BARS", True)
-    with HubServer() as server:
-        point_at(server, monkeypatch)
+    with empty_hub(monkeypatch, tmp_path / "cache") as server:
         yield server
 
 

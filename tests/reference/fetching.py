@@ -1,15 +1,26 @@
 """What the tests of downloads share: some shards, where the hub is, and what is in a folder afterwards."""
 
+import contextlib
 import random
 import time
 from types import SimpleNamespace
 from urllib.parse import quote
 
-from hub_server import REPOSITORY, sha256
+from hub_server import REPOSITORY, HubServer, sha256
 
 from vlalign.data.shards import fetch
 from vlalign.data.sources.hub import HubSource
 from vlalign.data.sources.urls import UrlFile, UrlSource
+
+
+@contextlib.contextmanager
+def empty_hub(monkeypatch, cache):
+    """A hub on this machine, and a cache that is empty."""
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(cache))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_DISABLE_PROGRESS_BARS", True)
+    with HubServer() as server:
+        point_at(server, monkeypatch)
+        yield server
 
 
 def point_at(server, monkeypatch):
