@@ -17,13 +17,11 @@ from torch import Tensor
 from vlalign.evaluation.benchmark import UnmeasurableError
 from vlalign.evaluation.probes import Labelled, logistic_probe
 from vlalign.evaluation.ranking import strictly_best
-from vlalign.evaluation.shot_adapters import DIVERGENCE_WEIGHTS, fit_adapters
+from vlalign.evaluation.shot_adapters import DIVERGENCE_WEIGHTS, SCALE, fit_adapters
 
 # CoOp chooses hyper-parameters on at most so many images of a class.
 VALIDATION_SHOTS = 4
-# Tip-Adapter's fixed scale of similarities with the prompts, and the α and β that are tried: its released
-# configurations reach to 10 and to 12.
-SCALE = 100.0
+# The α and β of Tip-Adapter that are tried: its released configurations reach to 10 and to 12.
 ALPHAS, BETAS = np.geomspace(0.1, 10, 21).tolist(), np.geomspace(0.1, 12, 21).tolist()
 
 

@@ -17,7 +17,7 @@ from vlalign.models.adapters import Adapters, TowerFeatures
 from vlalign.objectives import cs_divergence
 from vlalign.params import AdapterParams
 
-# CLIP's own scale of similarities, to which its temperature is clipped.
+# CLIP's own scale of similarities, to which its temperature is clipped; Tip-Adapter's too.
 SCALE = 100.0
 HIDDEN, BATCH = 256, 256
 # What is tried: numbers of steps are those after which one training is looked at.

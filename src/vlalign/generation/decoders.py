@@ -21,11 +21,11 @@ from vlalign.foreign import no_foreign_code
 from vlalign.hub import Repository
 from vlalign.models.fetched import fetch_pipeline
 from vlalign.params import DecoderParams
+from vlalign.params.base import REPOSITORY
 from vlalign.records import stamps
 
 # Where params have it.
 KEY = "generation.decoder.model"
-REPOSITORY = re.compile(r"[\w.-]+/[\w.-]+")
 
 
 class Decoder:
@@ -137,7 +137,7 @@ def find_decoder(params: DecoderParams, *, base: Path = Path()) -> tuple[Path, s
     base: folder from which the path counts. Raises VlalignError when it cannot be had.
     """
     if not (base / params.model).is_dir():
-        if not REPOSITORY.fullmatch(params.model):
+        if not re.fullmatch(REPOSITORY, params.model):
             raise VlalignError(f"{KEY}: {base / params.model} is no folder; give one, or a repository as owner/name")
         folder = fetch_pipeline(Repository(params.model, params.revision, "model", KEY))
         return folder, folder.name

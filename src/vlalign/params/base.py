@@ -28,6 +28,8 @@ def _is_path(text: str) -> str:
 
 # Of a file or folder: not empty, without control characters, and without the braces that Snakemake fills in.
 PathText = Annotated[str, Field(pattern=r"^[^\x00-\x1f\x7f{}]+$", max_length=4096), AfterValidator(_is_path)]
+# Of a repository of the Hugging Face hub: owner and name.
+REPOSITORY = r"^[\w.-]+/[\w.-]+$"
 # Far above anything that was ever run, so that a slip of the finger is told and not tried.
 Few = Annotated[int, Field(ge=1, le=1_000)]
 Count = Annotated[int, Field(ge=1, le=1_000_000)]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 from pydantic import Field, ValidationError, model_validator
 
 from vlalign.errors import VlalignError
-from vlalign.params.base import Many, Name, PathText, Strict, describe
+from vlalign.params.base import REPOSITORY, Many, Name, PathText, Strict, describe
 from vlalign.params.data import VerifyParams
 from vlalign.params.reading import read
 from vlalign.params.sources import AnySource
@@ -253,7 +253,7 @@ class EvaluatedModel(Strict):
     """
 
     folder: PathText | None = Field(default=None, description="Holds open_clip_config.json and weights")
-    hub: Annotated[str, Field(pattern=r"^[\w.-]+/[\w.-]+$")] | None = Field(
+    hub: Annotated[str, Field(pattern=REPOSITORY)] | None = Field(
         default=None, description="Repository of the Hugging Face hub, owner and name"
     )
     revision: str = Field(default="main", description="Branch, tag or commit of the repository; a commit pins it")

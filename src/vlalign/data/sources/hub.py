@@ -10,6 +10,7 @@ from pydantic import Field
 from vlalign.data.packing.image_lists import expand_braces
 from vlalign.errors import VlalignError
 from vlalign.hub import Repository, endpoint
+from vlalign.params.base import REPOSITORY
 from vlalign.params.sources import FetchedSource, Names
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ class HubSource(FetchedSource):
     """WebDataset shards in a dataset repository of the Hugging Face hub."""
 
     source: Literal["hub"]
-    repository: str = Field(pattern=r"^[\w.-]+/[\w.-]+$", description="Owner and name, such as pixparse/cc12m-wds")
+    repository: str = Field(pattern=REPOSITORY, description="Owner and name, such as pixparse/cc12m-wds")
     shards: Names = Field(description="Names with braces and wildcards, such as cc12m-train-{0000..2175}.tar")
     revision: str = Field(default="main", description="Branch, tag or commit; a commit pins the data")
 
