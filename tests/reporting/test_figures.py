@@ -1,6 +1,7 @@
 import re
 import xml.etree.ElementTree as ElementTree
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -18,6 +19,7 @@ from fake_results import (
 )
 
 from vlalign.errors import VlalignError
+from vlalign.params import load
 from vlalign.reporting.figure import Measured
 from vlalign.reporting.figures.ablation import AblationFigure
 from vlalign.reporting.figures.confusions import Confusions
@@ -29,7 +31,9 @@ from vlalign.reporting.figures.precision import Precision
 from vlalign.reporting.figures.retrieval_examples import RetrievalExamples
 from vlalign.reporting.figures.similarity import Similarity, innermost
 from vlalign.reporting.figures.training import Training
-from vlalign.reporting.style import HIT, MISS, arm_colours, power_of_ten, spaced, spans_decades
+from vlalign.reporting.style import HIT, MISS, arm_colours, key, panels, power_of_ten, spaced, spans_decades
+
+PROJECT = Path(__file__).parents[2]
 
 
 def texts(path):
@@ -145,6 +149,30 @@ def test_colours_belong_to_arms():
     colours = arm_colours(["clip", "linear", "powerclip"], baseline="clip")
     assert len(set(colours.values())) == 3
     assert arm_colours(["linear", "clip"], baseline="clip")["linear"] == colours["linear"]
+
+
+def test_the_arms_of_the_default_run_have_colours_of_their_own():
+    runs = load(PROJECT / "params.yaml").all_runs.values()
+    arms = [run.name for run in runs if run.grid is None]
+    assert len(set(arm_colours(arms, baseline="clip").values())) == len(arms)
+
+
+def test_a_key_of_many_arms_wraps(results, tmp_path):
+    def width(arms):
+        with panels(tmp_path / "key.svg", 3, columns=3, width=3.5, height=2.0) as axes:
+            key(axes[0], dict.fromkeys(arms, "#000000"))
+        return float(ElementTree.parse(tmp_path / "key.svg").getroot().get("width").removesuffix("pt"))
+
+    assert width([f"an arm with a long name {number}" for number in range(15)]) == pytest.approx(width(["a"]), rel=0.05)
+
+
+def test_arms_without_grounding_have_no_row(results, tmp_path):
+    rows = [row for row in results.rows if (row.run, row.benchmark) != ("cs", "grounding")]
+    assert "cs" in results.arms
+    draw(Grounding(), replace(results, rows=rows), tmp_path)
+    named = texts(tmp_path / "grounding.svg").split()
+    assert "powerclip" in named
+    assert "cs" not in named
 
 
 def test_labels_keep_their_distance():

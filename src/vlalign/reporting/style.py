@@ -26,7 +26,12 @@ BASELINE = "#6b7280"
 # Of what is right and what is wrong.
 HIT, MISS = "#0072b2", "#d55e00"
 # Okabe & Ito's colours, darkened where they are too light for lines and text on white.
-PALETTE = ("#0072b2", "#d55e00", "#009e73", "#b45c95", "#a6761d", "#3a9bd9", "#7a4fb5", "#8c2d04", "#4d6b00")
+PALETTE = (
+    *("#0072b2", "#d55e00", "#009e73", "#b45c95", "#a6761d", "#3a9bd9", "#7a4fb5", "#8c2d04", "#4d6b00"),
+    *("#1b2f6b", "#e58fb0", "#8fb80a", "#00a5a8", "#d1a400", "#c2185b", "#6b4a35"),
+)
+# Inches of a key's line with the space around it, and of a letter, both generously.
+KEY_LINE, KEY_LETTER = 0.6, 0.075
 
 SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
@@ -177,7 +182,10 @@ def key(axes: "Axes", colours: Mapping[str, str]) -> None:
     from matplotlib.lines import Line2D
 
     lines = [Line2D([], [], color=colour, linewidth=2.4, label=name) for name, colour in colours.items()]
-    axes.figure.legend(handles=lines, loc="outside upper left", ncols=len(lines), frameon=False, labelcolor="linecolor")
+    # Several rows where one would be wider than the figure: Matplotlib wraps none.
+    sizes, width = [KEY_LINE + KEY_LETTER * len(name) for name in colours], axes.figure.get_figwidth()
+    columns = len(lines) if sum(sizes) <= width else max(1, int(width / max(sizes)))
+    axes.figure.legend(handles=lines, loc="outside upper left", ncols=columns, frameon=False, labelcolor="linecolor")
 
 
 def spaced(sorted_positions: "np.ndarray", *, gap: float) -> "np.ndarray":

@@ -1,6 +1,6 @@
 """Arms beside each other: grounding by kind of phrase."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Literal
 
@@ -26,11 +26,13 @@ class Grounding(Figure):
         if not kinds:
             return style.placeholder(output, "no run was evaluated on grounding")
         colours = style.arm_colours(results.arms, baseline=results.baseline)
-        columns, height = min(len(kinds), 5), 0.85 + 0.26 * len(results.arms)
+        measured = {row.run for row in results.select(benchmark="grounding", metric="top_k")}
+        arms = [arm for arm in results.arms if arm in measured]
+        columns, height = min(len(kinds), 5), 0.85 + 0.26 * len(arms)
         with style.panels(output, len(kinds), columns=columns, width=2.2, height=height) as axes:
             for index, (panel, kind) in enumerate(zip(axes, kinds, strict=True)):
-                _draw_bars(panel, kind, results=results, colours=colours)
-                style.name_rows(panel, results.arms, colours=colours, shown=index % columns == 0)
+                _draw_bars(panel, kind, arms=arms, results=results, colours=colours)
+                style.name_rows(panel, arms, colours=colours, shown=index % columns == 0)
 
     def caption(self, name: str, results: "Results") -> Caption:
         """See Figure."""
@@ -42,13 +44,15 @@ class Grounding(Figure):
         )
 
 
-def _draw_bars(axes: "style.Axes", kind: str, *, results: "Results", colours: Mapping[str, str]) -> None:
+def _draw_bars(
+    axes: "style.Axes", kind: str, *, arms: Sequence[str], results: "Results", colours: Mapping[str, str]
+) -> None:
     from vlalign.evaluation.benchmark import Metric
     from vlalign.reporting.cells import number
     from vlalign.reporting.stats import half_width
 
     metric = Metric("top_k", kind, group=kind, benchmark="grounding")
-    for row, arm in enumerate(results.arms):
+    for row, arm in enumerate(arms):
         spread, values = results.spread(arm, metric), list(results.values(arm, metric).values())
         if spread is None:
             continue
@@ -63,5 +67,5 @@ def _draw_bars(axes: "style.Axes", kind: str, *, results: "Results", colours: Ma
         axes.axvline(chance, color=style.INK, linewidth=1.0, linestyle=(0, (2, 2)))
         look = {"fontsize": 7, "color": style.MUTED, "va": "bottom"}
         style.note(axes, "chance", (chance, 1), offset=(2, 1), xycoords=("data", "axes fraction"), **look)
-    axes.set(xlim=(0, 112), ylim=(len(results.arms) - 0.5, -0.6), xticks=[0, 25, 50, 75, 100], xlabel="% of phrases")
+    axes.set(xlim=(0, 112), ylim=(len(arms) - 0.5, -0.6), xticks=[0, 25, 50, 75, 100], xlabel="% of phrases")
     axes.set_title(kind.replace("_", " "), pad=14)
