@@ -183,9 +183,11 @@ def key(axes: "Axes", colours: Mapping[str, str]) -> None:
 
     lines = [Line2D([], [], color=colour, linewidth=2.4, label=name) for name, colour in colours.items()]
     # Several rows where one would be wider than the figure: Matplotlib wraps none.
-    sizes, width = [KEY_LINE + KEY_LETTER * len(name) for name in colours], axes.figure.get_figwidth()
+    figure = axes.get_figure(root=True)
+    assert figure is not None
+    sizes, width = [KEY_LINE + KEY_LETTER * len(name) for name in colours], figure.get_figwidth()
     columns = len(lines) if sum(sizes) <= width else max(1, int(width / max(sizes)))
-    axes.figure.legend(handles=lines, loc="outside upper left", ncols=columns, frameon=False, labelcolor="linecolor")
+    figure.legend(handles=lines, loc="outside upper left", ncols=columns, frameon=False, labelcolor="linecolor")
 
 
 def spaced(sorted_positions: "np.ndarray", *, gap: float) -> "np.ndarray":
