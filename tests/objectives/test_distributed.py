@@ -57,6 +57,15 @@ def learnt(regions, phrases, region_mask, phrase_mask, group, weights):
     return powerset({"loss": "cross-entropy", **scalars})(regions, phrases, region_mask, phrase_mask, group, weights)
 
 
+def learnt_orders(regions, phrases, region_mask, phrase_mask, group, weights):
+    """So have the order of the norm of every phrase, and one for all."""
+    scale = {"loss": "cross-entropy", "scale": 4.0, "aggregator": "holder"}
+    each = 2 + (phrases @ weights[0]).tanh()
+    one = 2 + weights[0, 0].tanh()
+    features = regions, phrases, region_mask, phrase_mask, group, weights
+    return sum(powerset({**scale, "norm_order": order})(*features) for order in (each, one))
+
+
 def divergence(function, **rule):
     def loss(regions, phrases, region_mask, phrase_mask, group, weights):
         return function(regions[:, 0], phrases[:, 0], group=group, **rule)
@@ -90,6 +99,7 @@ LOSSES = {
     "calibrated": powerset({"aggregator": "calibrated"}),
     "cost of the batch": powerset({"cost": "batch", "empty_subset": False}),
     "learnt": learnt,
+    "learnt orders": learnt_orders,
     "centred": centred,
     "divergence": divergence(cs_divergence, sigma=0.7, tile=2),
     "divergence, unbiased": divergence(cs_divergence, sigma=(0.5, 1.0), unbiased=True, tile=2),

@@ -21,7 +21,7 @@ ORDERS = [1.0, 1.5, 2.0, 4.0, 64.0]
 RULES = {
     **{f"holder-{q:g}": (Holder(norm_order=q), partial(reference.norm, order=q)) for q in ORDERS},
     **{f"prefix-{p:g}": (Prefix(size_exponent=p), partial(reference.best_by_size, exponent=p)) for p in (0, 0.75, 1)},
-    **{f"logmean-{t:g}": (LogMean(temperature=t), partial(reference.log_mean, temperature=t)) for t in (0.01, 0.1, 2)},
+    **{f"logmean-{t:g}": (LogMean(softness=t), partial(reference.log_mean, softness=t)) for t in (0.01, 0.1, 2)},
     "max": (Max(), max),
 }
 # Rows of similarities that are hard: all negative, all equal, zeros, one region, ties, and sizes far apart.
@@ -100,6 +100,67 @@ def test_the_norm_is_the_best_of_all_weights(q):
             weights = gradient[0].numpy()
             assert np.linalg.norm(weights, q / (q - 1)) == pytest.approx(1)
             assert weights @ row == pytest.approx(value.item())
+
+
+ORDERS_CP = torch.tensor([[1.5, 2.0, 8.0], [4.0, 3.0, 1.1]], dtype=torch.float64)
+
+
+def learnt_problem():
+    random = torch.Generator().manual_seed(3)
+    phi, p = (torch.randn(*shape, generator=random, dtype=torch.float64) / 4 for shape in ((4, 5, 6), (2, 3, 6)))
+    masks = {"region_mask": torch.rand(4, 5, generator=random) < 0.8, "phrase_mask": torch.ones(2, 3).bool()}
+    masks["phrase_mask"][1, 2] = False
+    return phi, p, masks
+
+
+@pytest.mark.parametrize("tile", [1, 4])
+def test_an_order_of_every_phrase(tile):
+    phi, p, masks = learnt_problem()
+    orders = ORDERS_CP.clone().requires_grad_()
+    found = powerset_scores(phi, p, aggregator="holder", norm_order=orders, tile=tile, **masks).t2r
+    real = masks["region_mask"].sum(1)
+    for caption, phrase in masks["phrase_mask"].nonzero().tolist():
+        # The scores of one phrase at a time, with its order as a number.
+        alone = powerset_scores(
+            phi,
+            p[caption, phrase][None, None],
+            region_mask=masks["region_mask"],
+            aggregator=Holder(norm_order=ORDERS_CP[caption, phrase].item()),
+        ).t2r[:, 0]
+        share = masks["phrase_mask"][caption].sum()
+        found = found - torch.nn.functional.one_hot(torch.tensor(caption), 2) * (alone / share)[:, None]
+    torch.testing.assert_close(found, torch.zeros_like(found), atol=1e-12, rtol=0)
+    assert (real > 0).all()
+
+
+@pytest.mark.parametrize("tile", [1, 4])
+@pytest.mark.parametrize("orders", [torch.tensor(2.5, dtype=torch.float64), ORDERS_CP], ids=["one", "each"])
+def test_a_learnt_order_has_a_gradient(tile, orders):
+    phi, p, masks = learnt_problem()
+
+    def score(norm_order):
+        rule = {"aggregator": "holder", "norm_order": norm_order, "cost": torch.tensor(0.05), "tile": tile}
+        return powerset_scores(phi, p, **rule, **masks).total
+
+    assert torch.autograd.gradcheck(score, orders.clone().requires_grad_())
+
+
+def test_orders_of_other_phrases_are_refused():
+    phi, p, masks = learnt_problem()
+    with pytest.raises(ValueError, match=r"norm_order has shape \(3, 2\); it must be a scalar or C P, .*\(2, 3\)"):
+        powerset_scores(phi, p, aggregator="holder", norm_order=ORDERS_CP.reshape(3, 2), **masks)
+
+
+@pytest.mark.parametrize("aggregator", ["max", "holder", "prefix", "logmean"])
+def test_the_powersets_own_regions_to_text_beside_a_pooled_text_to_regions(aggregator):
+    phi, p, masks = learnt_problem()
+    ours, plain, published = (
+        powerset_scores(phi, p, aggregator=name, generator=torch.Generator().manual_seed(5), **settings, **masks)
+        for name, settings in ((aggregator, {"of_subsets": 8}), (aggregator, {}), ("sampled", {"samples": 8}))
+    )
+    torch.testing.assert_close(ours.t2r, plain.t2r, atol=0, rtol=0)
+    torch.testing.assert_close(ours.r2t, published.r2t, atol=0, rtol=0)
+    assert not torch.allclose(ours.r2t, plain.r2t)
 
 
 def test_between_the_sum_and_the_best_region():

@@ -89,9 +89,9 @@ def best_weights(row, order):
     return -found.fun
 
 
-def log_mean(row, temperature):
+def log_mean(row, softness):
     """t·log of the mean of exp(x / t)."""
-    return temperature * np.log(np.mean([np.exp(x / temperature) for x in row]))
+    return softness * np.log(np.mean([np.exp(x / softness) for x in row]))
 
 
 def triplet(scores, *, margin, negatives):

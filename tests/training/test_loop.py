@@ -8,7 +8,7 @@ from vlalign.params import RunParams, TrainParams
 from vlalign.training import loop
 from vlalign.training.data.inputs import Inputs
 from vlalign.training.optim import learning_rate
-from vlalign.training.terms.powerset import PowersetParams
+from vlalign.training.terms.powerset import PowersetParams, refuse_as_settings
 
 
 @pytest.mark.parametrize("objective", ["triplet", "cross-entropy"])
@@ -60,6 +60,41 @@ def test_a_learnt_cost_moves(config, inputs):
     for _ in range(3):
         trainer.take_step()
     assert trainer.objective.numbers["powerset:cost"].item() != 0
+
+
+@pytest.mark.parametrize("learnt", ["one", "words"])
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_a_learnt_order_moves(config, inputs, learnt, accumulate):
+    params = config(accumulate=accumulate)["params"]
+    rule = {"aggregator": "holder", "learnt_order": learnt, "norm_order": 3}
+    params["objective"] = {"powerset": {"weight": 1.0, "loss": "cross-entropy", **rule}}
+    trainer = loop.Trainer(RunParams.model_validate(params), seed=0, inputs=inputs)
+    step = [trainer.take_step() for _ in range(3)][-1]
+    orders = {name: value.item() for name, value in trainer.objective.numbers.items() if "order" in name}
+    start = torch.tensor(2.0).log().item()
+    moved = {name.removeprefix("powerset:") for name, value in orders.items() if value != pytest.approx(start)}
+    # Phrases have two words at least.
+    assert moved == {"order"} if learnt == "one" else {"order_2"} <= moved <= {f"order_{n}" for n in range(2, 9)}
+    assert step.losses["powerset"].isfinite()
+
+
+def test_an_order_that_is_learnt_is_above_one():
+    rule = {"aggregator": "holder", "learnt_order": "one", "norm_order": 1}
+    with pytest.raises(ValueError, match="norm_order must be above 1 where learnt_order says that it is learnt"):
+        PowersetParams(**rule)
+    assert "learnt_order" not in PowersetParams(weight=1, aggregator="max", learnt_order="one").relevant()
+
+
+def test_runs_from_before_a_param_was_there_are_the_same_runs():
+    known = PowersetParams(weight=1, aggregator="holder").relevant()
+    assert not {"of_subsets", "learnt_order"} & known.keys()
+    changed = PowersetParams(weight=1, aggregator="holder", learnt_order="one", of_subsets=16).relevant()
+    assert {"of_subsets", "learnt_order"} == changed.keys() - known.keys()
+
+
+def test_a_setting_of_an_aggregator_may_not_be_called_as_a_param_of_the_term():
+    with pytest.raises(TypeError, match="objective.powerset has its own 'softness'"):
+        refuse_as_settings(["margin", "softness"])
 
 
 def test_tau_goes_from_start_to_end_by_equal_factors():

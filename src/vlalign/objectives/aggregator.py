@@ -49,6 +49,11 @@ def setting(default: Any, description: str, **limits: Any) -> Any:
     return dataclasses.field(default=default, metadata={"description": description, **limits})
 
 
+def is_learnt(value: Any) -> bool:
+    """Whether a field's value is a tensor, which may be trained, and no number or word."""
+    return not isinstance(value, str | int | float)
+
+
 @dataclass(frozen=True, eq=False)
 class Aggregator:
     """Base of all aggregators; its fields, and those that a subclass adds with `setting`, are its params.
@@ -61,9 +66,10 @@ class Aggregator:
     name: ClassVar[str] = ""
     # Whether it chooses no subsets, as what others are compared with.
     is_control: ClassVar[bool] = False
-    # Whether it draws random numbers, which processes must draw alike, and whether it is fitted to each batch.
-    is_random: ClassVar[bool] = False
+    # Whether it is fitted to each batch.
     is_fitted: ClassVar[bool] = False
+    # Settings that may be tensors in place of numbers: a scalar, or one for every phrase, C P.
+    learnable: ClassVar[tuple[str, ...]] = ()
     # Where it stands among others.
     rank: ClassVar[int] = 100
     # For the measurement of precision: each direction that is not exact, with the settings that change it.
@@ -73,11 +79,18 @@ class Aggregator:
 
     def __post_init__(self) -> None:
         for field in settings(type(self)):
-            _check(field.name, getattr(self, field.name), field.metadata)
+            value = getattr(self, field.name)
+            if not (field.name in self.learnable and is_learnt(value)):
+                _check(field.name, value, field.metadata)
         if isinstance(self.cost, str) and self.cost != "batch":
             raise ValueError(f"cost is {self.cost!r}; it must be a number, a scalar tensor or 'batch'")
-        if not isinstance(self.cost, str | int | float) and self.cost.numel() != 1:
+        if is_learnt(self.cost) and self.cost.numel() != 1:
             raise ValueError(f"cost has shape {tuple(self.cost.shape)}; it must be a scalar")
+
+    @property
+    def is_random(self) -> bool:
+        """Whether it draws random numbers, which processes must draw alike."""
+        return False
 
     @property
     def price(self) -> "float | Tensor":
@@ -85,6 +98,11 @@ class Aggregator:
         if isinstance(self.cost, str):
             raise ValueError(f"cost is {self.cost!r}, which a batch of pairs must set first; see `powerset_scores`")
         return self.cost
+
+    def learnt(self) -> "dict[str, Tensor]":
+        """The tensors among its fields that may be trained, by name."""
+        found = {name: getattr(self, name) for name in ("cost", *self.learnable)}
+        return {name: value for name, value in found.items() if is_learnt(value)}
 
     def draw(self, regions: int, *, like: "Tensor", generator: "torch.Generator | None") -> "Aggregator":
         """With the subsets of so many regions for all pairs of a batch, of the type and on the device of `like`."""
@@ -150,18 +168,49 @@ class PooledAggregator(Aggregator):
 
     T2R is R times the mean of these over the phrases, and R2T the sum of every region's best phrase: sums over regions
     like those of the powerset, so that a loss per region divides both by R.
+
+    of_subsets: over how many random subsets R2T is taken in its place, as `sampled` does; 0 for none.
     """
 
     # The powerset's own scores are no limit of theirs.
     approximates: ClassVar[dict[str, tuple[str, ...]]] = {}
 
+    of_subsets: int = setting(
+        0,
+        "R2T of `max`, `holder`, `prefix` and `logmean` over so many random subsets; 0: the best phrase of each region",
+        ge=0,
+        le=65_536,
+        multiple_of=2,
+    )
+    subsets_SR: "Tensor | None" = None
+
+    @property
+    def is_random(self) -> bool:
+        """See Aggregator."""
+        return self.of_subsets > 0
+
+    def draw(self, regions: int, *, like: "Tensor", generator: "torch.Generator | None") -> Aggregator:
+        """The random subsets, if any."""
+        from vlalign.objectives.subsets import sample_subsets
+
+        if not self.of_subsets:
+            return self
+        subsets_SR = sample_subsets(regions, self.of_subsets, like=like, generator=generator)
+        return dataclasses.replace(self, subsets_SR=subsets_SR)
+
     def aggregate(self, x: "Tensor", region_mask: "Tensor", phrase_mask: "Tensor") -> PowersetScores:
         """The best phrase of every region, and what `pool` gives of every phrase."""
-        from vlalign.objectives.subsets import NEVER, phrase_mean
+        from vlalign.objectives.subsets import NEVER, mean_of_subsets, phrase_mean
 
+        t2r = phrase_mean(self.pool(x, region_mask) * region_mask.sum(-1), phrase_mask)
+        if self.subsets_SR is not None:
+            return PowersetScores(mean_of_subsets(x, phrase_mask, self.subsets_SR), t2r)
         best_phrase = x.masked_fill(~phrase_mask, NEVER).amax(-2)
-        r2t = (best_phrase * region_mask[..., 0, :]).sum(-1)
-        return PowersetScores(r2t, phrase_mean(self.pool(x, region_mask) * region_mask.sum(-1), phrase_mask))
+        return PowersetScores((best_phrase * region_mask[..., 0, :]).sum(-1), t2r)
+
+    def columns(self, regions: int) -> int:
+        """A subset of regions takes as much as a region."""
+        return regions if self.subsets_SR is None else max(regions, len(self.subsets_SR))
 
     def pool(self, x: "Tensor", region_mask: "Tensor") -> "Tensor":
         """One number for each phrase, [..., P], of x [..., P, R] and mask [..., 1, R]; x is 0 where it is not real."""

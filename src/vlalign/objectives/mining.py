@@ -110,7 +110,7 @@ def powerset_loss(
             "generator is missing: processes must draw the same subsets, from generators in the same state"
         )
     check_tile(tile)
-    problem = Problem.of(regions_IRD, phrases_CPD, region_mask, phrase_mask)
+    problem, rule = Problem.of(regions_IRD, phrases_CPD, region_mask, phrase_mask).with_phrases_of(rule)
     own = own_rows(len(problem.regions_IRD), group, regions_IRD.device)
     problem = problem.gathered(group)
     if len(problem.regions_IRD) < 2:

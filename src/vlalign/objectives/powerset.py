@@ -5,6 +5,8 @@ Padded regions and phrases change nothing.
 
 import dataclasses
 import math
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -56,7 +58,8 @@ def powerset_scores(
             is T1 + T2 of the paper, O(R); `exact` enumerates the subsets (R at most 16); `sampled(samples)` has exact
             T2R and R2T over random subsets (unbiased); `calibrated(tau, activation, samples)` is `nla` with the ζ that
             fits the batch. These have `empty_subset`: whether choosing no region at all counts, as published.
-            `holder(norm_order)`, `prefix(size_exponent)` and `logmean(temperature)` let a subset pay for its size.
+            `holder(norm_order)`, `prefix(size_exponent)` and `logmean(softness)` let a subset pay for its size;
+            norm_order may be a tensor, which is learnt: a scalar, or C P, one for every phrase.
             `mean` and `max` are controls without subsets: the sum over all regions, and R times the single best one.
             Settings of other aggregators mean nothing, as in params.
         cost: b, what each chosen region costs: a number, a scalar tensor that is learnt, or `batch`: the mean
@@ -68,17 +71,28 @@ def powerset_scores(
     Raises ValueError naming the argument at fault and its shape.
     """
     check_tile(tile)
-    problem = Problem.of(regions_IRD, phrases_CPD, region_mask, phrase_mask)
-    rule = aggregator_of(aggregator, cost, **settings)
+    problem, rule = Problem.of(regions_IRD, phrases_CPD, region_mask, phrase_mask).with_phrases_of(
+        aggregator_of(aggregator, cost, **settings)
+    )
     return problem.scores(problem.prepared(rule, generator), tile=tile)
 
 
 class Problem:
-    """Checked regions and phrases with their masks: what is scored, by whichever aggregator."""
+    """Checked regions and phrases with their masks: what is scored, by whichever aggregator.
 
-    def __init__(self, regions_IRD: Tensor, phrases_CPD: Tensor, region_mask: Tensor, phrase_mask: Tensor) -> None:
+    settings_CP: the aggregator's settings that every phrase has its own of, by name.
+    """
+
+    def __init__(
+        self,
+        regions_IRD: Tensor,
+        phrases_CPD: Tensor,
+        region_mask: Tensor,
+        phrase_mask: Tensor,
+        settings_CP: Mapping[str, Tensor] = MappingProxyType({}),
+    ) -> None:
         self.regions_IRD, self.phrases_CPD = regions_IRD, phrases_CPD
-        self.region_mask, self.phrase_mask = region_mask, phrase_mask
+        self.region_mask, self.phrase_mask, self.settings_CP = region_mask, phrase_mask, settings_CP
 
     @classmethod
     def of(
@@ -93,6 +107,24 @@ class Problem:
         phrases_CPD, phrase_mask = _real(phrases_CPD, phrase_mask, "phrase_mask")
         return cls(regions_IRD, phrases_CPD, region_mask, phrase_mask)
 
+    def with_phrases_of(self, rule: Aggregator) -> tuple["Problem", Aggregator]:
+        """Takes those settings of a rule that every phrase has its own of, which then follow the phrases; and the rule
+        without them.
+
+        Raises ValueError naming a setting that is a tensor, but neither a scalar nor one for every phrase.
+        """
+        found = {name: value for name, value in rule.learnt().items() if name != "cost" and value.ndim}
+        for name, value in found.items():
+            if value.shape != self.phrase_mask.shape:
+                phrases = tuple(self.phrase_mask.shape)
+                raise ValueError(
+                    f"{name} has shape {tuple(value.shape)}; it must be a scalar or C P, which is {phrases}"
+                )
+        plain = {field.name: field.default for field in dataclasses.fields(rule) if field.name in found}
+        settings_CP = {name: value.to(self.phrases_CPD) for name, value in found.items()}
+        problem = Problem(self.regions_IRD, self.phrases_CPD, self.region_mask, self.phrase_mask, settings_CP)
+        return problem, dataclasses.replace(rule, **plain)
+
     def complete(self) -> Tensor:
         """Which pairs have a real region and a real phrase, N bool: without one there is nothing to align."""
         return self.region_mask.any(1) & self.phrase_mask.any(1)
@@ -103,13 +135,20 @@ class Problem:
             return self
         features = (gather(x, group) for x in (self.regions_IRD, self.phrases_CPD))
         masks = (gather_plainly(mask, group) for mask in (self.region_mask, self.phrase_mask))
-        return Problem(*features, *masks)
+        return Problem(*features, *masks, {name: gather(x, group) for name, x in self.settings_CP.items()})
 
     def part(self, images: Rows, captions: Rows) -> "Problem":
         """These images and captions."""
         return Problem(
-            self.regions_IRD[images], self.phrases_CPD[captions], self.region_mask[images], self.phrase_mask[captions]
+            self.regions_IRD[images],
+            self.phrases_CPD[captions],
+            self.region_mask[images],
+            self.phrase_mask[captions],
+            self._settings(captions),
         )
+
+    def _settings(self, captions: Rows) -> dict[str, Tensor]:
+        return {name: value[captions] for name, value in self.settings_CP.items()}
 
     def prepared(self, rule: Aggregator, generator: torch.Generator | None) -> Aggregator:
         """The rule with its cost, its subsets, and what is fitted to some pairs that belong together (where I = C) and
@@ -118,8 +157,7 @@ class Problem:
         like, captions = self.regions_IRD, len(self.phrases_CPD)
         if isinstance(rule.cost, str):
             rule = dataclasses.replace(rule, cost=self.mean_similarity())
-        elif isinstance(rule.cost, Tensor):
-            rule = dataclasses.replace(rule, cost=rule.cost.reshape(()).to(like))
+        rule = dataclasses.replace(rule, **{name: x.reshape(()).to(like) for name, x in rule.learnt().items()})
         rule = rule.draw(like.shape[1], like=like, generator=generator)
         if not rule.is_fitted:
             return rule
@@ -144,6 +182,7 @@ class Problem:
     def pairs(self, rule: Aggregator, image: Rows, caption: Rows) -> PowersetScores:
         """Scores of the pairs (image[n], caption[n]), N in either direction."""
         with without_autocast(self.regions_IRD):
+            rule = dataclasses.replace(rule, **self._settings(caption))
             return rule(self.similarity(image, caption), self.region_mask[image], self.phrase_mask[caption])
 
     def scores(self, rule: Aggregator, *, tile: int | None = None) -> PowersetScores:
@@ -152,13 +191,15 @@ class Problem:
         tile = tile or max(1, math.isqrt(TILE_ELEMENTS // max(1, held)))
         if max(self.region_mask.shape[0], self.phrase_mask.shape[0]) <= tile:
             return self.tile(rule, EVERYTHING, EVERYTHING)
-        cost = torch.as_tensor(rule.cost, dtype=self.regions_IRD.dtype, device=self.regions_IRD.device)
-        return PowersetScores(*_Tiled.apply(self.regions_IRD, self.phrases_CPD, cost, self, rule, tile))
+        learnt, settings_CP = rule.learnt(), self.settings_CP
+        tensors = (self.regions_IRD, self.phrases_CPD, *learnt.values(), *settings_CP.values())
+        return PowersetScores(*_Tiled.apply(self, rule, tile, tuple(learnt), tuple(settings_CP), *tensors))
 
     def tile(self, rule: Aggregator, images: slice, captions: slice) -> PowersetScores:
         """Scores of these images with these captions, all at once."""
         with without_autocast(self.regions_IRD):
             similarity = torch.einsum("ird,cpd->icpr", self.regions_IRD[images], self.phrases_CPD[captions])
+            rule = dataclasses.replace(rule, **self._settings(captions))
             return rule(similarity, self.region_mask[images, None], self.phrase_mask[None, captions])
 
 
@@ -171,37 +212,45 @@ class _Tiled(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, regions_IRD: Tensor, phrases_CPD: Tensor, cost: Tensor, problem: Problem, rule: Aggregator, tile: int
+        ctx: Any,
+        problem: Problem,
+        rule: Aggregator,
+        tile: int,
+        learnt: tuple[str, ...],
+        settings_CP: tuple[str, ...],
+        *tensors: Tensor,
     ) -> tuple[Tensor, Tensor]:
-        ctx.save_for_backward(regions_IRD, phrases_CPD, cost)
-        ctx.problem, ctx.rule = problem, rule
+        """tensors: regions, phrases, and then by their names those that the rule, and those that every phrase has."""
+        ctx.save_for_backward(*tensors)
+        ctx.problem, ctx.rule, ctx.learnt, ctx.settings_CP = problem, rule, learnt, settings_CP
+        images, captions = len(problem.regions_IRD), len(problem.phrases_CPD)
         ctx.tiles = [
-            (slice(i, i + tile), slice(c, c + tile))
-            for i in range(0, len(regions_IRD), tile)
-            for c in range(0, len(phrases_CPD), tile)
+            (slice(i, i + tile), slice(c, c + tile)) for i in range(0, images, tile) for c in range(0, captions, tile)
         ]
-        r2t, t2r = (regions_IRD.new_empty(len(regions_IRD), len(phrases_CPD)) for _ in PowersetScores._fields)
-        for images, captions in ctx.tiles:
-            part = problem.tile(rule, images, captions)
-            r2t[images, captions], t2r[images, captions] = part.r2t, part.t2r
+        r2t, t2r = (tensors[0].new_empty(images, captions) for _ in PowersetScores._fields)
+        for rows, columns in ctx.tiles:
+            part = problem.tile(rule, rows, columns)
+            r2t[rows, columns], t2r[rows, columns] = part.r2t, part.t2r
         return r2t, t2r
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         refuse_second_order("a powerset score of several tiles")
-        regions_IRD, phrases_CPD, cost = ctx.saved_tensors
         sums = [torch.zeros_like(x) for x in ctx.saved_tensors]
         masks = ctx.problem.region_mask, ctx.problem.phrase_mask
         for images, captions in ctx.tiles:
-            leaves = [x.detach().requires_grad_() for x in (regions_IRD[images], phrases_CPD[captions], cost)]
-            regions, phrases, b = leaves
+            rows = (images, captions, *[...] * len(ctx.learnt), *[captions] * len(ctx.settings_CP))
+            leaves = [x[row].detach().requires_grad_() for x, row in zip(ctx.saved_tensors, rows, strict=True)]
+            regions, phrases, *others = leaves
+            learnt = dict(zip(ctx.learnt, others, strict=False))
+            settings_CP = dict(zip(ctx.settings_CP, others[len(learnt) :], strict=True))
             with torch.enable_grad():
-                part = Problem(regions, phrases, masks[0][images], masks[1][captions])
-                scores = part.tile(dataclasses.replace(ctx.rule, cost=b), EVERYTHING, EVERYTHING)
+                part = Problem(regions, phrases, masks[0][images], masks[1][captions], settings_CP)
+                scores = part.tile(dataclasses.replace(ctx.rule, **learnt), EVERYTHING, EVERYTHING)
             found = torch.autograd.grad(scores, leaves, [gradient[images, captions] for gradient in gradients])
-            for total, gradient in zip((sums[0][images], sums[1][captions], sums[2]), found, strict=True):
-                total += gradient
-        return *sums, None, None, None
+            for total, row, gradient in zip(sums, rows, found, strict=True):
+                total[row] += gradient
+        return *[None] * 5, *sums
 
 
 def batch_cost(

@@ -15,13 +15,17 @@ class Calibrated(NonLinearAggregator):
     """T1, and T2 with the ζ at which the mean T2 of the batch's pairs meets their sampled R2T, or comes closest."""
 
     rank: ClassVar[int] = 3
-    is_random: ClassVar[bool] = True
     is_fitted: ClassVar[bool] = True
     approximates: ClassVar[dict[str, tuple[str, ...]]] = {"r2t": ("tau",)}
 
     samples: int = setting(16, "Subsets of `sampled` and `calibrated`", ge=2, le=65_536, multiple_of=2)
     subsets_SR: "Tensor | None" = None
     found_zeta: "Tensor | None" = None
+
+    @property
+    def is_random(self) -> bool:
+        """See Aggregator."""
+        return True
 
     def draw(self, regions: int, *, like: "Tensor", generator: "torch.Generator | None") -> Aggregator:
         """Random ones, which ζ is fitted to."""

@@ -16,11 +16,14 @@ class Holder(PooledAggregator):
     q = 1 adds all regions that are similar at all, which is R times PowerCLIP's T2R without its empty subset; the
     larger q is, the more of the gradient goes to the best one, which alone has it in `max`, the limit. Where no region
     is similar at all, the least bad one counts.
+
+    norm_order: q, 1-64; where it is learnt, a tensor: a scalar or one for every phrase.
     """
 
     rank: ClassVar[int] = 6
+    learnable: ClassVar[tuple[str, ...]] = ("norm_order",)
 
-    norm_order: float = setting(
+    norm_order: "float | Tensor" = setting(
         4.0, "q of `holder`: 1 adds all similar regions; the limit of large q is `max`", ge=1, le=64
     )
 
@@ -36,4 +39,6 @@ class Holder(PooledAggregator):
         # the powers is 1 at least.
         scale = torch.where(is_similar, largest, 1).detach()
         shares = (x / scale[..., None]).relu().masked_fill(~is_similar[..., None], 1)
-        return torch.where(is_similar, scale * shares.pow(self.norm_order).sum(-1).pow(1 / self.norm_order), largest)
+        order = self.norm_order
+        powers = shares.pow(order[..., None] if isinstance(order, torch.Tensor) else order)
+        return torch.where(is_similar, scale * powers.sum(-1).pow(1 / order), largest)

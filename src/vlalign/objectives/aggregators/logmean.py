@@ -15,7 +15,7 @@ class LogMean(PooledAggregator):
 
     rank: ClassVar[int] = 8
 
-    temperature: float = setting(
+    softness: float = setting(
         0.1, "Of `logmean`: small ones take the best region, large ones the mean", ge=1e-4, le=1e4
     )
 
@@ -24,5 +24,5 @@ class LogMean(PooledAggregator):
         from vlalign.objectives.subsets import NEVER
 
         real = region_mask.sum(-1).clamp_min(1).to(x.dtype)
-        whole = (x / self.temperature).masked_fill(~region_mask, NEVER).logsumexp(-1)
-        return self.temperature * (whole - real.log())
+        whole = (x / self.softness).masked_fill(~region_mask, NEVER).logsumexp(-1)
+        return self.softness * (whole - real.log())

@@ -16,10 +16,14 @@ class Sampled(Exact):
     """T2R exact, R2T over random subsets in complementary pairs: unbiased, and linear in R."""
 
     rank: ClassVar[int] = 2
-    is_random: ClassVar[bool] = True
     approximates: ClassVar[dict[str, tuple[str, ...]]] = {"r2t": ("samples",)}
 
     samples: int = setting(16, "Subsets of `sampled` and `calibrated`", ge=2, le=65_536, multiple_of=2)
+
+    @property
+    def is_random(self) -> bool:
+        """See Aggregator."""
+        return True
 
     def draw(self, regions: int, *, like: "Tensor", generator: "torch.Generator | None") -> Aggregator:
         """Random ones."""

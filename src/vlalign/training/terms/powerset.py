@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field, create_model, model_validator
@@ -25,6 +25,10 @@ CITATION = """@article{powerclip,
 }"""
 # Which params of the loss mean nothing to which loss.
 UNUSED = {"triplet": ("temperature",), "cross-entropy": ("margin", "negatives")}
+# What runs that were trained before these params were there have done, so that they are still the same runs.
+AS_BEFORE = {"of_subsets": 0, "learnt_order": "none"}
+# A q for every number of words up to this one, which is also that of longer phrases.
+MOST_WORDS, HIGHEST_ORDER = 8, 64.0
 
 
 def _settings_of_aggregators() -> dict[str, Any]:
@@ -39,7 +43,7 @@ def _settings_of_aggregators() -> dict[str, Any]:
     for name, field in found.items():
         limits = dict(field.metadata)
         choices = limits.pop("choices", None)
-        typed[name] = Literal[choices] if choices else field.type, Field(default=field.default, **limits)
+        typed[name] = Literal[choices] if choices else type(field.default), Field(default=field.default, **limits)
     return typed
 
 
@@ -63,6 +67,10 @@ class PowersetParams(AggregatorParams):
     cost: NonNegative | Literal["batch", "learnt"] = Field(
         default=0.0, description="b: what each chosen region costs; batch: the mean similarity of pairs; learnt: from 0"
     )
+    learnt_order: Literal["none", "one", "words"] = Field(
+        default="none",
+        description="q of `holder`, learnt from norm_order on: one for all phrases, or one for every number of words",
+    )
     loss: Literal["triplet", "cross-entropy"] = "triplet"
     margin: NonNegative = 0.2
     negatives: Literal["hardest", "semi-hard"] = "semi-hard"
@@ -78,6 +86,12 @@ class PowersetParams(AggregatorParams):
             raise ValueError("aggregator: exact enumerates 2^R subsets; regions.count must be at most 16")
         return self
 
+    @model_validator(mode="after")
+    def _order_can_be_learnt(self) -> "PowersetParams":
+        if self.learnt_order != "none" and self.settings().get("norm_order", 2.0) <= 1:
+            raise ValueError("norm_order must be above 1 where learnt_order says that it is learnt")
+        return self
+
     def plugins(self) -> dict[str, tuple[str, ...]]:
         """See TermParams."""
         return {"aggregators": (self.aggregator,)}
@@ -89,20 +103,34 @@ class PowersetParams(AggregatorParams):
     def relevant(self) -> dict[str, Any]:
         """Without the settings of other aggregators, and of the other loss."""
         unused = (set(_settings_of_aggregators()) - self.settings().keys()) | set(UNUSED[self.loss])
-        if "tau" in unused:
-            unused.add("tau_start")
+        unused |= {later for of, later in (("tau", "tau_start"), ("norm_order", "learnt_order")) if of in unused}
+        unused |= {key for key, value in AS_BEFORE.items() if getattr(self, key) == value}
         return {key: value for key, value in super().relevant().items() if key not in unused}
 
     def settings(self) -> dict[str, Any]:
         """Those of the chosen aggregator."""
         return {field.name: getattr(self, field.name) for field in settings(known_aggregators()[self.aggregator])}
 
-    def rule(self, *, cost: "float | Tensor | str | None" = None, progress: float = 1.0) -> Aggregator:
-        """The aggregator; cost: a learnt one. τ goes from `tau_start` to `tau` by equal factors while training does."""
-        found = self.settings()
+    def rule(
+        self, *, cost: "float | Tensor | str | None" = None, progress: float = 1.0, **learnt: "Tensor"
+    ) -> Aggregator:
+        """The aggregator; cost, learnt: what is learnt, by the settings' names. τ goes from `tau_start` to `tau` by
+        equal factors while training does.
+        """
+        found = self.settings() | learnt
         if self.tau_start is not None and "tau" in found:
             found["tau"] = self.tau_start * (found["tau"] / self.tau_start) ** progress
         return aggregator_of(self.aggregator, self.cost if cost is None else cost, **found)
+
+
+def refuse_as_settings(own: Iterable[str]) -> None:
+    """Raises TypeError where an aggregator has a setting by one of these names, which mean something else here."""
+    for name in own:
+        if name in _settings_of_aggregators():
+            raise TypeError(f"objective.powerset has its own {name!r}: the setting of an aggregator needs another name")
+
+
+refuse_as_settings(PowersetParams.__annotations__)
 
 
 class Powerset(Term[PowersetParams]):
@@ -117,6 +145,8 @@ class Powerset(Term[PowersetParams]):
         "positive_share": "Similarities above the cost (%)",
         "score_sd": "Spread (SD) of the scores S",
         "caption_share": "Variance of S by caption alone (%)",
+        "norm_order": "q of the norm",
+        **{f"norm_order_{words}": f"q of phrases of {words} words" for words in range(1, MOST_WORDS + 1)},
     }
 
     @classmethod
@@ -132,7 +162,14 @@ class Powerset(Term[PowersetParams]):
             found["score_scale"] = math.log(self.params.temperature)
         if self.params.cost == "learnt":
             found["cost"] = 0.0
-        return found
+        return found | dict.fromkeys(self._orders(), math.log(self.params.settings().get("norm_order", 2.0) - 1))
+
+    def _orders(self) -> list[str]:
+        """The names of log(q − 1), where q is learnt."""
+        if "norm_order" not in self.params.settings():
+            return []
+        words = [f"order_{words}" for words in range(1, MOST_WORDS + 1)]
+        return {"none": [], "one": ["order"], "words": words}[self.params.learnt_order]
 
     def features(self, image: "ImageFeatures", text: "TextFeatures", batch: "Batch") -> "dict[str, Tensor]":
         """Regions I R D and phrases C P D as they are pooled, and which of them are real."""
@@ -144,11 +181,13 @@ class Powerset(Term[PowersetParams]):
         assert batch.region_mask is not None
         assert batch.phrase_mask is not None
         normalise = self.params.phrases.normalise
+        words = {"phrase_words": batch.members.sum(-1)} if self.params.learnt_order == "words" else {}
         return {
             "regions_IRD": pool_regions(image.patches_IVD, batch.coverage),
             "region_mask": batch.region_mask,
             "phrases_CPD": pool_phrases(text.tokens_CLD, batch.words, batch.members, normalise=normalise),
             "phrase_mask": batch.phrase_mask,
+            **words,
         }
 
     def losses(self, pairs: Pairs, features: "Mapping[str, Tensor]", step: Step) -> "dict[str, Tensor]":
@@ -188,7 +227,8 @@ class Powerset(Term[PowersetParams]):
         positive_share: percent of the similarities between an image's own regions and phrases that are above the cost;
         near 100 the best subset is always all regions. score_sd: standard deviation of S over the batch; near 0 the
         scores have collapsed. caption_share: percent of the variance of S that is an offset of whole captions, which
-        tells images apart not at all. cost: b, where it is learnt or taken from the batch too.
+        tells images apart not at all. cost: b, where it is learnt or taken from the batch too. norm_order,
+        norm_order_<words>: q, where it is learnt.
         """
         from vlalign.objectives.powerset import batch_cost, powerset_scores
 
@@ -209,7 +249,21 @@ class Powerset(Term[PowersetParams]):
             "score_sd": variance.sqrt().item(),
             "cost": cost,
             "caption_share": 100 * (offsets / variance.clamp_min(1e-30)).item(),
+            **{f"norm_{name}": _order(features[name]).item() for name in self._orders()},
         }
 
     def _rule(self, features: "Mapping[str, Tensor]", step: Step) -> Aggregator:
-        return self.params.rule(cost=features.get("cost"), progress=step.progress)
+        learnt = {}
+        if orders := [_order(features[name]) for name in self._orders()]:
+            import torch
+
+            learnt["norm_order"] = orders[0]
+            if "phrase_words" in features:
+                # What is no phrase has no words.
+                learnt["norm_order"] = torch.stack(orders)[features["phrase_words"].long().clamp(1, MOST_WORDS) - 1]
+        return self.params.rule(cost=features.get("cost"), progress=step.progress, **learnt)
+
+
+def _order(number: "Tensor") -> "Tensor":
+    """q of log(q − 1), which is what is learnt."""
+    return 1 + number.exp().clamp(max=HIGHEST_ORDER - 1)
