@@ -93,7 +93,7 @@ def test_runs_from_before_a_param_was_there_are_the_same_runs():
 
 
 def test_a_setting_of_an_aggregator_may_not_be_called_as_a_param_of_the_term():
-    with pytest.raises(TypeError, match="objective.powerset has its own 'softness'"):
+    with pytest.raises(TypeError, match=r"objective\.powerset has its own 'softness'"):
         refuse_as_settings(["margin", "softness"])
 
 

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
+    from typing_extensions import TypeIs
 
 PACKAGE = "vlalign.objectives.aggregators"
 DIRECTIONS = ("both", "r2t", "t2r")
@@ -49,7 +50,7 @@ def setting(default: Any, description: str, **limits: Any) -> Any:
     return dataclasses.field(default=default, metadata={"description": description, **limits})
 
 
-def is_learnt(value: Any) -> bool:
+def is_learnt(value: Any) -> "TypeIs[Tensor]":
     """Whether a field's value is a tensor, which may be trained, and no number or word."""
     return not isinstance(value, str | int | float)
 

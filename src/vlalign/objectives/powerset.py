@@ -120,7 +120,7 @@ class Problem:
                 raise ValueError(
                     f"{name} has shape {tuple(value.shape)}; it must be a scalar or C P, which is {phrases}"
                 )
-        plain = {field.name: field.default for field in dataclasses.fields(rule) if field.name in found}
+        plain: dict[str, Any] = {field.name: field.default for field in dataclasses.fields(rule) if field.name in found}
         settings_CP = {name: value.to(self.phrases_CPD) for name, value in found.items()}
         problem = Problem(self.regions_IRD, self.phrases_CPD, self.region_mask, self.phrase_mask, settings_CP)
         return problem, dataclasses.replace(rule, **plain)
@@ -133,9 +133,10 @@ class Problem:
         """The regions and phrases of all processes, with gradients."""
         if group is None:
             return self
-        features = (gather(x, group) for x in (self.regions_IRD, self.phrases_CPD))
-        masks = (gather_plainly(mask, group) for mask in (self.region_mask, self.phrase_mask))
-        return Problem(*features, *masks, {name: gather(x, group) for name, x in self.settings_CP.items()})
+        regions_IRD, phrases_CPD = (gather(x, group) for x in (self.regions_IRD, self.phrases_CPD))
+        region_mask, phrase_mask = (gather_plainly(mask, group) for mask in (self.region_mask, self.phrase_mask))
+        settings_CP = {name: gather(x, group) for name, x in self.settings_CP.items()}
+        return Problem(regions_IRD, phrases_CPD, region_mask, phrase_mask, settings_CP)
 
     def part(self, images: Rows, captions: Rows) -> "Problem":
         """These images and captions."""

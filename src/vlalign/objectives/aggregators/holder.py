@@ -23,7 +23,7 @@ class Holder(PooledAggregator):
     rank: ClassVar[int] = 6
     learnable: ClassVar[tuple[str, ...]] = ("norm_order",)
 
-    norm_order: "float | Tensor" = setting(
+    norm_order: "float | Tensor" = setting(  # noqa: RUF009  # a field of dataclasses, as all settings are
         4.0, "q of `holder`: 1 adds all similar regions; the limit of large q is `max`", ge=1, le=64
     )
 
