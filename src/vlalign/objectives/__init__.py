@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from vlalign.objectives.alignment import centre, pool_phrases, pool_regions
     from vlalign.objectives.divergence import cs_divergence, mmd, token_cs_divergence
     from vlalign.objectives.gaussian import gaussian_kl
+    from vlalign.objectives.hard_negatives import hard_negative_loss
     from vlalign.objectives.mining import powerset_loss, triplet_margin
     from vlalign.objectives.nonlinear import r2t_bounds, t1_bound
     from vlalign.objectives.powerset import batch_cost, powerset_scores
@@ -24,6 +25,7 @@ _NAMES = {
     "alignment": ("centre", "pool_phrases", "pool_regions"),
     "divergence": ("cs_divergence", "mmd", "token_cs_divergence"),
     "gaussian": ("gaussian_kl",),
+    "hard_negatives": ("hard_negative_loss",),
     "mining": ("powerset_loss", "triplet_margin"),
     "nonlinear": ("r2t_bounds", "t1_bound"),
     "powerset": ("batch_cost", "powerset_scores"),
@@ -37,6 +39,7 @@ __all__ = [
     "centre",
     "cs_divergence",
     "gaussian_kl",
+    "hard_negative_loss",
     "known_aggregators",
     "mmd",
     "pool_phrases",

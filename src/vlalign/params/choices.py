@@ -44,7 +44,8 @@ class Needs:
     phrases, regions: which of them enter. other_captions: whether all captions of a batch's images come.
     unpaired_images, unpaired_captions: how many without a partner come with every batch. takes_extras: whether these
     three enter, where others let them come too; then even none of them is a choice. rest: whether what has no partner
-    is of what `train.pairs` leaves of the training split. tokens: whether those of patches and words are needed.
+    is of what `train.pairs` leaves of the training split. tokens: whether those of patches and words are needed. twins:
+    the kinds of twins of captions of which one is drawn (see `vlalign.annotate.phrases.twins`).
     """
 
     phrases: PhraseChoice | None = None
@@ -55,6 +56,7 @@ class Needs:
     takes_extras: bool = False
     rest: bool = False
     tokens: bool = False
+    twins: tuple[str, ...] = ()
 
     @property
     def masks(self) -> bool:
@@ -65,7 +67,7 @@ class Needs:
     def folders(self) -> tuple[str, ...]:
         """What must have been made: out of "phrases", "regions", "unpaired_images" and "unpaired_captions"."""
         wanted = {
-            "phrases": self.phrases is not None,
+            "phrases": self.phrases is not None or bool(self.twins),
             "regions": self.masks,
             "unpaired_images": self.unpaired_images > 0 and not self.rest,
             "unpaired_captions": self.unpaired_captions > 0 and not self.rest,

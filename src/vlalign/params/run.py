@@ -286,6 +286,10 @@ class RunParams(Strict):
     def _terms_agree(self) -> "RunParams":
         if self.model.adapters is None:
             _ = self.needs
+        elif self.needs.twins:
+            raise ValueError(
+                "model.adapters: frozen towers' features have no twins of captions; leave hard_negatives out"
+            )
         elif self.needs.phrases or self.needs.regions:
             raise ValueError("model.adapters: frozen towers' features have no phrases or regions; leave that term out")
         elif self.train.augment:

@@ -45,8 +45,11 @@ class Objective(nn.Module):
         found = {"image_ID": images_ID[:pairs], "text_CD": texts_CD[:pairs], "logit_scale": logit_scale}
         if batch.more_images is not None:
             found["more_images_ED"] = images_ID[pairs:]
+        twins = 0 if batch.twins is None else len(batch.twins)
         if batch.more_tokens is not None:
-            found["more_texts_ED"] = texts_CD[pairs:]
+            found["more_texts_ED"] = texts_CD[pairs : len(texts_CD) - twins]
+        if batch.twins is not None and batch.twin_mask is not None:
+            found |= {"twins_CD": texts_CD[len(texts_CD) - twins :], "twin_mask": batch.twin_mask}
         image = ImageFeatures(*(x[:pairs] for x in image))
         text = TextFeatures(*(x[:pairs] for x in text))
         for name, term in self.terms.items():

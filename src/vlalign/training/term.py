@@ -29,13 +29,17 @@ class Step(NamedTuple):
 
 
 class Pairs(NamedTuple):
-    """Embeddings of a batch: image i belongs to caption i. Those without a partner are None where there are none."""
+    """Embeddings of a batch: image i belongs to caption i. Those without a partner are None where there are none, and
+    so are twins of captions and the bool mask of those that have one (`vlalign.annotate.phrases.twins`).
+    """
 
     image_ID: "Tensor"
     text_CD: "Tensor"
     logit_scale: "Tensor"
     more_images_ED: "Tensor | None" = None
     more_texts_ED: "Tensor | None" = None
+    twins_CD: "Tensor | None" = None
+    twin_mask: "Tensor | None" = None
 
     def images(self) -> "Tensor":
         """All embeddings of images, with those without a partner."""

@@ -19,6 +19,7 @@ from vlalign.training.data.frozen_rows import FrozenCaptions, FrozenPictures
 from vlalign.training.data.order import epoch_order, generator
 from vlalign.training.data.picture_rows import MaskedPictures, Pictures, fill_with_boxes
 from vlalign.training.data.row_cache import CachedRows, MadeRows, size_of
+from vlalign.training.data.twin_rows import Twins
 from vlalign.training.data.unpaired import Share, Stream
 
 logger = logging.getLogger(__name__)
@@ -33,7 +34,8 @@ class Batch:
     """Pairs: uint8 pictures I 3 H W, token ids I L, and for the powerset what its two poolings take; where towers are
     frozen, what they gave of pictures and captions (see `vlalign.training.data.frozen_rows`).
 
-    `more_images` and `more_tokens` join the divergences alone; they may be of any numbers.
+    `more_images` and `more_tokens` join the divergences alone; they may be of any numbers. `twins` are token ids I L of
+    hard negatives of the captions, where `twin_mask` says that a caption has one.
     """
 
     images: Tensor
@@ -45,14 +47,17 @@ class Batch:
     region_mask: Tensor | None = None
     more_images: Tensor | None = None
     more_tokens: Tensor | None = None
+    twins: Tensor | None = None
+    twin_mask: Tensor | None = None
 
     def all_images(self) -> Tensor:
         """Those of the pairs, then those without a partner."""
         return self.images if self.more_images is None else torch.cat((self.images, self.more_images))
 
     def all_tokens(self) -> Tensor:
-        """Those of the pairs, then those without a partner."""
-        return self.tokens if self.more_tokens is None else torch.cat((self.tokens, self.more_tokens))
+        """Those of the pairs, then those without a partner, then twins."""
+        found = [tokens for tokens in (self.tokens, self.more_tokens, self.twins) if tokens is not None]
+        return torch.cat(found) if len(found) > 1 else found[0]
 
     def to(self, device: torch.device) -> "Batch":
         """On this device."""
@@ -90,6 +95,7 @@ class PairedSet:
         more_images, more_captions: images and captions without a partner, of which some come with every batch.
         features: folder with what frozen towers gave, which then take the places of pictures and captions.
         pairs: the first so many images alone; all if None.
+        twins: kinds of twins of captions, of which one comes with every caption that has any; they need `phrases`.
         room: bytes that may be kept.
 
     Raises:
@@ -111,6 +117,7 @@ class PairedSet:
         more_captions: Stream | None = None,
         features: str | Path | None = None,
         pairs: int | None = None,
+        twins: tuple[str, ...] = (),
         room: int = ROOM,
     ) -> None:
         self.split, self.grid, self.choice = Split(split), encoder.grid, region_choice
@@ -124,6 +131,9 @@ class PairedSet:
         if features is not None:
             pictures = FrozenPictures(self.split, Path(features))
             captions = captions if encoder.lora else FrozenCaptions(self.split, Path(features))
+        self.twins = (
+            None if phrases is None or not twins else MadeRows(Twins(self.split, encoder, Path(phrases), twins))
+        )
         self.count = len(self.split) if pairs is None else min(pairs, len(self.split))
         images, texts = len(self), len(self) * self.split.most_captions
         needed = size_of(captions, texts)
@@ -179,6 +189,7 @@ class PairedSet:
         numbers = images * self.split.most_captions + captions
         tokens, *parsed = self.captions(numbers.tolist(), when)
         words, members = parsed or (None, None)
+        twins, has_twin = self.twins(numbers.tolist(), when) if self.twins else (None, None)
         coverage_IRV = self._with_boxes(images, covered, when)
         return Batch(
             images=pixels,
@@ -188,6 +199,8 @@ class PairedSet:
             phrase_mask=None if members is None else members.any(-1),
             coverage=coverage_IRV,
             region_mask=None if coverage_IRV is None else coverage_IRV.sum(-1) > 0,
+            twins=twins,
+            twin_mask=has_twin,
         )
 
     def _with_boxes(self, images: Tensor, covered: list[Tensor], when: str) -> Tensor | None:
@@ -224,17 +237,24 @@ def fit(adapters: Adapters, data: PairedSet) -> None:
 
 
 def check_parts(data: PairedSet, *, images: int = 256) -> None:
-    """Look for phrases and regions in the first pairs: warn where some have none; VlalignError where all have none."""
+    """Look for phrases, regions and twins in the first pairs: warn where some have none; VlalignError where all have
+    none.
+    """
     first = data.select(torch.arange(min(images, len(data))))
-    for part, mask in (("phrases", first.phrase_mask), ("regions", first.region_mask)):
+    twins = None if first.twin_mask is None else first.twin_mask[:, None]
+    powerset = "the powerset loss leaves such pairs out"
+    for part, mask, key, then in (
+        ("phrases", first.phrase_mask, "objective.powerset.phrases", powerset),
+        ("regions", first.region_mask, "objective.powerset.regions", powerset),
+        ("twins", twins, "objective.hard_negatives.kinds", "such captions have no hard negative of their own"),
+    ):
         if mask is None:
             continue
-        empty, key = int((~mask.any(1)).sum()), f"objective.powerset.{part}"
+        empty = int((~mask.any(1)).sum())
         if empty == len(mask):
             raise VlalignError(
                 f"none of the first {empty} pairs of {data.split.directory} has {part} as {key} wants them; ask for "
                 "others there"
             )
         if empty:
-            told = "%d of the first %d pairs have no %s of %s; the powerset loss leaves such pairs out"
-            logger.warning(told, empty, len(mask), part, key)
+            logger.warning("%d of the first %d pairs have no %s of %s; %s", empty, len(mask), part, key, then)

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from vlalign.annotate.phrases.annotation import ParsedCaption, PhraseFile
 from vlalign.annotate.phrases.tokens import token_mapper
-from vlalign.data.shards.split import Split
+from vlalign.data.shards.split import Annotations, Split
 from vlalign.errors import VlalignError
 from vlalign.models import DualEncoder
 from vlalign.params import PhraseChoice
@@ -43,11 +43,7 @@ class ParsedCaptions(Captions):
     def __call__(self, number: int, when: str) -> tuple[Tensor, ...]:
         """Token ids L, the word that owns each token, L (-1: none), and the words of each phrase, P L."""
         image, index = divmod(number, self.most)
-        file, row = self.phrases.find(image)
-        if index >= file.count(row):
-            key = self.split.key(image)
-            raise VlalignError(f"caption {index} of '{key}' was never parsed; run the phrases rule again")
-        return self._encode(file.caption(row, index))
+        return self._encode(parsed_caption(self.split, self.phrases, image, index))
 
     def _encode(self, entry: ParsedCaption) -> tuple[Tensor, Tensor, Tensor]:
         tokens_L, word_L = self.mapper.encode(entry.caption, entry.words)
@@ -55,6 +51,14 @@ class ParsedCaptions(Captions):
         for number, (first, last) in enumerate(choose_phrases(entry, self.choice, present=set(word_L.tolist()))):
             members_PL[number, first:last] = True
         return tokens_L, word_L, members_PL
+
+
+def parsed_caption(split: Split, phrases: Annotations[PhraseFile], image: int, index: int) -> ParsedCaption:
+    """A caption of an image with its parse; raises VlalignError naming one that was never parsed."""
+    file, row = phrases.find(image)
+    if index >= file.count(row):
+        raise VlalignError(f"caption {index} of '{split.key(image)}' was never parsed; run the phrases rule again")
+    return file.caption(row, index)
 
 
 def choose_phrases(entry: ParsedCaption, choice: PhraseChoice, *, present: set[int]) -> list[tuple[int, int]]:

@@ -86,6 +86,7 @@ class Inputs:
             more_captions=self._unpaired(UnpairedCaptions, "unpaired_captions", encoder, params),
             features=self._features("train"),
             pairs=train.pairs,
+            twins=needs.twins,
             room=room,
         )
         data.steps_per_epoch(params.train.batch_size)
