@@ -16,6 +16,7 @@ from vlalign.objectives import (
     centre,
     cs_divergence,
     gaussian_kl,
+    hard_negative_loss,
     mmd,
     powerset_loss,
     sliced_wasserstein,
@@ -86,6 +87,14 @@ def sliced(x, y, **rule):
     return sliced_wasserstein(x, y, generator=torch.Generator().manual_seed(0), **rule)
 
 
+def hard_negatives(against):
+    def loss(regions, phrases, region_mask, phrase_mask, group, weights):
+        sides = regions[:, 0], phrases[:, 0], phrases[:, 1]
+        return hard_negative_loss(*sides, twin_mask=phrase_mask[:, 1], scale=0.5, against=against, group=group)
+
+    return loss
+
+
 def tokens(regions, phrases, region_mask, phrase_mask, group, weights):
     masks = {"x_mask": region_mask, "y_mask": phrase_mask}
     return token_cs_divergence(regions, phrases, sigma=1.0, unbiased=True, tile=2, group=plain(group), **masks)
@@ -110,6 +119,8 @@ LOSSES = {
     "sliced_wasserstein": divergence(sliced),
     "mmd, unpaired": unpaired(mmd, sigma=0.7),
     "sliced_wasserstein, unpaired": unpaired(sliced),
+    "hard negatives": hard_negatives("batch"),
+    "hard negatives, own": hard_negatives("own"),
     "tokens": tokens,
 }
 

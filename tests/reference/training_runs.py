@@ -29,6 +29,7 @@ EVERY_TERM = {
     },
     "cs": {"weight": 0.5, "sigma": [0.5, 1.0], "token_weight": 0.5, **EXTRAS},
     "mmd": {"weight": 0.5, **EXTRAS},
+    "hard_negatives": {"weight": 0.5, "kinds": ["swap"]},
     "gaussian_kl": {"weight": 0.01, **EXTRAS},
     "sliced_wasserstein": {"weight": 5.0, **EXTRAS},
 }
