@@ -78,6 +78,23 @@ def test_no_segmenter_leaves_an_image_without_regions(split, tmp_path):
     assert (manifest["regions"], manifest["images_without_regions"]) == (6, 1)
 
 
+def test_segments_take_the_place_of_own_masks_where_these_are_not_wanted(split, annotated, tmp_path):
+    annotate_split(split, tmp_path / "found", RegionsParams(own_masks=False))
+    ours, found = read_regions(annotated), read_regions(tmp_path / "found")
+    assert found["cat"] == ours["cat"]
+    find = SuperpixelSegments().load(side=PARAMS.side)
+    for index in (0, 1):
+        [expected] = find([decode_image(sample(index).image)])
+        assert np.array_equal(found[f"k{index}"].masks(), expected)
+    assert read_record(tmp_path / "found" / "manifest.json")["params"]["own_masks"] is False
+    assert "own_masks" not in read_record(annotated / "manifest.json")["params"], "files of before are not made again"
+
+
+def test_something_must_be_found_in_the_place_of_own_masks():
+    with pytest.raises(ValueError, match="own_masks: false leaves no regions"):
+        RegionsParams(own_masks=False, segments=NoSegments())
+
+
 def test_the_first_masks_are_taken_or_others_are_drawn(annotated):
     found = read_regions(annotated)["cat"]
     every = found.masks()

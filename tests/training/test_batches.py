@@ -29,7 +29,7 @@ from vlalign.data.shards.split import read_split
 from vlalign.errors import VlalignError
 from vlalign.files import read_json
 from vlalign.models.pictures import normalise, preprocess
-from vlalign.params import AugmentParams, PhraseChoice, RegionChoice
+from vlalign.params import AugmentParams, PhraseChoice, RegionChoice, RegionDamage
 from vlalign.records import read_record, stamp, write_record
 from vlalign.training.data.batches import PairedSet
 from vlalign.training.data.caption_rows import choose_phrases
@@ -37,8 +37,10 @@ from vlalign.training.data.loading import Steps
 from vlalign.training.data.loading import load as load_batches
 from vlalign.training.data.order import generator
 from vlalign.training.data.row_cache import CachedRows, MadeRows
+from vlalign.training.terms.powerset import PowersetParams
 
 PHRASES, REGIONS = PhraseChoice(labels=("NP",), count=4), RegionChoice(kinds=("mask", "box"), count=5)
+DAMAGED = RegionChoice(damage=RegionDamage(holes=0.2))
 
 
 @pytest.fixture(scope="module")
@@ -296,6 +298,29 @@ def test_every_epoch_sees_other_parts_boxes_and_masks(folder, encoder):
     different = (one.images != other.images).flatten(1).any(1)
     assert different.all()
     assert (one.coverage != other.coverage).flatten(1).any(1).float().mean() > 0.9
+
+
+def test_damage_is_the_same_in_every_epoch_and_in_every_order(folder, encoder):
+    def covered(when="0/0", **choice):
+        data = load(folder, encoder, region_choice=RegionChoice(count=5, **choice))
+        return data.select(torch.arange(COUNT), when=when).coverage
+
+    spoilt = RegionDamage(holes=0.5, merges=0.3)
+    whole, damaged = covered(), covered(damage=spoilt)
+    assert torch.equal(damaged, covered("1/7", damage=spoilt))
+    assert ((damaged != whole).any(2) == (whole.sum(2) > 0)).float().mean() > 0.9
+    assert torch.equal(damaged.sum(2) > 0, whole.sum(2) > 0), "no region vanishes"
+    drawn = covered("1/7", damage=spoilt, order="random")
+    assert not torch.equal(drawn, damaged)
+    assert torch.equal(drawn.sort(1).values, damaged.sort(1).values), "other places, the same masks"
+
+
+def test_damage_is_said_of_runs_that_have_it_alone():
+    """A run of before has the digest of before."""
+    plain, spoilt = (PowersetParams(weight=1, regions=choice) for choice in (RegionChoice(), DAMAGED))
+    assert "damage" not in plain.relevant()["regions"]
+    assert spoilt.relevant()["regions"] == {**plain.relevant()["regions"], "damage": {"holes": 0.2, "merges": 0.0}}
+    assert PowersetParams(regions=DAMAGED).relevant() == {"weight": 0.0}
 
 
 def test_boxes_alone_need_no_annotation_and_are_new_in_every_epoch(folder, encoder):

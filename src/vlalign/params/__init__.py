@@ -6,7 +6,7 @@ reads `1e-3` as text. The workflow asks this package for the effective params of
 
 from vlalign.params.annotate import AnnotateParams, AnySegmenter, ParserParams, RegionsParams, Segmenter, SegmentFilters
 from vlalign.params.base import describe, digest, flat_params, merged, nested
-from vlalign.params.choices import Needs, PhraseChoice, RegionChoice, TermParams
+from vlalign.params.choices import Needs, PhraseChoice, RegionChoice, RegionDamage, TermParams
 from vlalign.params.data import ScenesParams, SplitsParams, VerifyParams
 from vlalign.params.folders import Folders
 from vlalign.params.generation import DecoderParams, GenerationParams

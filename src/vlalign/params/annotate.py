@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
@@ -89,7 +89,20 @@ class RegionsParams(Strict):
         validate_default=True,
         description="What finds them in images whose own object masks are not given",
     )
+    own_masks: bool = Field(
+        default=True, description="Whether object masks that the data have are used; false: segments take their place"
+    )
     batch_size: Count = Field(default=8, description="Pictures decoded, and handed to the segmenter, at once")
+
+    @model_validator(mode="after")
+    def _something_is_found(self) -> "RegionsParams":
+        if not self.own_masks and self.segments.name == "none":
+            raise ValueError("own_masks: false leaves no regions at all; give segments another segmenter than none")
+        return self
+
+    def relevant(self) -> dict[str, Any]:
+        """What the regions depend on, as plain values; own masks are said only where they are not used."""
+        return self.model_dump(mode="json", exclude={"batch_size"} | ({"own_masks"} if self.own_masks else set()))
 
 
 class AnnotateParams(Strict):

@@ -6,7 +6,23 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field
 
-from vlalign.params.base import Few, NonNegative, Strict
+from vlalign.params.base import Few, NonNegative, Share, Strict
+
+
+class RegionDamage(Strict):
+    """What is spoilt in masks, to see what a loss makes of worse ones. The damage of a picture is always the same."""
+
+    holes: Annotated[float, Field(ge=0, le=0.9)] = Field(
+        default=0.0, description="Share of each mask that is missing, in blocks of a third of its height and width"
+    )
+    merges: Share = Field(
+        default=0.0, description="Probability that a mask also covers another one of its picture, before the holes"
+    )
+
+    @property
+    def is_any(self) -> bool:
+        """Whether masks are not as they were found."""
+        return self.holes > 0 or self.merges > 0
 
 
 class RegionChoice(Strict):
@@ -19,6 +35,11 @@ class RegionChoice(Strict):
     order: Literal["first", "random"] = Field(
         default="first", description="Which masks: the first of the segmenter's order, or others in every epoch"
     )
+    damage: RegionDamage = Field(default=RegionDamage(), description="What is spoilt in masks that are trained on")
+
+    def relevant(self) -> dict[str, Any]:
+        """As plain values; damage is said only where there is any."""
+        return self.model_dump(mode="json", exclude=None if self.damage.is_any else {"damage"})
 
 
 class PhraseChoice(Strict):

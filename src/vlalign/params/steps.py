@@ -28,7 +28,7 @@ def relevant(
         "dataset": lambda: params.data.model_dump(mode="json"),
         "parser": lambda: {**parser.model_dump(exclude=TO_PARSE | PARSE_HOW), "classes": params.scenes.classes},
         "phrases": lambda: parser.model_dump(include=TO_PARSE),
-        "regions": lambda: regions.model_dump(mode="json", exclude={"batch_size"}),
+        "regions": regions.relevant,
         "shards": lambda: (params.cards[card].places() if card else params.sources)[split].shown(),
         "verify": lambda: params.verify.model_dump(exclude={"max_bad_share"}),
         "pretrain": lambda: params.all_runs[run].config(),

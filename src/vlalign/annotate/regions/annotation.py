@@ -1,5 +1,5 @@
-"""Regions of every image: object masks where the data have them, elsewhere the segments that are found in it
-(PowerCLIP-S).
+"""Regions of every image: object masks where the data have them and they are wanted, elsewhere the segments that are
+found in it (PowerCLIP-S).
 
 They are kept on a grid of cells over the whole image, one file for each shard, joined by key; the patch grid is the
 reader's affair. Random boxes (PowerCLIP-R) are no annotation: training draws new ones in every epoch.
@@ -10,7 +10,7 @@ import io
 import random
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -108,9 +108,8 @@ def annotate_split(
 
 
 def _inputs(shard: dict[str, Any], params: RegionsParams) -> bytes:
-    asked = params.model_dump(mode="json", exclude={"batch_size"})
     files = _file_digests(params.segments)
-    return digest([VERSION, shard["sha256"], shard["limits"], asked, *([files] if files else [])]).encode()
+    return digest([VERSION, shard["sha256"], shard["limits"], params.relevant(), *([files] if files else [])]).encode()
 
 
 @functools.cache
@@ -131,14 +130,15 @@ def _write_manifest(output: Path, shards: Sequence[dict[str, Any]], params: Regi
         stale.unlink()
     remove_temporary(output)
     told = {"split": made_of, "regions": regions, "images_without_regions": without, "bytes": size}
-    asked = params.model_dump(mode="json", exclude={"batch_size"})
-    write_record(output / "manifest.json", {"shards": entries, **told, "params": asked})
+    write_record(output / "manifest.json", {"shards": entries, **told, "params": params.relevant()})
 
 
 def _shard_regions(
     split: Path, shard: dict[str, Any], params: RegionsParams, find: FindSegments | None
 ) -> Iterator[ImageRegions]:
     for samples in batched(samples_of(split, shard), params.batch_size):
+        if not params.own_masks:
+            samples = [replace(sample, instances=None) for sample in samples]
         pictures = [decode_image(sample.image) for sample in samples]
         bare = [index for index, sample in enumerate(samples) if sample.instances is None]
         found = find([pictures[index] for index in bare]) if find and bare else []

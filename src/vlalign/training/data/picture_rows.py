@@ -3,12 +3,14 @@
 import random
 from pathlib import Path
 
+import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
 
-from vlalign.annotate.regions.annotation import RegionFile
+from vlalign.annotate.regions.annotation import ImageRegions, RegionFile
 from vlalign.annotate.regions.boxes import random_boxes
+from vlalign.annotate.regions.damage import damaged
 from vlalign.data.samples import decode_image
 from vlalign.data.shards.split import Split
 from vlalign.errors import VlalignError
@@ -69,11 +71,20 @@ class MaskedPictures(Pictures):
         """uint8 3 H W, and how each mask covers the patch grid, R V: zero where there are fewer."""
         file, row = self.regions.find(image)
         draw = self.draw(image, when)
-        masks = file[row].masks(self.choice.count, draw if self.choice.order == "random" else None)
+        masks = self._masks(file[row], draw if self.choice.order == "random" else None)
         pixels, masks_RHW = self.view(self.picture(image), draw, torch.from_numpy(masks))
         covered = torch.zeros(self.choice.count, self.grid[0] * self.grid[1])
         covered[: len(masks)] = coverage(masks_RHW, self.grid)
         return pixels, covered
+
+    def _masks(self, found: ImageRegions, draw: random.Random | None) -> np.ndarray:
+        """Bool R H W of the chosen ones; damage depends on the picture alone, as the errors of a segmenter do."""
+        count, damage = self.choice.count, self.choice.damage
+        if not damage.is_any:
+            return found.masks(count, draw)
+        masks_RHW = damaged(found.masks(), damage, random.Random(f"damage/{found.key}"))
+        rows = list(range(len(masks_RHW)))
+        return masks_RHW[rows[:count] if draw is None else draw.sample(rows, min(count, len(rows)))]
 
 
 def fill_with_boxes(coverage_IRV: Tensor, keys: list[str], when: str, grid: tuple[int, int]) -> Tensor:

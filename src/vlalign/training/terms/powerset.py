@@ -105,7 +105,8 @@ class PowersetParams(AggregatorParams):
         unused = (set(_settings_of_aggregators()) - self.settings().keys()) | set(UNUSED[self.loss])
         unused |= {later for of, later in (("tau", "tau_start"), ("norm_order", "learnt_order")) if of in unused}
         unused |= {key for key, value in AS_BEFORE.items() if getattr(self, key) == value}
-        return {key: value for key, value in super().relevant().items() if key not in unused}
+        found = {key: value for key, value in super().relevant().items() if key not in unused}
+        return {**found, "regions": self.regions.relevant()} if "regions" in found else found
 
     def settings(self) -> dict[str, Any]:
         """Those of the chosen aggregator."""
