@@ -8,6 +8,7 @@ from annotated_scenes import words_of, write_phrases
 
 from vlalign import models
 from vlalign.analysis.illustrations import PIXELS, ShownRun, scene_similarities, shown_runs
+from vlalign.analysis.named_sets import EXPONENT
 from vlalign.annotate.phrases.annotation import Constituent
 from vlalign.annotate.phrases.trees import Parse
 from vlalign.annotate.regions.annotation import RegionFile, annotate_split
@@ -57,8 +58,12 @@ def test_regions_of_photographs_are_those_that_were_found(run):
     encoder, split = run.bench.encoder, run.bench.data / "test"
     regions = Split(split).annotations(run.bench.annotations / "regions/test", RegionFile, rule="regions")
     samples = list(read_split(split))
+    # Both pictures' phrases are the same.
+    phrases_PD = centred(phrase_vectors(encoder))
+    shown = []
     for row, scene in enumerate(scenes, start=1):
         assert scene.referents is None
+        assert scene.exponent == EXPONENT
         assert scene.image.shape == (PIXELS, PIXELS, 3)
         assert (scene.image[9, 9] > 99).tolist() == [True, False, False]
         assert (scene.image[9, -9] > 99).tolist() == [False, False, True]
@@ -75,12 +80,21 @@ def test_regions_of_photographs_are_those_that_were_found(run):
             picture = preprocess(encoder)([decode_image(samples[row].image)])
             patches_VD = encoder.encode_image(picture).patches_IVD[0]
         cover_RV = seen.reshape(len(seen), 4, seen.shape[1] // 4, 4, seen.shape[2] // 4).mean((2, 4)).reshape(-1, 16)
-        regions_RD = F.normalize(torch.from_numpy(cover_RV).float() @ patches_VD, dim=-1)
-        phrases_PD = phrase_vectors(encoder)
-        expected = (phrases_PD @ regions_RD.T).numpy()[:, is_seen]
-        np.testing.assert_allclose(scene.region_similarity[:, is_seen], expected, atol=1e-5)
-        expected = (phrases_PD @ F.normalize(patches_VD, dim=-1).T).numpy()
-        np.testing.assert_allclose(scene.patch_similarity, expected, atol=1e-5)
+        regions_RD = F.normalize(torch.from_numpy(cover_RV[is_seen]).float() @ patches_VD, dim=-1)
+        shown.append((scene, is_seen, regions_RD, F.normalize(patches_VD, dim=-1)))
+    means = [torch.cat(rows).mean(0) for rows in list(zip(*shown, strict=True))[2:]]
+    for scene, is_seen, *features in shown:
+        expected, patches = (phrases_PD @ centred(x, mean).T for x, mean in zip(features, means, strict=True))
+        np.testing.assert_allclose(scene.region_similarity[:, is_seen], expected.numpy(), atol=1e-4)
+        np.testing.assert_allclose(scene.patch_similarity, patches.numpy(), atol=1e-4)
+        assert all(named <= set(is_seen.nonzero()[0].tolist()) for named in scene.named)
+        for named, row in zip(scene.named, np.where(is_seen, scene.region_similarity, -1e9), strict=True):
+            sums = [row[np.argsort(-row)[:size]].sum() / size**EXPONENT for size in range(1, len(row) + 1)]
+            assert named == set(np.argsort(-row)[: 1 + np.argmax(sums)].tolist())
+
+
+def centred(x, mean=None):
+    return F.normalize(x - (x.mean(0) if mean is None else mean), dim=-1)
 
 
 @torch.no_grad()
@@ -95,7 +109,7 @@ def test_photographs_without_regions_are_shown_by_their_patches(run, tmp_path):
     for scene in scene_similarities(run):
         assert scene.masks.shape == (0, PIXELS, PIXELS)
         assert scene.region_similarity.shape == (3, 0)
-        assert [scene.chosen(phrase) for phrase in range(3)] == [set()] * 3
+        assert scene.named == [set()] * 3
 
 
 def test_the_subject_is_the_run_that_is_compared_last(run, tmp_path):

@@ -6,9 +6,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from vlalign.analysis.examples import Answers, Confusions, HardNegative, Retrieved
 from vlalign.analysis.illustrations import SceneSimilarity
+from vlalign.analysis.named_sets import best_subsets
 from vlalign.data.samples import Sample, encode_png
 from vlalign.data.shards.manifest import write_split
 from vlalign.evaluation.benchmark import MetricRow, known_benchmarks
@@ -252,7 +254,8 @@ def make_scene(seed: int, *, sharp: float = 1.0) -> SceneSimilarity:
     coverage = stack.reshape(4, 6, 16, 6, 16).mean(axis=(2, 4)).reshape(4, 36)
     patches = regions @ coverage + random.normal(0, 0.05, (3, 36))
     phrases = ["a red ball", "two blue balls", "a red ball and a green ball"]
-    return SceneSimilarity(image, stack, phrases, patches, (6, 6), regions, referents)
+    named = best_subsets(torch.from_numpy(regions))
+    return SceneSimilarity(image, stack, phrases, patches, (6, 6), regions, named, 0.75, referents)
 
 
 def make_embeddings(gap: float, *, count: int = 300, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:

@@ -1,5 +1,6 @@
 import re
 import xml.etree.ElementTree as ElementTree
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
@@ -31,7 +32,7 @@ from vlalign.reporting.figures.precision import Precision
 from vlalign.reporting.figures.retrieval_examples import RetrievalExamples
 from vlalign.reporting.figures.similarity import Similarity, innermost
 from vlalign.reporting.figures.training import Training
-from vlalign.reporting.style import HIT, MISS, arm_colours, key, panels, power_of_ten, spaced, spans_decades
+from vlalign.reporting.style import HIT, INK, MISS, arm_colours, key, panels, power_of_ten, spaced, spans_decades
 
 PROJECT = Path(__file__).parents[2]
 
@@ -131,10 +132,16 @@ def test_precision_names_missing_columns(results, tmp_path):
         draw(Precision(), results, tmp_path)
 
 
-def test_chosen_masks_are_the_k_best():
-    scene = make_scene(0)
-    scene.region_similarity[1] = [0.1, 0.9, 0.2, 0.8]
-    assert scene.chosen(1) == {1, 3}
+def test_what_is_named_is_told_from_what_is_meant(tmp_path):
+    """Two balls are meant; one of them is named, and a third thing."""
+    named = replace(make_scene(0), named=[{0}, {1, 2}, {0, 2}])
+    draw(Similarity(phrases=2), {"clip": [named]}, tmp_path)
+    svg = (tmp_path / "similarity.svg").read_text()
+    assert "clip, p = 0.75" in texts(tmp_path / "similarity.svg")
+    assert [mark for mark in texts(tmp_path / "similarity.svg") if mark in "✓✗"] == ["✓", "✗"]
+    # Thick outlines, by colour: two are right, one is wrong, and one is meant alone.
+    lines = re.findall(r"fill: none; (stroke-dasharray[^;]*; )?.*?stroke: (#\w+); stroke-width: 1.8", svg)
+    assert Counter(colour for _, colour in lines) == {HIT: 2, MISS: 1, INK: 1}
 
 
 def test_principal_plane_is_the_best_plane():

@@ -99,6 +99,8 @@ rule illustrate:
         expand(
             "{folder}/{kind}/{split}/manifest.json", folder=ANNOTATIONS, kind=DRAWN_FROM, split=PARAMS.evaluation.split
         ),
+        # Which set a phrase names is tuned there.
+        [f"{folder}/validation/manifest.json" for folder in (DATA, f"{ANNOTATIONS}/phrases")],
     output:
         "results/figures/illustrations.json",
         report(svg_files("illustrate"), category="Figures", caption="../report/figure.rst"),

@@ -11,17 +11,19 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from vlalign.analysis.named_sets import EXPONENT, best_subsets, named_sets
 from vlalign.annotate.phrases.annotation import ParsedCaption, PhraseFile
 from vlalign.annotate.regions.annotation import RegionFile
 from vlalign.data.samples import decode_image, decode_instances
 from vlalign.data.shards.split import Split, read_split
+from vlalign.evaluation.benchmark import TUNING_SPLIT
 from vlalign.evaluation.features import DenseFeatures, SplitFeatures, encode_images, encode_phrases
 from vlalign.evaluation.phrases import GoldPhrase
 from vlalign.evaluation.run import Execution, store_for
 from vlalign.evaluation.workbench import Workbench
 from vlalign.models import DualEncoder, load
 from vlalign.models.pictures import View, coverage, cut_masks, fit, middle
-from vlalign.objectives.alignment import pool_regions
+from vlalign.objectives.alignment import centre, pool_regions
 from vlalign.params import PhraseChoice
 from vlalign.training.data.caption_rows import choose_phrases
 
@@ -52,14 +54,20 @@ class ShownRun:
         """Of the split, encoded once; those of patches and phrases only where referents are known and is_compared."""
         return self.bench.split(self.split)
 
+    @property
+    def tuning(self) -> DenseFeatures | None:
+        """Of patches and phrases of the split that grounding is tuned on, where there are any."""
+        return self.bench.split(TUNING_SPLIT).dense if self.bench.has("phrases", TUNING_SPLIT) else None
+
 
 @dataclass(frozen=True)
 class SceneSimilarity:
     """One picture and what a model makes of its phrases.
 
     image: H x W x 3 uint8. masks: R H W bool. patch_similarity: P V, the patches row by row over `grid` (rows,
-    columns). region_similarity: P R, -inf for masks outside of what the model sees. referents: for each phrase the
-    indices of the masks that it means; None where nobody knows them.
+    columns). region_similarity: P R, -inf for masks outside of what the model sees. named: for each phrase the indices
+    of the masks that it names to the model, the best subset. exponent: p of that subset. referents: those that it
+    means; None where nobody knows them.
     """
 
     image: np.ndarray
@@ -68,16 +76,9 @@ class SceneSimilarity:
     patch_similarity: np.ndarray
     grid: tuple[int, int]
     region_similarity: np.ndarray
+    named: list[set[int]]
+    exponent: float
     referents: list[set[int]] | None
-
-    def chosen(self, phrase: int) -> set[int]:
-        """The k masks that are most similar to the phrase, k being the number of its referents, or 1."""
-        order = np.argsort(-self.region_similarity[phrase], kind="stable")
-        return set(order[: 1 if self.referents is None else len(self.referents[phrase])].tolist())
-
-    def outlined(self, phrase: int) -> set[int]:
-        """The masks with a thick outline: those that are meant, or else those that are chosen."""
-        return self.chosen(phrase) if self.referents is None else self.referents[phrase]
 
 
 def shown_runs(
@@ -105,38 +106,49 @@ def scene_similarities(run: ShownRun) -> list[SceneSimilarity]:
     """Of the first pictures of the split, the same for every run."""
     features, data = run.features, run.bench.data / run.split
     if features.dense is not None and features.dense.phrases:
-        return with_referents(features, features.dense, data, grid=run.bench.encoder.grid)
+        return with_referents(features, features.dense, data, grid=run.bench.encoder.grid, tuning=run.tuning)
     assert run.bench.annotations is not None
     return with_found_regions(run.bench.encoder, data, run.bench.annotations)
 
 
 def with_referents(
-    features: SplitFeatures, dense: DenseFeatures, split: Path, *, grid: tuple[int, int]
+    features: SplitFeatures,
+    dense: DenseFeatures,
+    split: Path,
+    *,
+    grid: tuple[int, int],
+    tuning: DenseFeatures | None = None,
 ) -> list[SceneSimilarity]:
-    """The chosen images with the similarities of their first caption's phrases."""
+    """The chosen images with the similarities of their first caption's phrases; tuning: see `named_sets`."""
     chosen = _choose(features, dense)
     shown = {features.keys[row] for row in chosen}
     pictures = {sample.key: sample for sample in read_split(split) if sample.key in shown}
-    regions_IRD = pool_regions(dense.patches_IVD, dense.coverage_IRV)
+    found = named_sets(dense, tuning)
     result = []
     for row, phrases in chosen.items():
         sample = pictures[features.keys[row]]
         assert sample.instances is not None
         labels = decode_instances(sample.instances)
         objects = [int(index) + 1 for index in dense.objects_IR[row].nonzero()[:, 0]]
-        vectors_PD = dense.phrases_ND[phrases]
+        places = [instance - 1 for instance in objects]
         result.append(
             SceneSimilarity(
                 image=np.asarray(decode_image(sample.image)),
                 masks=np.stack([labels == instance for instance in objects]),
                 phrases=[dense.phrases[index].text for index in phrases],
-                patch_similarity=(vectors_PD @ F.normalize(dense.patches_IVD[row], dim=-1).T).numpy(),
+                patch_similarity=found.scores.patches_NV[phrases].numpy(),
                 grid=grid,
-                region_similarity=(vectors_PD @ regions_IRD[row, [instance - 1 for instance in objects]].T).numpy(),
-                referents=[{objects.index(instance) for instance in dense.phrases[i].instances} for i in phrases],
+                region_similarity=found.scores.regions_NR[phrases][:, places].numpy(),
+                named=_indices(found.named_NR[phrases][:, places]),
+                exponent=found.exponent,
+                referents=_indices(found.scores.referents_NR[phrases][:, places]),
             )
         )
     return result
+
+
+def _indices(chosen_PR: Tensor) -> list[set[int]]:
+    return [set(row.nonzero()[:, 0].tolist()) for row in chosen_PR]
 
 
 def _choose(features: SplitFeatures, dense: DenseFeatures) -> dict[int, list[int]]:
@@ -156,7 +168,8 @@ def _choose(features: SplitFeatures, dense: DenseFeatures) -> dict[int, list[int
 
 
 def with_found_regions(encoder: DualEncoder, split: Path, annotations: Path) -> list[SceneSimilarity]:
-    """The first pictures of a split with the phrases of their first captions.
+    """The first pictures of a split with the phrases of their first captions. Features are centred by the means of
+    what is shown, without which all regions are similar to all phrases.
 
     annotations: folder with `phrases/<split>`, and `regions/<split>` if there are any.
     """
@@ -164,7 +177,7 @@ def with_found_regions(encoder: DualEncoder, split: Path, annotations: Path) -> 
     phrases = data.annotations(annotations / "phrases" / split.name, PhraseFile, rule="phrases")
     folder = annotations / "regions" / split.name
     regions = data.annotations(folder, RegionFile, rule="regions") if (folder / "manifest.json").is_file() else None
-    found: list[SceneSimilarity] = []
+    found: list[_Seen] = []
     for image in range(len(data)):
         parsed, row = phrases.find(image)
         entry = parsed.caption(row, 0)
@@ -174,15 +187,52 @@ def with_found_regions(encoder: DualEncoder, split: Path, annotations: Path) -> 
             if regions is not None:
                 file, place = regions.find(image)
                 masks_RHW = torch.from_numpy(file[place].masks(REGIONS))
-            found.append(_with_masks(encoder, data, image, entry, spans, masks_RHW))
+            found.append(_see(encoder, data, image, entry, spans, masks_RHW))
         if len(found) == IMAGES:
             break
-    return found
+    return list(_scenes(found, encoder.grid))
 
 
-def _with_masks(
+@dataclass(frozen=True)
+class _Seen:
+    """One picture as `SceneSimilarity` has it, with the unit features of all that is shown of it; zero for masks
+    outside of what the model sees.
+    """
+
+    image: np.ndarray
+    masks: np.ndarray
+    phrases: list[str]
+    phrases_PD: Tensor
+    patches_VD: Tensor
+    regions_RD: Tensor
+
+
+def _scenes(seen: Sequence[_Seen], grid: tuple[int, int]) -> Iterator[SceneSimilarity]:
+    """The similarities of what was seen, centred over all of it."""
+    if not seen:
+        return
+    names = ("phrases_PD", "patches_VD", "regions_RD")
+    every = {name: [getattr(one, name) for one in seen] for name in names}
+    centred = {name: centre(torch.cat(rows)[None])[0].split([len(some) for some in rows]) for name, rows in every.items()}
+    for number, one in enumerate(seen):
+        phrases_PD, patches_VD, regions_RD = (centred[name][number] for name in names)
+        similarity_PR = (phrases_PD @ regions_RD.T).masked_fill((one.regions_RD == 0).all(1), -torch.inf)
+        yield SceneSimilarity(
+            image=one.image,
+            masks=one.masks,
+            phrases=one.phrases,
+            patch_similarity=(phrases_PD @ patches_VD.T).numpy(),
+            grid=grid,
+            region_similarity=similarity_PR.numpy(),
+            named=best_subsets(similarity_PR),
+            exponent=EXPONENT,
+            referents=None,
+        )
+
+
+def _see(
     encoder: DualEncoder, data: Split, image: int, entry: ParsedCaption, spans: list[tuple[int, int]], masks_RHW: Tensor
-) -> SceneSimilarity:
+) -> _Seen:
     shard, row = data.locate(image)
     sample = data.open(shard).sample(row)
     picture, words = decode_image(sample.image), entry.words
@@ -192,12 +242,11 @@ def _with_masks(
     _, seen_RHW = View(encoder)(picture, random.Random(0), masks_RHW)
     regions_IRD = pool_regions(patches_IVD, coverage(seen_RHW, encoder.grid)[None])
     how = encoder.preprocess["resize_mode"]
-    return SceneSimilarity(
+    return _Seen(
         image=fit(picture, PIXELS, resize_mode=how).permute(1, 2, 0).numpy(),
         masks=cut_masks(masks_RHW, picture.size, middle(picture.size, resize_mode=how), PIXELS).numpy(),
         phrases=[entry.caption[words[phrase.words[0]].start : words[phrase.words[-1]].end] for phrase in phrases],
-        patch_similarity=(phrases_PD @ F.normalize(patches_IVD[0], dim=-1).T).numpy(),
-        grid=encoder.grid,
-        region_similarity=np.where(seen_RHW.numpy().any((1, 2)), (phrases_PD @ regions_IRD[0].T).numpy(), -np.inf),
-        referents=None,
+        phrases_PD=phrases_PD,
+        patches_VD=F.normalize(patches_IVD[0], dim=-1),
+        regions_RD=regions_IRD[0],
     )

@@ -1,4 +1,4 @@
-"""What a model sees in a picture: similarity of each phrase with patches and with object masks."""
+"""What a model sees in a picture: similarity of each phrase with patches and with object masks, and the set it names."""
 
 import textwrap
 from collections.abc import Mapping, Sequence
@@ -33,9 +33,8 @@ class Similarity(Illustration):
         return scene_similarities(run) if run.is_compared else []
 
     def draw(self, name: str, source: "Mapping[str, Sequence[SceneSimilarity]]", output: Path) -> None:
-        """Heat runs from a scene's lowest to its highest patch similarity, the same for all its phrases. Referents have
-        a thick outline; a phrase is marked ✓ when the model's k best masks are its k referents. Where these are not
-        known, the best mask has the outline.
+        """Heat runs from a scene's lowest to its highest patch similarity, the same for all its phrases. What a phrase
+        names has a thick outline; a phrase is marked ✓ when these are exactly its referents.
         """
         # Runs stand side by side for the same picture.
         of_runs = ([(run, scene) for scene in scenes] for run, scenes in source.items() if scenes)
@@ -51,20 +50,24 @@ class Similarity(Illustration):
         """See Figure."""
         seen = "Left the picture, then one phrase each: the darker a patch, the more similar to the phrase."
         scale = "One colour scale per row, from its lowest to its highest patch similarity."
-        if not results.groups("grounding", "top_k"):
+        subset = "the subset A of all with the largest sum of similarities over |A|^p"
+        if not results.groups("grounding", "exponent"):
             return Caption(
                 "What the phrases see",
-                f"{seen} Numbers are similarities of whole regions; the best has a thick outline. Nobody has marked "
-                "what the phrases mean.",
+                f"{seen} Numbers are similarities of whole regions. Bold, with a thick outline: what the phrase names, "
+                f"{subset}. Nobody has marked what the phrases mean.",
                 "The first images of the evaluated split whose first caption has two phrases, not chosen by outcome. "
-                f"Features are not centred. {scale}",
+                "Features are centred over what is shown. p stands above each picture; where no known referents are at "
+                f"hand it is not chosen, but given. {scale}",
             )
         return Caption(
             "What the phrases see",
-            f"{seen} Numbers are similarities of whole object masks, bold for the k best; thick outlines are the "
-            "objects that are meant. ✓ the k best are those, ✗ they are not.",
-            "Scenes of the evaluated split in the order of the data, not chosen by outcome. Features are not centred, "
-            f"unlike those of the measure above. {scale}",
+            f"{seen} Numbers are similarities of whole object masks. Bold, with a thick outline: what the phrase "
+            f"names, {subset}; blue if it is meant, orange if it is not. Dashed: meant, but not named. ✓ it names "
+            "exactly what it means, ✗ it does not.",
+            "Scenes of the evaluated split in the order of the data, not chosen by outcome. p stands above each "
+            "picture. As in the measure above it is chosen on the validation split, by whose means features are "
+            f"centred. {scale}",
         )
 
 
@@ -72,7 +75,7 @@ def _draw_scene(row: "np.ndarray", run: str, scene: "SceneSimilarity") -> None:
     for axes in row:
         axes.set_axis_off()
     row[0].imshow(scene.image, interpolation="none")
-    row[0].set_title(run, fontsize=8.5)
+    row[0].set_title(f"{run}, p = {scene.exponent:.2f}", fontsize=8.5)
     places = [innermost(mask) for mask in scene.masks]
     for index, axes in enumerate(row[1 : 1 + len(scene.phrases)]):
         _draw_heat(axes, scene, index)
@@ -80,7 +83,7 @@ def _draw_scene(row: "np.ndarray", run: str, scene: "SceneSimilarity") -> None:
         if scene.referents is None:
             axes.set_title(textwrap.fill(scene.phrases[index], 26), color=style.INK, fontsize=8)
             continue
-        right = scene.chosen(index) == scene.referents[index]
+        right = scene.named[index] == scene.referents[index]
         title = textwrap.fill(f"{'✓' if right else '✗'} {scene.phrases[index]}", 26)
         axes.set_title(title, color=style.HIT if right else style.MISS, fontsize=8)
 
@@ -100,6 +103,20 @@ def _draw_heat(axes: "style.Axes", scene: "SceneSimilarity", index: int) -> None
     axes.imshow((1 - alpha) * backdrop + colours, interpolation="none")
 
 
+def outline(axes: "style.Axes", mask: "np.ndarray", *, named: bool, meant: bool, known: bool = True) -> None:
+    """Outline a mask as what a phrase names, rightly or not, what it means alone, or neither; `known`: whether it is
+    known what it means.
+    """
+    from matplotlib.colors import to_rgb
+
+    colour, look = style.MUTED, {"linewidths": 0.7}
+    if named:
+        colour, look = (style.HIT if meant else style.MISS) if known else style.INK, {"linewidths": 1.8}
+    elif meant:
+        colour, look = style.INK, {"linewidths": 1.8, "linestyles": "dashed"}
+    axes.contour(mask.astype(float), levels=[0.5], colors=[to_rgb(colour)], **look)
+
+
 def innermost(mask: "np.ndarray") -> tuple[int, int]:
     """The row and column of the pixel of a mask that is farthest from what is outside; there, a number is legible.
 
@@ -116,7 +133,6 @@ def innermost(mask: "np.ndarray") -> tuple[int, int]:
 def _draw_masks(axes: "style.Axes", scene: "SceneSimilarity", index: int, places: Sequence[tuple[int, int]]) -> None:
     import numpy as np
     from matplotlib import patheffects
-    from matplotlib.colors import to_rgb
 
     from vlalign.reporting.cells import number
 
@@ -124,11 +140,11 @@ def _draw_masks(axes: "style.Axes", scene: "SceneSimilarity", index: int, places
     for region, mask in enumerate(scene.masks):
         if not mask.any() or np.isneginf(scene.region_similarity[index, region]):
             continue
-        colour, width = (style.INK, 1.8) if region in scene.outlined(index) else (style.MUTED, 0.7)
-        axes.contour(mask.astype(float), levels=[0.5], colors=[to_rgb(colour)], linewidths=width)
+        meant = set() if scene.referents is None else scene.referents[index]
+        outline(axes, mask, named=region in scene.named[index], meant=region in meant, known=scene.referents is not None)
         y, x = places[region]
         look: dict[str, Any] = {"fontsize": 7, "fontweight": "normal", "color": style.MUTED}
-        if region in scene.chosen(index):
+        if region in scene.named[index]:
             look = {"fontsize": 8, "fontweight": "bold", "color": style.INK}
         text = number(float(scene.region_similarity[index, region]), digits=2)
         axes.text(x, y, text, ha="center", va="center", path_effects=halo, **look)
