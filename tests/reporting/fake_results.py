@@ -10,7 +10,7 @@ import torch
 
 from vlalign.analysis.examples import Answers, Confusions, HardNegative, Retrieved
 from vlalign.analysis.illustrations import SceneSimilarity
-from vlalign.analysis.named_sets import best_subsets
+from vlalign.analysis.named_sets import NamedPhrases, best_subsets
 from vlalign.data.samples import Sample, encode_png
 from vlalign.data.shards.manifest import write_split
 from vlalign.evaluation.benchmark import MetricRow, known_benchmarks
@@ -324,3 +324,22 @@ def write_cell(
     told = {"weights": weights, "precision": "fp32", "card": name, "card_digest": f"digest of {name}"}
     place = folder / "benchmarks" / task / name
     write_metrics(place, {task: Measurement(rows=rows)}, items, measured=told)
+
+
+def make_named(split: Path, named: Sequence[Sequence[int]], *, exponent: float = 0.75) -> NamedPhrases:
+    """Of `write_objects`: a phrase for each of its pictures that means the first object, and what it names."""
+    texts = tuple(f"phrase {number}" for number in range(len(named)))
+    named_NR = np.array([[one in row for one in (1, 2, 3)] for row in named])
+    meant_NR = np.tile([True, False, False], (len(named), 1))
+    places = tuple((number, number, (0, 1)) for number in range(len(named)))
+    return NamedPhrases(split, texts, places, meant_NR, named_NR, exponent)
+
+
+def write_objects(folder: Path, *, count: int = PICTURES) -> Path:
+    """A split of pictures of three objects each."""
+    labels = np.zeros((24, 24), np.uint8)
+    labels[2:8, 2:8], labels[2:8, 14:20], labels[14:20, 2:8] = 1, 2, 3
+    picture = np.repeat(80 * labels[..., None], 3, 2)
+    samples = [Sample(f"k{n}", encode_png(picture), instances=encode_png(labels)) for n in range(count)]
+    write_split(folder, samples, source={}, needs=("image",))
+    return folder

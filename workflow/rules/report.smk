@@ -26,8 +26,10 @@ REPORT_FILES = [
     svg_files("report"),
     svg_files("illustrate"),
 ]
-# The plane shows the first seed of every arm but the control; similarities are drawn for the baseline and the subject.
-COMPARED = list(dict.fromkeys(name for name in (PARAMS.report.baseline, SUBJECT) if name in PARAMS.runs.arms))
+# The plane shows the first seed of every arm but the control; similarities are drawn for the baseline, the subject, and
+# what figures compare beside them. The subject comes last.
+COMPARED = [PARAMS.report.baseline, *(name for one in FIGURES["illustrate"] for name in one.compares())]
+COMPARED = [name for name in dict.fromkeys(COMPARED) if name in PARAMS.runs.arms and name != SUBJECT] + [SUBJECT]
 SHOWN = {name: RUNS[name].seeds[0] for name in PARAMS.runs.arms if name != PARAMS.report.control or name in COMPARED}
 
 

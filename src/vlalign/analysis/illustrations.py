@@ -213,7 +213,9 @@ def _scenes(seen: Sequence[_Seen], grid: tuple[int, int]) -> Iterator[SceneSimil
         return
     names = ("phrases_PD", "patches_VD", "regions_RD")
     every = {name: [getattr(one, name) for one in seen] for name in names}
-    centred = {name: centre(torch.cat(rows)[None])[0].split([len(some) for some in rows]) for name, rows in every.items()}
+    centred = {
+        name: centre(torch.cat(rows)[None])[0].split([len(some) for some in rows]) for name, rows in every.items()
+    }
     for number, one in enumerate(seen):
         phrases_PD, patches_VD, regions_RD = (centred[name][number] for name in names)
         similarity_PR = (phrases_PD @ regions_RD.T).masked_fill((one.regions_RD == 0).all(1), -torch.inf)

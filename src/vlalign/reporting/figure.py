@@ -75,6 +75,10 @@ class Illustration(Figure):
 
     rule = "illustrate"
 
+    def compares(self) -> tuple[str, ...]:
+        """Arms whose view of pictures is shown beside that of the baseline and of the subject; in every such figure."""
+        return ()
+
     def see(self, run: "ShownRun") -> Any:
         """What is drawn of one run, whose model and features are kept no longer than this takes."""
         raise NotImplementedError

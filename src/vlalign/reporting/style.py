@@ -164,6 +164,23 @@ def label_ends(axes: "Axes", ends: Sequence[End]) -> None:
         axes.text(1.03, y, text, transform=axes.transAxes, color=colour, va="center", fontsize=7.5)
 
 
+def outline(
+    axes: "Axes", mask: "np.ndarray", *, named: bool, meant: bool, known: bool = True, width: float = 1.8
+) -> None:
+    """Outline a mask as what a phrase names, rightly or not, what it means alone, or neither.
+
+    known: whether it is known what it means. width: of the first three, in points.
+    """
+    from matplotlib.colors import to_rgb
+
+    colour, look = MUTED, dict[str, Any](linewidths=0.7)
+    if named:
+        colour, look = (HIT if meant else MISS) if known else INK, {"linewidths": width}
+    elif meant:
+        colour, look = INK, {"linewidths": width, "linestyles": "dashed"}
+    axes.contour(mask.astype(float), levels=[0.5], colors=[to_rgb(colour)], **look)
+
+
 def note(axes: "Axes", text: str, place: tuple[float, float], *, offset: tuple[float, float], **look: Any) -> None:
     """Write a small text, `offset` points from a place."""
     axes.annotate(text, place, xytext=offset, textcoords="offset points", **look)

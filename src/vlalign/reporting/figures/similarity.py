@@ -103,20 +103,6 @@ def _draw_heat(axes: "style.Axes", scene: "SceneSimilarity", index: int) -> None
     axes.imshow((1 - alpha) * backdrop + colours, interpolation="none")
 
 
-def outline(axes: "style.Axes", mask: "np.ndarray", *, named: bool, meant: bool, known: bool = True) -> None:
-    """Outline a mask as what a phrase names, rightly or not, what it means alone, or neither; `known`: whether it is
-    known what it means.
-    """
-    from matplotlib.colors import to_rgb
-
-    colour, look = style.MUTED, {"linewidths": 0.7}
-    if named:
-        colour, look = (style.HIT if meant else style.MISS) if known else style.INK, {"linewidths": 1.8}
-    elif meant:
-        colour, look = style.INK, {"linewidths": 1.8, "linestyles": "dashed"}
-    axes.contour(mask.astype(float), levels=[0.5], colors=[to_rgb(colour)], **look)
-
-
 def innermost(mask: "np.ndarray") -> tuple[int, int]:
     """The row and column of the pixel of a mask that is farthest from what is outside; there, a number is legible.
 
@@ -141,7 +127,9 @@ def _draw_masks(axes: "style.Axes", scene: "SceneSimilarity", index: int, places
         if not mask.any() or np.isneginf(scene.region_similarity[index, region]):
             continue
         meant = set() if scene.referents is None else scene.referents[index]
-        outline(axes, mask, named=region in scene.named[index], meant=region in meant, known=scene.referents is not None)
+        style.outline(
+            axes, mask, named=region in scene.named[index], meant=region in meant, known=scene.referents is not None
+        )
         y, x = places[region]
         look: dict[str, Any] = {"fontsize": 7, "fontweight": "normal", "color": style.MUTED}
         if region in scene.named[index]:
