@@ -8,11 +8,15 @@ python docs/figures.py
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import torch
+
+from vlalign.objectives.aggregator import PooledAggregator, aggregator_of
 from vlalign.params import load
+from vlalign.reporting import style
 from vlalign.reporting.cells import Table
 from vlalign.reporting.claims import NOT_MEASURED, NOT_RUN, claims_table
 from vlalign.reporting.exports import markdown
@@ -37,6 +41,7 @@ def main() -> None:
     for name in Precision().names():
         Precision().draw(name, measured("params.yaml"), FIGURES / f"{name}.svg")
     adaptation()
+    gradients()
 
 
 def adaptation() -> None:
@@ -55,6 +60,47 @@ def of_study(results: Results) -> Iterable[Table]:
     yield replace(claims, rows=tuple(rows))
     for table in (arms_table(results), *(ablation_table(results, grid) for grid in results.grids)):
         yield replace(table, caption=SPREAD)
+
+
+# Similarities of a phrase to the regions of a picture: two are meant, one is, nothing is similar.
+PHRASES = {
+    "two regions stand out": (0.9, 0.8, 0.3, 0.1, -0.2),
+    "one region stands out": (0.9, 0.3, 0.2, 0.1, -0.2),
+    "none does": (-0.1, -0.15, -0.2, -0.3, -0.4),
+}
+POOLS = {
+    **{f"holder, q = {order}": ("holder", {"norm_order": order}) for order in (1, 2, 4, 8, 16)},
+    "max (q = ∞)": ("max", {}),
+    **{f"prefix, p = {exponent}": ("prefix", {"size_exponent": exponent}) for exponent in (0.5, 0.75, 0.9)},
+    **{f"logmean, t = {heat}": ("logmean", {"temperature": heat}) for heat in (0.05, 0.1, 0.2)},
+}
+
+
+def gradients() -> None:
+    """Who learns: the weight that each region has in a phrase's pooled similarity, for several aggregators."""
+    with style.panels(FIGURES / "gradients.svg", len(PHRASES), columns=3, width=3.1, height=3.4) as panels:
+        for axes, (title, x) in zip(panels, PHRASES.items(), strict=True):
+            weights = [pool_weights(x, name, **settings) for name, settings in POOLS.values()]
+            axes.imshow(weights, cmap="Blues", vmin=0, vmax=1.4, aspect="auto")
+            for row, values in enumerate(weights):
+                for column, value in enumerate(values):
+                    colour = "white" if value > 0.8 else style.INK if value >= 0.005 else style.MUTED
+                    axes.text(column, row, f"{value:.2f}", ha="center", va="center", fontsize=7, color=colour)
+            axes.set_title(title)
+            axes.set_xticks(range(len(x)), [f"{one:g}".replace("-", "−") for one in x])
+            axes.set_yticks(range(len(POOLS)), list(POOLS) if axes is panels[0] else [""] * len(POOLS))
+            axes.set_xlabel("similarity of the region")
+            axes.spines[:].set_visible(False)
+
+
+def pool_weights(x: Sequence[float], name: str, **settings: float) -> list[float]:
+    """∂ pool / ∂ x_r of the similarities of a phrase to R regions, by autograd through an aggregator."""
+    rule = aggregator_of(name, **settings)
+    assert isinstance(rule, PooledAggregator)
+    x_PR = torch.tensor([x], dtype=torch.float64, requires_grad=True)
+    rule.pool(x_PR, torch.ones(1, len(x), dtype=torch.bool)).sum().backward()
+    assert x_PR.grad is not None
+    return x_PR.grad[0].tolist()
 
 
 def write_tables(page: Path, tables: Iterable[Table]) -> None:

@@ -86,8 +86,8 @@ class DifferingSets(Illustration):
         some = f" Only phrases that mean at least {self.referents} objects." if self.referents > 1 else ""
         return Caption(
             "Where phrases name other objects",
-            f"What is meant (dashed), and what the phrase names to {one} and to {other}; all else is faded. Blue: named "
-            f"and meant. Orange: named, but not meant. Left: only {one} is right (✓). Right: only {other} is.",
+            f"What is meant (dashed), and what the phrase names to {one} and to {other}; all else is faded. Blue: "
+            f"named and meant. Orange: named, but not meant. Left: only {one} is right (✓). Right: only {other} is.",
             f"As many phrases on either side, the first ones of the evaluated split, at most one of each picture, so "
             f"that their number says nothing; the line above counts all.{some} A phrase names the subset A with the "
             "largest sum of similarities over |A|^p; p, and the means by which features are centred, are those of "

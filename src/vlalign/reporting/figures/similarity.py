@@ -1,4 +1,4 @@
-"""What a model sees in a picture: similarity of each phrase with patches and with object masks, and the set it names."""
+"""What a model sees in a picture: similarity of each phrase with patches and with object masks, and what it names."""
 
 import textwrap
 from collections.abc import Mapping, Sequence
