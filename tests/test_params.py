@@ -378,13 +378,15 @@ def test_what_is_drawn_is_known_before_anything_is_measured():
 
     measured = {"evaluation": {"benchmarks": ["retrieval"]}}
     every = names(runs={"ablations": ["tau", "zeta"]})
-    ablations, illustrated = ["ablation-tau", "ablation-zeta"], ["confusions", "embeddings", "hard-negatives"]
-    illustrated += ["retrieval-examples-captions", "retrieval-examples-pictures", "similarity"]
+    ablations, illustrated = ["ablation-tau", "ablation-zeta"], ["confusions", "differing-sets", "embeddings"]
+    illustrated += ["hard-negatives", "retrieval-examples-captions", "retrieval-examples-pictures", "similarity"]
     assert sorted(every) == sorted(
         [*ablations, *illustrated, "differences", "grounding", "precision-r2t", "precision-t2r", "training"]
     )
     gone = set(every) - set(names(runs={"ablations": ["tau", "zeta"]}, **measured))
-    assert gone == {"confusions", "grounding", "hard-negatives"}, "what nothing is measured for is not drawn"
+    assert gone == {"confusions", "differing-sets", "grounding", "hard-negatives"}, (
+        "what nothing is measured for is not drawn"
+    )
     assert names(report={"figures": ["training", "ablation"]}, runs={"ablations": []}) == ["training"]
     with pytest.raises(VlalignError, match="grounding shows the benchmark grounding, which is not measured"):
         names(report={"figures": ["grounding"]}, **measured)

@@ -35,7 +35,9 @@ def test_from_files_to_a_report(tmp_path):
     assert samples["train"] > samples["test"] > samples["validation"] > 5
     assert not any(manifest["skipped"] for manifest in manifests.values())
     drawn = {path.stem: path for path in (root / "results/figures").glob("*.svg")}
-    assert not {"grounding", "confusions", "hard-negatives"} & set(drawn), "nobody has marked phrases, classes or pairs"
+    assert not {"grounding", "confusions", "differing-sets", "hard-negatives"} & set(drawn), (
+        "nobody has marked phrases, classes or pairs"
+    )
     pictures = {name: re.findall(r"<image ", drawn[name].read_text()) for name in PICTURES}
     # Of up to four photographs: itself and two to four heat maps. For four captions: five photographs.
     assert 3 <= len(pictures["similarity"]) <= 4 * 5
