@@ -271,7 +271,8 @@ def test_runs_of_a_grid_are_named_by_their_values():
 def test_a_grid_lays_its_value_and_set_over_its_arm():
     runs = parse().all_runs
     ours, arm = runs["regions-4"].params.model_dump(), runs["powerclip"].params.model_dump()
-    assert ours["objective"]["powerset"]["regions"] == {"kinds": ("mask", "box"), "count": 4, "order": "first"}
+    regions = {"kinds": ("mask", "box"), "count": 4, "order": "first", "damage": {"holes": 0.0, "merges": 0.0}}
+    assert ours["objective"]["powerset"]["regions"] == regions
     assert ours["train"]["steps"] < arm["train"]["steps"]
     ours["objective"]["powerset"]["regions"] = arm["objective"]["powerset"]["regions"]
     ours["train"]["steps"] = arm["train"]["steps"]
