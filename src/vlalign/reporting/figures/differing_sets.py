@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from vlalign.reporting.results import Results
 
 # Inches of a picture with its title, and the letters of a line of that.
-WIDTH, HEIGHT, LETTERS = 1.35, 1.75, 21
+WIDTH, HEIGHT, LETTERS = 1.35, 1.75, 19
 # How much of what is not in a set is left.
 FADED = 0.25
 
