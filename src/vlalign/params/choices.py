@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Field, model_validator
 
 from vlalign.params.base import Few, NonNegative, Share, Strict
 
@@ -54,6 +54,8 @@ class PhraseChoice(Strict):
     normalise: bool = Field(default=True, description="Unit phrases; false: sums of unit words, as published")
 
 
+# What came later than runs: at its default it is no part of them, and changes none.
+SCHEDULE = ("warmup", "decay")
 # What joins the distributions of a batch beside its pairs.
 EXTRAS = ("other_captions", "unpaired_images", "unpaired_captions")
 
@@ -112,11 +114,31 @@ class TermParams(Strict):
     """Params of a term of the loss; each has a weight, and 0 switches it off. A number alone is the weight."""
 
     weight: NonNegative = Field(default=0.0, description="Weight in the total loss; 0 switches the term off")
+    warmup: Share = Field(default=0.0, description="Share of the steps over which its weights rise from 0")
+    decay: Share = Field(default=0.0, description="Share of the steps, the last ones, over which they fall to 0")
+
+    @model_validator(mode="after")
+    def _rises_before_it_falls(self) -> "TermParams":
+        if self.warmup + self.decay > 1:
+            raise ValueError(
+                f"decay: with a warmup of {self.warmup:g} at most {1 - self.warmup:g} of the steps are left; lower one"
+            )
+        return self
 
     @property
     def is_used(self) -> bool:
         """Whether it trains."""
         return self.weight > 0
+
+    def share(self, progress: float) -> float:
+        """By what its weights are multiplied at a step, between 0 and 1.
+
+        progress: 0 at the first step and 1 at the last. The share is 0 at the first with any warm-up, and at the last
+        with any decay.
+        """
+        risen = min(1.0, progress / self.warmup) if self.warmup else 1.0
+        left = min(1.0, (1 - progress) / self.decay) if self.decay else 1.0
+        return min(risen, left)
 
     def needs(self) -> Needs:
         """What it needs beside pairs, where it is used."""
@@ -129,6 +151,7 @@ class TermParams(Strict):
     def relevant(self) -> dict[str, Any]:
         """The params that mean something, as plain values: two runs that differ in others only are the same run."""
         plain = self.model_dump(mode="json")
+        plain = {key: value for key, value in plain.items() if value or key not in SCHEDULE}
         return plain if self.is_used else {key: value for key, value in plain.items() if key.endswith("weight")}
 
 

@@ -18,7 +18,9 @@ Features = dict[str, Tensor]
 
 
 class Objective(nn.Module):
-    """The weighted sum of the terms; one whose weights are 0 is not computed, unless it is to be watched.
+    """The sum of the terms, each times its weight and the share of it that a step has (`TermParams.share`).
+
+    A term whose weights are 0 is not computed, unless it is to be watched.
 
     group: processes that hold a part of every batch each; see `vlalign.objectives.distributed`.
     """
@@ -57,12 +59,15 @@ class Objective(nn.Module):
         return found | dict(self.numbers.items())
 
     def forward(self, features: Features, step: Step) -> tuple[Tensor, dict[str, Tensor]]:
-        """Total loss and its terms by name, all scalars."""
-        pairs = _pairs(features)
+        """Total loss, with the weights of this step, and its terms by name, without any; all scalars."""
+        pairs, total = _pairs(features), torch.zeros(())
         losses: dict[str, Tensor] = {}
         for name, term in self.terms.items():
-            losses |= term.losses(pairs, _own(features, name), step)
-        return sum((self.weights[name] * loss for name, loss in losses.items()), torch.zeros(())), losses
+            found, share = term.losses(pairs, _own(features, name), step), term.params.share(step.progress)
+            for loss, value in found.items():
+                total = total + self.weights[loss] * share * value
+            losses |= found
+        return total, losses
 
     @torch.no_grad()
     def statistics(self, features: Features, step: Step) -> dict[str, float]:

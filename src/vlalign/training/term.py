@@ -22,7 +22,9 @@ PACKAGE = "vlalign.training.terms"
 
 
 class Step(NamedTuple):
-    """What a term knows of a step: random generators by name, equal in all processes, and the share that is done."""
+    """What a term knows of a step: random generators by name, equal in all processes, and how far training is: 0 at the
+    first step, 1 at the last.
+    """
 
     random: "Callable[[str], torch.Generator]"
     progress: float = 1.0
@@ -84,7 +86,7 @@ class Term(Registered, Generic[OwnParams]):
 
     @classmethod
     def weights(cls, params: TermParams) -> dict[str, float]:
-        """The losses that it adds, by their name in the history, with their weights."""
+        """The losses that it adds, by their name in the history, with their weights once these have risen."""
         return {cls.name.replace("-", "_"): params.weight}
 
     @classmethod
