@@ -12,7 +12,7 @@ from difflib import get_close_matches
 from functools import cached_property
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field, ValidationError, ValidationInfo, create_model, model_validator
 
@@ -225,6 +225,27 @@ NamedFigure = Annotated[
 ]
 
 
+class TestsParams(Strict):
+    """Differences that were chosen to be tested: every arm against every reference by every metric."""
+
+    # Its name is no test's.
+    __test__: ClassVar[bool] = False
+
+    arms: tuple[Name, ...] = Field(min_length=1)
+    references: tuple[Name, ...] = Field(min_length=1)
+    metrics: tuple[str, ...] = Field(min_length=1, description="benchmark.metric, or benchmark.metric.group")
+
+    @model_validator(mode="after")
+    def _metrics_are_known(self) -> "TestsParams":
+        for name in self.metrics:
+            benchmark, metric = name.split(".")[:2] if name.count(".") in (1, 2) else ("", "")
+            known = {one.name for one in BENCHMARKS[benchmark].metrics} if benchmark in BENCHMARKS else set()
+            if metric not in known:
+                others = known or {f"{one}.…" for one in BENCHMARKS}
+                raise ValueError(f"metrics: {name} is no benchmark.metric; there are {', '.join(sorted(others))}")
+        return self
+
+
 class ReportParams(Strict):
     """What the report compares with, and which figures it has."""
 
@@ -232,6 +253,9 @@ class ReportParams(Strict):
     control: Name = Field(default="linear", description="The arm without subsets")
     figures: tuple[NamedFigure, ...] | None = Field(
         default=None, description="Names of figures, or their params; all whose benchmarks are measured, if left out"
+    )
+    tests: TestsParams | None = Field(
+        default=None, description="Differences that are tested, and corrected for how many they are"
     )
     precision: PrecisionParams = PrecisionParams()
     published: dict[Name, str] = Field(
@@ -300,6 +324,8 @@ class Params(Strict):
         for key in ("baseline", "control"):
             yield f"report.{key}", (getattr(self.report, key),), set(self.arms)
         yield "focus", (self.focus,), set(self.all_runs)
+        if tests := self.report.tests:
+            yield "report.tests", (*tests.arms, *tests.references), set(self.arms)
         if self.generation is not None:
             yield "generation.runs", self.generation.runs, set(self.all_runs)
             judges = (self.generation.judge,) if self.generation.judge else ()

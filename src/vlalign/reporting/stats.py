@@ -57,7 +57,9 @@ def half_width(values: Sequence[float]) -> float | None:
     return quantile * statistics.stdev(values) / math.sqrt(len(values))
 
 
-def paired_difference(values: Mapping[int, float], reference: Mapping[int, float]) -> Difference | None:
+def paired_difference(
+    values: Mapping[int, float], reference: Mapping[int, float], *, level: float = LEVEL
+) -> Difference | None:
     """Difference `values - reference` over the seeds that both have; None when they share no seed.
 
     Pairing removes what a seed gives to both (initial weights, order of samples), so the interval is that of the
@@ -76,5 +78,29 @@ def paired_difference(values: Mapping[int, float], reference: Mapping[int, float
     if len(set(differences)) == 1:  # no spread, of which scipy makes no interval
         return Difference(mean, mean, mean, len(seeds))
     ours, theirs = zip(*((values[seed], reference[seed]) for seed in seeds), strict=True)
-    interval = ttest_rel(ours, theirs).confidence_interval(LEVEL)
+    interval = ttest_rel(ours, theirs).confidence_interval(level)
     return Difference(mean, float(interval.low), float(interval.high), len(seeds))
+
+
+def p_value(values: Mapping[int, float], reference: Mapping[int, float]) -> float:
+    """Of the two-sided paired t-test over the seeds that both have, two at least; 0 or 1 where nothing spreads."""
+    from scipy.stats import ttest_rel
+
+    seeds = sorted(values.keys() & reference.keys())
+    differences = {values[seed] - reference[seed] for seed in seeds}
+    if len(differences) == 1:
+        return float(differences == {0.0})
+    ours, theirs = zip(*((values[seed], reference[seed]) for seed in seeds), strict=True)
+    return float(ttest_rel(ours, theirs).pvalue)
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """p-values adjusted by Holm's step-down procedure: below α, any true null among them is rejected with a
+    probability of α at most (Holm, 1979).
+    """
+    order = sorted(range(len(p_values)), key=p_values.__getitem__)
+    adjusted, largest = [0.0] * len(p_values), 0.0
+    for done, index in enumerate(order):
+        largest = max(largest, min(1.0, (len(p_values) - done) * p_values[index]))
+        adjusted[index] = largest
+    return adjusted
