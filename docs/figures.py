@@ -72,7 +72,7 @@ POOLS = {
     **{f"holder, q = {order}": ("holder", {"norm_order": order}) for order in (1, 2, 4, 8, 16)},
     "max (q = ∞)": ("max", {}),
     **{f"prefix, p = {exponent}": ("prefix", {"size_exponent": exponent}) for exponent in (0.5, 0.75, 0.9)},
-    **{f"logmean, t = {heat}": ("logmean", {"temperature": heat}) for heat in (0.05, 0.1, 0.2)},
+    **{f"logmean, t = {heat}": ("logmean", {"softness": heat}) for heat in (0.05, 0.1, 0.2)},
 }
 
 

@@ -111,6 +111,7 @@ def test_arms_are_found_by_their_objective_and_not_by_their_name(tmp_path):
     assert {kind: names for kind, names in found.items() if not kind.startswith(("frozen-", "clip-"))} == {
         "clip": ["plain"],
         "powerclip": ["linear", "published"],
+        "powerclip-nla": [],
         "powerclip-literal": ["published"],
         "linear": ["powerclip"],
         "single-max": [],

@@ -32,7 +32,7 @@ def test_other_weights_are_those_of_the_page(figures):
     assert figures.pool_weights(x.tolist(), "max") == [1, 0, 0, 0, 0]
     assert figures.pool_weights(x.tolist(), "prefix", size_exponent=0.75)[:3] == pytest.approx([2**-0.75] * 2 + [0])
     soft = np.exp(x / 0.1) / np.exp(x / 0.1).sum()
-    assert figures.pool_weights(x.tolist(), "logmean", temperature=0.1) == pytest.approx(soft.tolist())
+    assert figures.pool_weights(x.tolist(), "logmean", softness=0.1) == pytest.approx(soft.tolist())
 
 
 def test_the_figure_of_gradients_is_the_one_that_the_script_draws(figures, tmp_path, monkeypatch):
