@@ -20,3 +20,9 @@ rule pretrain:
         # Checkpoints lie outside every output, since Snakemake deletes the outputs of failed jobs.
         "vlalign pretrain {GIVEN} --run {wildcards.run} --seed {wildcards.seed} --digest {params.digest}"
         " --processes {resources.processes} --threads {threads} 2> {log}"
+
+
+# Every run, and nothing of what is measured of it: the histories alone can answer a question.
+rule trained:
+    input:
+        [run_files(run, seed) for run, seed in SELECTED],
