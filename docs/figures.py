@@ -4,10 +4,12 @@ make all
 snakemake --cores all --configfile config/studies/collapse.yaml -- all
 snakemake --cores all --configfile config/studies/switches.yaml -- all
 snakemake --cores all --configfile config/studies/adaptation.yaml -- all
-python docs/figures.py
+snakemake --cores all --configfile config/studies/phases.yaml -- trained
+python docs/figures.py                  # or some alone: python docs/figures.py phases
 """
 
 import re
+import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +17,7 @@ from pathlib import Path
 import torch
 
 from vlalign.objectives.aggregator import PooledAggregator, aggregator_of
-from vlalign.params import load
+from vlalign.params import Params, load
 from vlalign.reporting import style
 from vlalign.reporting.cells import Table
 from vlalign.reporting.claims import NOT_MEASURED, NOT_RUN, claims_table
@@ -23,9 +25,10 @@ from vlalign.reporting.exports import markdown
 from vlalign.reporting.figure import Measured
 from vlalign.reporting.figures.ablation import AblationFigure
 from vlalign.reporting.figures.differences import Differences
+from vlalign.reporting.figures.phases import Phases
 from vlalign.reporting.figures.precision import Precision
 from vlalign.reporting.figures.training import Training
-from vlalign.reporting.results import Results, load_results
+from vlalign.reporting.results import Results, load_results, read_run
 from vlalign.reporting.tables import SPREAD, ablation_table, arms_table
 
 DOCS = Path(__file__).parent
@@ -33,15 +36,37 @@ FIGURES = DOCS / "figures"
 COLLAPSE = ("powerset", "grad_norm", "score_sd", "positive_share", "contrastive")
 
 
-def main() -> None:
-    """Write docs/figures/*.svg, and the tables of docs/adaptation.md."""
-    collapse, switches = (measured("params.yaml", f"config/studies/{name}.yaml") for name in ("collapse", "switches"))
-    Training(terms=COLLAPSE).draw("training", collapse, FIGURES / "collapse.svg")
-    Differences().draw("differences", switches, FIGURES / "switches.svg")
+def main(*names: str) -> None:
+    """Write docs/figures/*.svg, and the tables of docs/adaptation.md; names: of what is drawn, all if none."""
+    if unknown := sorted(set(names) - set(DRAWN)):
+        sys.exit(f"{unknown[0]} is nothing that is drawn here; there are {', '.join(DRAWN)}")
+    for name in names or DRAWN:
+        DRAWN[name]()
+
+
+def collapse() -> None:
+    """Of the published loss and each remedy."""
+    found = measured("params.yaml", "config/studies/collapse.yaml")
+    Training(terms=COLLAPSE).draw("training", found, FIGURES / "collapse.svg")
+
+
+def switches() -> None:
+    """Of the parts of the method."""
+    Differences().draw("differences", measured("params.yaml", "config/studies/switches.yaml"), FIGURES / "switches.svg")
+
+
+def precision() -> None:
+    """Of the aggregators' errors."""
     for name in Precision().names():
         Precision().draw(name, measured("params.yaml"), FIGURES / f"{name}.svg")
-    adaptation()
-    gradients()
+
+
+def phases() -> None:
+    """Of when the published loss trains; nothing of these runs is measured but their histories."""
+    params = load("params.yaml", "config/studies/phases.yaml")
+    found = Results((), tuple(map(read_run, run_folders(params))), params.report.baseline, params.report.control)
+    [figure] = [figure for figure in params.figures if isinstance(figure, Phases)]
+    figure.draw("phases", Measured(found, Path()), FIGURES / "phases.svg")
 
 
 def adaptation() -> None:
@@ -118,9 +143,17 @@ def measured(*files: str) -> Measured:
     """The finished results of params.yaml and its overlays, the arms in the order given there."""
     params = load(*files)
     folder, baseline = Path(params.root) / "results", params.report.baseline
-    runs = [folder / "runs" / run.name / f"seed-{seed}" for run in params.all_runs.values() for seed in run.seeds]
-    return Measured(load_results(folder / "metrics.json", runs, baseline=baseline), folder / "precision.csv")
+    results = load_results(folder / "metrics.json", run_folders(params), baseline=baseline)
+    return Measured(results, folder / "precision.csv")
 
+
+def run_folders(params: Params) -> list[Path]:
+    """Of every seed of every run."""
+    folder = Path(params.root) / "results" / "runs"
+    return [folder / run.name / f"seed-{seed}" for run in params.all_runs.values() for seed in run.seeds]
+
+
+DRAWN = {part.__name__: part for part in (collapse, switches, precision, adaptation, gradients, phases)}
 
 if __name__ == "__main__":
-    main()
+    main(*sys.argv[1:])

@@ -35,7 +35,9 @@ class Training(Figure):
         Raises VlalignError when a history.csv is missing.
         """
         results = source.results
-        histories = {arm: [_history(run.directory) for run in results.runs if run.name == arm] for arm in results.arms}
+        histories = {
+            arm: [read_history(run.directory) for run in results.runs if run.name == arm] for arm in results.arms
+        }
         known = labels() if self.terms is None else self.terms
         every = [history for many in histories.values() for history in many]
         terms = [term for term in known if any(_logged(history, term) for history in every)]
@@ -95,7 +97,8 @@ def _draw_term(axes: "Axes", term: str, *, histories: "dict[str, list[DataFrame]
     axes.grid(axis="y")
 
 
-def _history(directory: Path) -> "DataFrame":
+def read_history(directory: Path) -> "DataFrame":
+    """The history.csv of a run; raises VlalignError when it is missing or is no table of numbers with a step."""
     import pandas as pd
 
     file = directory / "history.csv"
