@@ -3,6 +3,7 @@
 make all
 snakemake --cores all --configfile config/studies/collapse.yaml -- all
 snakemake --cores all --configfile config/studies/switches.yaml -- all
+snakemake --cores all --configfile config/studies/powerset.yaml -- all
 snakemake --cores all --configfile config/studies/adaptation.yaml -- all
 snakemake --cores all --configfile config/studies/phases.yaml -- trained
 python docs/figures.py                  # or some alone: python docs/figures.py phases
@@ -19,8 +20,9 @@ import torch
 from vlalign.objectives.aggregator import PooledAggregator, aggregator_of
 from vlalign.params import Params, load
 from vlalign.reporting import style
-from vlalign.reporting.cells import Table
+from vlalign.reporting.cells import Row, Table
 from vlalign.reporting.claims import NOT_MEASURED, NOT_RUN, claims_table
+from vlalign.reporting.corrected import corrected_table
 from vlalign.reporting.exports import markdown
 from vlalign.reporting.figure import Measured
 from vlalign.reporting.figures.ablation import AblationFigure
@@ -33,6 +35,7 @@ from vlalign.reporting.tables import SPREAD, ablation_table, arms_table
 
 DOCS = Path(__file__).parent
 FIGURES = DOCS / "figures"
+POWERSET, ADAPTATION = "config/studies/powerset.yaml", "config/studies/adaptation.yaml"
 COLLAPSE = ("powerset", "grad_norm", "score_sd", "positive_share", "contrastive")
 
 
@@ -69,9 +72,28 @@ def phases() -> None:
     figure.draw("phases", Measured(found, Path()), FIGURES / "phases.svg")
 
 
+def powerset() -> None:
+    """Of the study of what a subset's size should cost."""
+    params, found = load("params.yaml", POWERSET), measured("params.yaml", POWERSET)
+    Differences().draw("differences", found, FIGURES / "powerset.svg")
+    AblationFigure(grids=("order",)).draw("ablation-order", found, FIGURES / "powerset-order.svg")
+    assert params.report.tests is not None
+    tables = (*of_study(found.results), corrected_table(found.results, params.report.tests))
+    write_tables(DOCS / "powerset.md", tables)
+
+
+def readme() -> None:
+    """The README's table of claims, of the studies with five seeds."""
+    claims = [_looked_into(measured("params.yaml", study).results) for study in (POWERSET, ADAPTATION)]
+    rows = [Row(row.name, row.cells[1:]) for table in claims for row in table.rows]
+    note = f"Mean differences over five seeds, with paired 95 % intervals, on test: `{POWERSET}` and `{ADAPTATION}`."
+    table = replace(claims[0], header=("claim", "measured here", "verdict"), rows=tuple(rows), caption=note)
+    write_tables(DOCS.parent / "README.md", [table])
+
+
 def adaptation() -> None:
     """Of the study of adapters on frozen encoders."""
-    found = measured("params.yaml", "config/studies/adaptation.yaml")
+    found = measured("params.yaml", ADAPTATION)
     Differences().draw("differences", found, FIGURES / "adaptation.svg")
     for grid in ("lambda", "sigma"):
         AblationFigure(grids=(grid,)).draw(f"ablation-{grid}", found, FIGURES / f"adaptation-{grid}.svg")
@@ -80,11 +102,15 @@ def adaptation() -> None:
 
 def of_study(results: Results) -> Iterable[Table]:
     """The claims that a study looks into, its arms and its ablations."""
-    claims = claims_table(results, None)
-    rows = [row for row in claims.rows if row.cells and row.cells[-1].text not in (NOT_RUN, NOT_MEASURED)]
-    yield replace(claims, rows=tuple(rows))
+    yield _looked_into(results)
     for table in (arms_table(results), *(ablation_table(results, grid) for grid in results.grids)):
         yield replace(table, caption=SPREAD)
+
+
+def _looked_into(results: Results) -> Table:
+    claims = claims_table(results, None)
+    rows = [row for row in claims.rows if row.cells and row.cells[-1].text not in (NOT_RUN, NOT_MEASURED)]
+    return replace(claims, rows=tuple(rows))
 
 
 # Similarities of a phrase to the regions of a picture: two are meant, one is, nothing is similar.
@@ -153,7 +179,8 @@ def run_folders(params: Params) -> list[Path]:
     return [folder / run.name / f"seed-{seed}" for run in params.all_runs.values() for seed in run.seeds]
 
 
-DRAWN = {part.__name__: part for part in (collapse, switches, precision, adaptation, gradients, phases)}
+PARTS = (collapse, switches, precision, powerset, adaptation, readme, gradients, phases)
+DRAWN = {part.__name__: part for part in PARTS}
 
 if __name__ == "__main__":
     main(*sys.argv[1:])

@@ -87,6 +87,9 @@ DECLARED = json.dumps(DECLARED, sort_keys=True)
 # What the figures are about: the first arm with phrases, whatever is in focus, so that a change of focus redoes nothing.
 NEEDS = {name: run.params.needs for name, run in RUNS.items()}
 SUBJECT = next((name for name in PARAMS.runs.arms if NEEDS[name].phrases), PARAMS.runs.arms[0])
+# How far the published aggregators are from exact scores is asked of the first arm that trains with them, if there is one.
+PRECISION_OF = (name for name in PARAMS.runs.arms if RUNS[name].params.objective.powerset.aggregator == "nla")
+PRECISION_OF = next((name for name in PRECISION_OF if NEEDS[name].phrases), SUBJECT)
 # The training split is annotated where an objective asks for it; phrases of the others are evaluated and drawn.
 USED = {kind for needs in NEEDS.values() for kind in needs.folders}
 ANNOTATED = {

@@ -74,14 +74,14 @@ rule precision:
     input:
         [f"{ANNOTATIONS}/{kind}/validation/manifest.json" for kind in DRAWN_FROM],
         f"{DATA}/validation/manifest.json",
-        model=f"{run_folder(SUBJECT, RUNS[SUBJECT].seeds[0])}/model.safetensors",
+        model=f"{run_folder(PRECISION_OF, RUNS[PRECISION_OF].seeds[0])}/model.safetensors",
     output:
         "results/precision.csv",
         "results/precision.csv.json",
     log:
         "logs/precision.log",
     params:
-        code=code("precision", **plugins_of([SUBJECT])),
+        code=code("precision", **plugins_of([PRECISION_OF])),
         config=relevant("precision"),
         run=lambda wildcards, input: Path(input.model).parent,
     shell:

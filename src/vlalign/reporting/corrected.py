@@ -55,8 +55,8 @@ def corrected_table(results: Results, tests: TestsParams) -> Table:
         "tests",
         "What was tested, corrected for how many differences these are",
         f"Arm minus reference, paired by seed, with the interval that holds for all {len(tested)} differences at once "
-        f"({LEVEL:.0%}, Bonferroni). Blue better, orange worse: p below {1 - LEVEL:.2g} after Holm's correction. Grey: "
-        "not distinguishable from noise.",
+        f"({LEVEL:.0%}, Bonferroni). A star, blue (better) or orange (worse): p below {1 - LEVEL:.2g} after Holm's "
+        "correction. Grey: not distinguishable from noise.",
         ("metric", *tests.arms),
         tuple(rows) if tested else (),
         records,
@@ -90,7 +90,8 @@ def _cell(difference: Difference | None, p: float | None, metric: Metric) -> Cel
         return Cell("")
     verdict = _verdict(difference, p)
     tone = "noise" if verdict == NOISE else TONES.get(metric.direction or "", {}).get(verdict, "changed")
-    return replace(difference_cell(difference, metric=metric), tone=tone)
+    cell = difference_cell(difference, metric=metric)
+    return replace(cell, text=cell.text + ("" if verdict == NOISE else "*"), tone=tone)
 
 
 def tables_of(results: Results, tests: TestsParams | None) -> Sequence[Table]:
