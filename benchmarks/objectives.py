@@ -41,6 +41,7 @@ from vlalign.objectives import (
 )
 from vlalign.objectives.nonlinear import Softplus
 
+REPOSITORY = Path(__file__).parents[1]
 Step = Callable[[], Any]
 
 
@@ -161,6 +162,32 @@ def step_inputs(tower: str, batch: int) -> tuple[Tensor, Tensor, Callable[[Tenso
     return images, tokens, powerset
 
 
+def aggregators(steps: int = 10, batch: int = 64) -> dict[str, Step]:
+    """Training steps of the default's towers with each way to pool a phrase's similarities, beside the best region."""
+    tower = json.loads((REPOSITORY / "config/towers/tiny.json").read_text())
+    size, length = tower["vision_cfg"]["image_size"], tower["text_cfg"]["context_length"]
+    encoder, contrastive = create(tower, pooling="average").train(), ClipLoss()
+    images, coverage = torch.randn(batch, 3, size, size), (torch.rand(batch, 6, (size // 16) ** 2) < 0.3).float()
+    words = torch.arange(length).expand(batch, length)
+    members = torch.rand(batch, 12, length) < 0.2
+    tokens = torch.randint(1, 1000, (batch, length))
+
+    def run(aggregator: str) -> Step:
+        def train() -> None:
+            for _ in range(steps):
+                image, text = encoder(images, tokens)
+                regions = pool_regions(image.patches_IVD, coverage)
+                phrases = pool_phrases(text.tokens_CLD, words, members, normalise=True)
+                loss = contrastive(image.embedding_ID, text.embedding_CD, encoder.logit_scale.exp())
+                how = {"loss": "cross-entropy", "scale": 15.0, "per_region": True}
+                (loss + 2 * powerset_loss(regions, phrases, aggregator=aggregator, **how)).backward()
+                encoder.zero_grad(set_to_none=True)
+
+        return train
+
+    return {name: run(name) for name in ("holder", "max", "prefix", "logmean", "nla", "sampled")}
+
+
 def operations(tower: str = "ViT-B-16", batch: int = 4096, counted: int = 2) -> dict[str, float]:
     """Floating-point operations of the matrix products of one step, in units of 10^15.
 
@@ -199,6 +226,7 @@ CASES: dict[str, Callable[[], dict[str, Step]]] = {
     "softplus": softplus,
     "divergence": divergence,
     "step": step,
+    "aggregators": aggregators,
 }
 
 
