@@ -111,6 +111,7 @@ def test_another_adapter_trains_itself_alone_and_encodes_nothing(repository):
     repository.set_params({"arms": {"clip-cs": {"model": {"adapters": {"hidden": 16}}}}})
 
 
+@pytest.mark.exhaustive
 def test_other_towers_are_encoded_again(repository):
     repository.set_params({"arms": {"clip": {"train": {"steps": 7}}}})
     trained = {job for job in repository.plan() if job.split()[0] in ("adapt", "pretrain", "features")}

@@ -105,7 +105,9 @@ def test_a_comment_reruns_nothing(finished_copy):
     assert finished_copy.plan() == set()
 
 
-@pytest.mark.parametrize("module", ["objectives/numerics.py", "annotate/phrases/trees.py"])
+@pytest.mark.parametrize(
+    "module", ["objectives/numerics.py", pytest.param("annotate/phrases/trees.py", marks=pytest.mark.exhaustive)]
+)
 def test_a_number_reruns_the_rules_whose_commands_import_it(finished_copy, imported, module):
     path = finished_copy.root / "src" / "vlalign" / module
     path.write_text(path.read_text() + "\nNUMBER = 1\n")

@@ -137,6 +137,7 @@ def without_experiments(recorded_copy) -> Repository:
     return recorded_copy
 
 
+@pytest.mark.exhaustive
 def test_killed_experiments_are_continued_and_leave_nothing_behind(without_experiments):
     repository = without_experiments
     others = repository.root / ".dvc/tmp/exps/standalone/tmp-of-somebody-else"
@@ -180,6 +181,7 @@ def test_one_call_makes_experiments_at_a_time(recorded_copy):
     assert "another `vlalign experiments` is at work" in result.stdout
 
 
+@pytest.mark.exhaustive
 def test_an_experiment_of_other_params_is_made_again(without_experiments):
     repository = without_experiments
     repository.run("vlalign", "experiments", "clip")
@@ -251,6 +253,7 @@ def test_how_a_run_is_watched_trains_nothing_again(finished_copy):
     assert finished_copy.plan() == set()
 
 
+@pytest.mark.exhaustive
 def test_two_processes_train_a_run_with_trackers(finished_copy):
     repository = finished_copy
     folder = repository.root / "results/runs/powerclip/seed-0"
