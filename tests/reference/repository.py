@@ -34,7 +34,7 @@ SMALLEST = {
     "annotate": {"parser": {"trees": 50}},
     "train": {"steps": 40, "batch_size": 8},
     "ablations": [
-        {"name": "tau", "arm": "powerclip", "param": "objective.powerset.tau", "values": [0.1], "seeds": [0]}
+        {"name": "tau", "arm": "powerclip-nla", "param": "objective.powerset.tau", "values": [0.1], "seeds": [0]}
     ],
     "report": {"control": "clip", "precision": {"regions": [2], "pairs": 4}},
 }

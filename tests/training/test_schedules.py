@@ -19,6 +19,7 @@ WEIGHTS = {
     "mmd": 0.5,
     "gaussian_kl": 0.01,
     "sliced_wasserstein": 5,
+    "hard_negatives": 0.5,
 }
 
 

@@ -15,12 +15,11 @@ import importlib
 import math
 import pkgutil
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, TypeGuard
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
-    from typing_extensions import TypeIs
 
 PACKAGE = "vlalign.objectives.aggregators"
 DIRECTIONS = ("both", "r2t", "t2r")
@@ -50,7 +49,7 @@ def setting(default: Any, description: str, **limits: Any) -> Any:
     return dataclasses.field(default=default, metadata={"description": description, **limits})
 
 
-def is_learnt(value: Any) -> "TypeIs[Tensor]":
+def is_learnt(value: Any) -> "TypeGuard[Tensor]":
     """Whether a field's value is a tensor, which may be trained, and no number or word."""
     return not isinstance(value, str | int | float)
 
