@@ -76,7 +76,8 @@ def powerset() -> None:
     """Of the study of what a subset's size should cost."""
     params, found = load("params.yaml", POWERSET), measured("params.yaml", POWERSET)
     Differences().draw("differences", found, FIGURES / "powerset.svg")
-    AblationFigure(grids=("order",)).draw("ablation-order", found, FIGURES / "powerset-order.svg")
+    if "order" in {grid.name for grid in found.results.grids}:
+        AblationFigure(grids=("order",)).draw("ablation-order", found, FIGURES / "powerset-order.svg")
     assert params.report.tests is not None
     tables = (*of_study(found.results), corrected_table(found.results, params.report.tests))
     write_tables(DOCS / "powerset.md", tables)
@@ -174,9 +175,15 @@ def measured(*files: str) -> Measured:
 
 
 def run_folders(params: Params) -> list[Path]:
-    """Of every seed of every run."""
-    folder = Path(params.root) / "results" / "runs"
-    return [folder / run.name / f"seed-{seed}" for run in params.all_runs.values() for seed in run.seeds]
+    """Of every seed of every run whose seeds are all finished; says which others there are."""
+    folder, found = Path(params.root) / "results" / "runs", []
+    for run in params.all_runs.values():
+        folders = [folder / run.name / f"seed-{seed}" for seed in run.seeds]
+        if all((one / "run.json").is_file() for one in folders):
+            found += folders
+        else:
+            print(f"{params.root}: {run.name} is not finished and left out")
+    return found
 
 
 PARTS = (collapse, switches, precision, powerset, adaptation, readme, gradients, phases)

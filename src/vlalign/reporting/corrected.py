@@ -71,7 +71,7 @@ def _metric(name: str) -> Metric:
     exact = next((one for one in declared if one.group == group), None)
     if exact is not None:
         return replace(exact, benchmark=benchmark)
-    label = f"{group.replace('_', ' ')}, {declared[0].label}"
+    label = f"{metric}, {group}".replace("_", " ")
     return replace(declared[0], benchmark=benchmark, group=group, label=label)
 
 
