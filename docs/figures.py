@@ -29,9 +29,10 @@ from vlalign.reporting.figures.ablation import AblationFigure
 from vlalign.reporting.figures.differences import Differences
 from vlalign.reporting.figures.phases import Phases
 from vlalign.reporting.figures.precision import Precision
-from vlalign.reporting.figures.training import Training
+from vlalign.reporting.figures.training import Training, read_history
 from vlalign.reporting.results import Results, load_results, read_run
 from vlalign.reporting.tables import SPREAD, ablation_table, arms_table
+from vlalign.training.terms.powerset import MOST_WORDS
 
 DOCS = Path(__file__).parent
 FIGURES = DOCS / "figures"
@@ -78,9 +79,28 @@ def powerset() -> None:
     Differences().draw("differences", found, FIGURES / "powerset.svg")
     if "order" in {grid.name for grid in found.results.grids}:
         AblationFigure(grids=("order",)).draw("ablation-order", found, FIGURES / "powerset-order.svg")
+    learnt_orders(found.results)
     assert params.report.tests is not None
     tables = (*of_study(found.results), corrected_table(found.results, params.report.tests))
     write_tables(DOCS / "powerset.md", tables)
+
+
+def learnt_orders(results: Results) -> None:
+    """q of the norm by the number of a phrase's words, at the last step of every seed that learnt it."""
+    names = {words: f"norm_order_{words}" for words in range(2, MOST_WORDS + 1)}
+    histories = [read_history(run.directory) for run in results.runs if run.name == "holder-words"]
+    with style.panels(FIGURES / "powerset-learnt.svg", 1, columns=1, width=4.2, height=2.6) as [axes]:
+        for found in histories:
+            axes.plot(
+                list(names),
+                [found[name].dropna().iloc[-1] for name in names.values()],
+                "o-",
+                color=style.INK,
+                alpha=0.5,
+            )
+        axes.axhline(4, color=style.MUTED, linewidth=0.9, linestyle=(0, (2, 2)))
+        axes.set(xlabel="words of the phrase (8: 8 or more)", ylabel="q", title="Learnt order of the norm, five seeds")
+        axes.grid(axis="y")
 
 
 def readme() -> None:
