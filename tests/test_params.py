@@ -294,6 +294,12 @@ def test_changing_one_value_of_a_grid_changes_one_run():
     assert all(after[name] == before[name] for name in set(after) & set(before))
 
 
+def test_a_grid_over_what_means_nothing_to_its_arm_is_an_error():
+    grid = {"name": "tau", "arm": "powerclip", "param": "objective.powerset.tau", "values": [0.1, 0.01]}
+    with pytest.raises(VlalignError, match=r"ablations.tau: objective.powerset.tau means nothing to the arm powerclip"):
+        params.parse({**DEFAULTS, "runs": {**DEFAULTS["runs"], "ablations": ["tau"]}, "ablations": [grid]})
+
+
 def test_a_default_changes_only_the_runs_that_use_it():
     def changed(path, value):
         before, after = configs(parse()), configs(parse(path, value))

@@ -486,6 +486,12 @@ class Params(Strict):
                 changes = (grid.set, nested(grid.param, value))
                 params = self._run_params(grid.arm, *changes, where=f"ablations.{grid.name}")
                 found[name] = Run(name, params, grid.arm, grid, value, grid.seeds or self.runs.seeds)
+            first, *others = (found[grid.run_name(value)].params.relevant() for value in grid.values[:2])
+            if first in others:
+                raise ValueError(
+                    f"ablations.{grid.name}: {grid.param} means nothing to the arm {grid.arm}: its values would train "
+                    "the same run; give another arm"
+                )
         return found
 
     @property
