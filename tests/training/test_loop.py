@@ -78,6 +78,15 @@ def test_a_learnt_order_moves(config, inputs, learnt, accumulate):
     assert step.losses["powerset"].isfinite()
 
 
+def test_an_order_of_one_trains(config, inputs):
+    params = config()["params"]
+    rule = {"aggregator": "holder", "norm_order": 1}
+    params["objective"] = {"powerset": {"weight": 1.0, "loss": "cross-entropy", **rule}}
+    trainer = loop.Trainer(RunParams.model_validate(params), seed=0, inputs=inputs)
+    losses = [trainer.take_step().losses["powerset"].item() for _ in range(6)]
+    assert losses[-1] < losses[0]
+
+
 def test_an_order_that_is_learnt_is_above_one():
     rule = {"aggregator": "holder", "learnt_order": "one", "norm_order": 1}
     with pytest.raises(ValueError, match="norm_order must be above 1 where learnt_order says that it is learnt"):

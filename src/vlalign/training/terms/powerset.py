@@ -88,7 +88,7 @@ class PowersetParams(AggregatorParams):
 
     @model_validator(mode="after")
     def _order_can_be_learnt(self) -> "PowersetParams":
-        if self.learnt_order != "none" and self.settings().get("norm_order", 2.0) <= 1:
+        if self.learnt_order != "none" and self.settings().get("norm_order") == 1:
             raise ValueError("norm_order must be above 1 where learnt_order says that it is learnt")
         return self
 
@@ -147,7 +147,8 @@ class Powerset(Term[PowersetParams]):
         "score_sd": "Spread (SD) of the scores S",
         "caption_share": "Variance of S by caption alone (%)",
         "norm_order": "q of the norm",
-        **{f"norm_order_{words}": f"q of phrases of {words} words" for words in range(1, MOST_WORDS + 1)},
+        **{f"norm_order_{words}": f"q of phrases of {words} words" for words in range(1, MOST_WORDS)},
+        f"norm_order_{MOST_WORDS}": f"q of phrases of {MOST_WORDS} words or more",
     }
 
     @classmethod
@@ -163,7 +164,7 @@ class Powerset(Term[PowersetParams]):
             found["score_scale"] = math.log(self.params.temperature)
         if self.params.cost == "learnt":
             found["cost"] = 0.0
-        return found | dict.fromkeys(self._orders(), math.log(self.params.settings().get("norm_order", 2.0) - 1))
+        return found | {name: math.log(self.params.settings()["norm_order"] - 1) for name in self._orders()}
 
     def _orders(self) -> list[str]:
         """The names of log(q − 1), where q is learnt."""
@@ -182,7 +183,7 @@ class Powerset(Term[PowersetParams]):
         assert batch.region_mask is not None
         assert batch.phrase_mask is not None
         normalise = self.params.phrases.normalise
-        words = {"phrase_words": batch.members.sum(-1)} if self.params.learnt_order == "words" else {}
+        words = {"phrase_words": batch.members.sum(-1)} if len(self._orders()) > 1 else {}
         return {
             "regions_IRD": pool_regions(image.patches_IVD, batch.coverage),
             "region_mask": batch.region_mask,
