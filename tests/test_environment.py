@@ -1,11 +1,13 @@
 """environment.yml and constraints.txt say what pyproject.toml says."""
 
 import tomllib
+from importlib import metadata
 from pathlib import Path
 
 import pytest
 import yaml
 from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parents[1]
@@ -25,6 +27,14 @@ def pip_section():
 def pins():
     lines = (ROOT / "constraints.txt").read_text().splitlines()
     return requirements(line for line in lines if line.strip() and not line.startswith("#"))
+
+
+def test_what_is_pinned_installs_on_every_python_3_11():
+    """Systems have other releases of it than the one that the pins were made with."""
+    pinned = [one for one in metadata.distributions() if canonicalize_name(one.name) in pins()]
+    wanted = {f"{one.name} {one.version}": one.metadata.get("Requires-Python") for one in pinned}
+    assert len(wanted) > 100
+    assert not {name: python for name, python in wanted.items() if python and "3.11.0" not in SpecifierSet(python)}
 
 
 def test_every_dependency_is_in_the_conda_environment_with_the_same_bounds():
