@@ -44,7 +44,7 @@ class PowersetScores(NamedTuple):
 def setting(default: Any, description: str, **limits: Any) -> Any:
     """A field of an aggregator that users choose: it is checked, and it becomes a key of `objective.powerset`.
 
-    limits: gt, ge, le, multiple_of or choices.
+    limits: gt, ge, le, multiple_of or choices; added=True: it came after runs were trained, as its default does.
     """
     return dataclasses.field(default=default, metadata={"description": description, **limits})
 
@@ -181,6 +181,7 @@ class PooledAggregator(Aggregator):
         ge=0,
         le=65_536,
         multiple_of=2,
+        added=True,
     )
     subsets_SR: "Tensor | None" = None
 

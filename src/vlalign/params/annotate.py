@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from vlalign.params.base import Count, Few, OneOf, Seed, Share, Strict
+from vlalign.params.base import Count, Few, OneOf, Seed, Share, Strict, added
 from vlalign.registry import Registered
 
 if TYPE_CHECKING:
@@ -89,8 +89,8 @@ class RegionsParams(Strict):
         validate_default=True,
         description="What finds them in images whose own object masks are not given",
     )
-    own_masks: bool = Field(
-        default=True, description="Whether object masks that the data have are used; false: segments take their place"
+    own_masks: bool = added(
+        True, description="Whether object masks that the data have are used; false: segments take their place"
     )
     batch_size: Count = Field(default=8, description="Pictures decoded, and handed to the segmenter, at once")
 
@@ -101,8 +101,8 @@ class RegionsParams(Strict):
         return self
 
     def relevant(self) -> dict[str, Any]:
-        """What the regions depend on, as plain values; own masks are said only where they are not used."""
-        return self.model_dump(mode="json", exclude={"batch_size"} | ({"own_masks"} if self.own_masks else set()))
+        """What the regions depend on, as plain values."""
+        return self.model_dump(mode="json", exclude={"batch_size"})
 
 
 class AnnotateParams(Strict):

@@ -51,6 +51,13 @@ class Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
+def added(default: Any, **told: Any) -> Any:
+    """A field that came after runs were trained, and whose default is what they did: it is said only where it has
+    another value, so that they are still the same runs.
+    """
+    return Field(default=default, exclude_if=lambda value: value == default, **told)
+
+
 def nested(path: str, value: Any) -> dict[str, Any]:
     """`a.b`, 1 -> {"a": {"b": 1}}"""
     found: dict[str, Any] = value

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from vlalign.params.base import Few, NonNegative, Share, Strict
+from vlalign.params.base import Few, NonNegative, Share, Strict, added
 
 
 class RegionDamage(Strict):
@@ -35,11 +35,7 @@ class RegionChoice(Strict):
     order: Literal["first", "random"] = Field(
         default="first", description="Which masks: the first of the segmenter's order, or others in every epoch"
     )
-    damage: RegionDamage = Field(default=RegionDamage(), description="What is spoilt in masks that are trained on")
-
-    def relevant(self) -> dict[str, Any]:
-        """As plain values; damage is said only where there is any."""
-        return self.model_dump(mode="json", exclude=None if self.damage.is_any else {"damage"})
+    damage: RegionDamage = added(RegionDamage(), description="What is spoilt in masks that are trained on")
 
 
 class PhraseChoice(Strict):
@@ -54,8 +50,6 @@ class PhraseChoice(Strict):
     normalise: bool = Field(default=True, description="Unit phrases; false: sums of unit words, as published")
 
 
-# What came later than runs: at its default it is no part of them, and changes none.
-SCHEDULE = ("warmup", "decay")
 # What joins the distributions of a batch beside its pairs.
 EXTRAS = ("other_captions", "unpaired_images", "unpaired_captions")
 
@@ -114,8 +108,8 @@ class TermParams(Strict):
     """Params of a term of the loss; each has a weight, and 0 switches it off. A number alone is the weight."""
 
     weight: NonNegative = Field(default=0.0, description="Weight in the total loss; 0 switches the term off")
-    warmup: Share = Field(default=0.0, description="Share of the steps over which its weights rise from 0")
-    decay: Share = Field(default=0.0, description="Share of the steps, the last ones, over which they fall to 0")
+    warmup: Share = added(0.0, description="Share of the steps over which its weights rise from 0")
+    decay: Share = added(0.0, description="Share of the steps, the last ones, over which they fall to 0")
 
     @model_validator(mode="after")
     def _rises_before_it_falls(self) -> "TermParams":
@@ -151,7 +145,6 @@ class TermParams(Strict):
     def relevant(self) -> dict[str, Any]:
         """The params that mean something, as plain values: two runs that differ in others only are the same run."""
         plain = self.model_dump(mode="json")
-        plain = {key: value for key, value in plain.items() if value or key not in SCHEDULE}
         return plain if self.is_used else {key: value for key, value in plain.items() if key.endswith("weight")}
 
 

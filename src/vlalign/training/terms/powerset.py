@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from pydantic import Field, create_model, model_validator
 
 from vlalign.objectives.aggregator import Aggregator, aggregator_of, known_aggregators, settings
-from vlalign.params.base import NonNegative, Positive
+from vlalign.params.base import NonNegative, Positive, added
 from vlalign.params.choices import Needs, PhraseChoice, RegionChoice, TermParams
 from vlalign.training.term import Pairs, Step, Term
 
@@ -25,8 +25,6 @@ CITATION = """@article{powerclip,
 }"""
 # Which params of the loss mean nothing to which loss.
 UNUSED = {"triplet": ("temperature",), "cross-entropy": ("margin", "negatives")}
-# What runs that were trained before these params were there have done, so that they are still the same runs.
-AS_BEFORE = {"of_subsets": 0, "learnt_order": "none"}
 # A q for every number of words up to this one, which is also that of longer phrases.
 MOST_WORDS, HIGHEST_ORDER = 8, 64.0
 
@@ -43,7 +41,8 @@ def _settings_of_aggregators() -> dict[str, Any]:
     for name, field in found.items():
         limits = dict(field.metadata)
         choices = limits.pop("choices", None)
-        typed[name] = Literal[choices] if choices else type(field.default), Field(default=field.default, **limits)
+        made = added if limits.pop("added", False) else Field
+        typed[name] = Literal[choices] if choices else type(field.default), made(field.default, **limits)
     return typed
 
 
@@ -67,8 +66,8 @@ class PowersetParams(AggregatorParams):
     cost: NonNegative | Literal["batch", "learnt"] = Field(
         default=0.0, description="b: what each chosen region costs; batch: the mean similarity of pairs; learnt: from 0"
     )
-    learnt_order: Literal["none", "one", "words"] = Field(
-        default="none",
+    learnt_order: Literal["none", "one", "words"] = added(
+        "none",
         description="q of `holder`, learnt from norm_order on: one for all phrases, or one for every number of words",
     )
     loss: Literal["triplet", "cross-entropy"] = "triplet"
@@ -104,9 +103,7 @@ class PowersetParams(AggregatorParams):
         """Without the settings of other aggregators, and of the other loss."""
         unused = (set(_settings_of_aggregators()) - self.settings().keys()) | set(UNUSED[self.loss])
         unused |= {later for of, later in (("tau", "tau_start"), ("norm_order", "learnt_order")) if of in unused}
-        unused |= {key for key, value in AS_BEFORE.items() if getattr(self, key) == value}
-        found = {key: value for key, value in super().relevant().items() if key not in unused}
-        return {**found, "regions": self.regions.relevant()} if "regions" in found else found
+        return {key: value for key, value in super().relevant().items() if key not in unused}
 
     def settings(self) -> dict[str, Any]:
         """Those of the chosen aggregator."""
