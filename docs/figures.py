@@ -22,7 +22,7 @@ from vlalign.params import Params, load
 from vlalign.reporting import style
 from vlalign.reporting.cells import Row, Table
 from vlalign.reporting.claims import NOT_MEASURED, NOT_RUN, claims_table
-from vlalign.reporting.corrected import corrected_table
+from vlalign.reporting.corrected import corrected_table, tested_metric
 from vlalign.reporting.exports import markdown
 from vlalign.reporting.figure import Measured
 from vlalign.reporting.figures.ablation import AblationFigure
@@ -81,7 +81,9 @@ def powerset() -> None:
         AblationFigure(grids=("order",)).draw("ablation-order", found, FIGURES / "powerset-order.svg")
     learnt_orders(found.results)
     assert params.report.tests is not None
-    tables = (*of_study(found.results), corrected_table(found.results, params.report.tests))
+    metrics = [tested_metric(name) for name in params.report.tests.metrics]
+    values = replace(arms_table(found.results, metrics), title="What was tested, of all arms", caption=SPREAD)
+    tables = (*of_study(found.results), values, corrected_table(found.results, params.report.tests))
     write_tables(DOCS / "powerset.md", tables)
 
 
@@ -107,8 +109,13 @@ def readme() -> None:
     """The README's table of claims, of the studies with five seeds."""
     claims = [_looked_into(measured("params.yaml", study).results) for study in (POWERSET, ADAPTATION)]
     rows = [Row(row.name, row.cells[1:]) for table in claims for row in table.rows]
-    note = f"Mean differences over five seeds, with paired 95 % intervals, on test: `{POWERSET}` and `{ADAPTATION}`."
-    table = replace(claims[0], header=("claim", "measured here", "verdict"), rows=tuple(rows), caption=note)
+    note = (
+        f"Mean differences over five seeds, with paired 95 % intervals, on test: `{POWERSET}` and `{ADAPTATION}`. "
+        "`holder` is what the arm `powerclip` trains with."
+    )
+    table = replace(
+        claims[0], title="Claim by claim", header=("claim", "measured here", "verdict"), rows=tuple(rows), caption=note
+    )
     write_tables(DOCS.parent / "README.md", [table])
 
 

@@ -96,13 +96,16 @@ def interval_text(difference: Difference, *, digits: int) -> str:
 
 def tone(difference: Difference | None, *, direction: Direction | None) -> str:
     """Say better or worse only where the interval excludes zero and the metric has a direction."""
-    if difference is None:
-        return ""
-    if difference.verdict in TONES:
-        return TONES[difference.verdict]
+    return "" if difference is None else tone_of(difference.verdict, direction=direction)
+
+
+def tone_of(verdict: str, *, direction: Direction | None) -> str:
+    """The same of a verdict."""
+    if verdict in TONES:
+        return TONES[verdict]
     if direction is None:
         return "changed"
-    return "better" if (difference.verdict == ABOVE) == (direction == "higher") else "worse"
+    return "better" if (verdict == ABOVE) == (direction == "higher") else "worse"
 
 
 def units(metrics: Iterable[Metric]) -> str:

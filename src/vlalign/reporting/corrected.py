@@ -1,70 +1,63 @@
 """Differences that a study set out to test, corrected for how many they are."""
 
-from collections.abc import Sequence
+import itertools
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
 from vlalign.evaluation.benchmark import ALL, Metric, known_benchmarks
 from vlalign.params.workflow import TestsParams
-from vlalign.reporting.cells import Cell, Row, Table, difference_cell
+from vlalign.reporting.cells import Cell, Row, Table, difference_cell, tone_of
 from vlalign.reporting.results import Results
 from vlalign.reporting.stats import ABOVE, BELOW, LEVEL, NOISE, Difference, holm, p_value, paired_difference
 
-TONES = {"higher": {ABOVE: "better", BELOW: "worse"}, "lower": {ABOVE: "worse", BELOW: "better"}}
+Place = tuple[str, Metric, str]
 
 
 def corrected_table(results: Results, tests: TestsParams) -> Table:
-    """A row for each metric below each reference, a column for each arm; no row of what was not measured.
+    """A row for each metric below each reference, a column for each arm; no row of what was not measured, or has one
+    seed.
 
     The verdict of a difference is that of its p-value after Holm's correction over the whole table; its interval is the
     one that Bonferroni's correction for as many differences gives.
     """
-    metrics = [_metric(name) for name in tests.metrics]
-    places = [
-        (reference, metric, arm)
-        for reference in tests.references
-        for metric in metrics
-        for arm in tests.arms
-        if arm != reference
-    ]
-    plain = {place: results.difference(place[2], place[1], reference=place[0]) for place in places}
-    # An arm with one seed has a difference and no test.
-    tested = [place for place, found in plain.items() if found is not None and found.low is not None]
-    adjusted = dict(zip(tested, holm([p_value(*_values(results, *place)) for place in tested]), strict=True))
-    level = 1 - (1 - LEVEL) / max(1, len(tested))
-    found = {place: paired_difference(*_values(results, *place), level=level) for place in tested}
-    rows, records = list[Row](), list[dict[str, Any]]()
+    metrics = [tested_metric(name) for name in tests.metrics]
+    places = itertools.product(tests.references, metrics, tests.arms)
+    values = {place: (results.values(place[2], place[1]), results.values(*place[:2])) for place in places}
+    values = {place: both for place, both in values.items() if place[0] != place[2] and _seeds(*both) > 1}
+    level = 1 - (1 - LEVEL) / max(1, len(values))
+    differences = [paired_difference(*both, level=level) for both in values.values()]
+    adjusted = holm([p_value(*both) for both in values.values()])
+    found = {
+        place: (difference, p)
+        for place, difference, p in zip(values, differences, adjusted, strict=True)
+        if difference is not None
+    }
+    rows = list[Row]()
     for reference in tests.references:
         rows.append(Row(f"minus {reference}", kind="group"))
         for metric in metrics:
-            cells = [
-                _cell(found.get((reference, metric, arm)), adjusted.get((reference, metric, arm)), metric)
-                for arm in tests.arms
-            ]
-            if any(cell.text for cell in cells):
-                rows.append(Row(metric.label, tuple(cells)))
-    for (reference, metric, arm), p in adjusted.items():
-        one = found[reference, metric, arm]
-        assert one is not None
-        place = dict(zip(("benchmark", "metric", "group", "stratum"), metric.place, strict=True))
-        records.append(
-            {"run": arm, "reference": reference, **place, "difference": one.mean, "low": one.low, "high": one.high}
-            | {"n": one.n, "p_holm": p, "verdict": _verdict(one, p)}
-        )
+            row = [found.get((reference, metric, arm)) for arm in tests.arms]
+            if any(row):
+                rows.append(Row(metric.label, tuple(_cell(*one, metric) if one else Cell("") for one in row)))
     return Table(
         "tests",
         "What was tested, corrected for how many differences these are",
-        f"Arm minus reference, paired by seed, with the interval that holds for all {len(tested)} differences at once "
+        f"Arm minus reference, paired by seed, with the interval that holds for all {len(found)} differences at once "
         f"({LEVEL:.0%}, Bonferroni). A star, blue (better) or orange (worse): p below {1 - LEVEL:.2g} after Holm's "
         "correction. Grey: not distinguishable from noise.",
         ("metric", *tests.arms),
-        tuple(rows) if tested else (),
-        records,
+        tuple(rows) if found else (),
+        [_record(place, *one) for place, one in found.items()],
         section="Results",
     )
 
 
-def _metric(name: str) -> Metric:
+def _seeds(values: Mapping[int, float], reference: Mapping[int, float]) -> int:
+    return len(values.keys() & reference.keys())
+
+
+def tested_metric(name: str) -> Metric:
     """`benchmark.metric` or `benchmark.metric.group`, with a label of its own where the benchmark declares one."""
     benchmark, metric, group = (*name.split("."), ALL)[:3]
     declared = [one for one in known_benchmarks()[benchmark].metrics if one.name == metric]
@@ -75,26 +68,30 @@ def _metric(name: str) -> Metric:
     return replace(declared[0], benchmark=benchmark, group=group, label=label)
 
 
-def _values(results: Results, reference: str, metric: Metric, arm: str) -> tuple[dict[int, float], dict[int, float]]:
-    return results.values(arm, metric), results.values(reference, metric)
-
-
 def _verdict(difference: Difference, p: float) -> str:
     if p >= 1 - LEVEL:
         return NOISE
     return ABOVE if difference.mean > 0 else BELOW
 
 
-def _cell(difference: Difference | None, p: float | None, metric: Metric) -> Cell:
-    if difference is None or p is None:
-        return Cell("")
+def _cell(difference: Difference, p: float, metric: Metric) -> Cell:
     verdict = _verdict(difference, p)
-    tone = "noise" if verdict == NOISE else TONES.get(metric.direction or "", {}).get(verdict, "changed")
     cell = difference_cell(difference, metric=metric)
-    return replace(cell, text=cell.text + ("" if verdict == NOISE else "*"), tone=tone)
+    star = "" if verdict == NOISE else "*"
+    return replace(cell, text=cell.text + star, tone=tone_of(verdict, direction=metric.direction))
 
 
-def tables_of(results: Results, tests: TestsParams | None) -> Sequence[Table]:
-    """The table, where tests are asked for and something was measured."""
-    found = [] if tests is None else [corrected_table(results, tests)]
-    return [table for table in found if table.rows]
+def _record(place: Place, difference: Difference, p: float) -> dict[str, Any]:
+    reference, metric, arm = place
+    named = dict(zip(("benchmark", "metric", "group", "stratum"), metric.place, strict=True))
+    return {
+        "run": arm,
+        "reference": reference,
+        **named,
+        "difference": difference.mean,
+        "low": difference.low,
+        "high": difference.high,
+        "n": difference.n,
+        "p_holm": p,
+        "verdict": _verdict(difference, p),
+    }

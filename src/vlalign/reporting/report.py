@@ -12,7 +12,7 @@ from vlalign.records import record_of, stamps, write_record
 from vlalign.reporting.cells import Table
 from vlalign.reporting.collect import collect
 from vlalign.reporting.compare import compare, compare_table
-from vlalign.reporting.corrected import tables_of
+from vlalign.reporting.corrected import corrected_table
 from vlalign.reporting.figure import Measured
 from vlalign.reporting.page import write_page
 from vlalign.reporting.results import Results, check_made_of, load_results
@@ -53,7 +53,8 @@ def write_report(
     for path, figure in paths.items():
         if figure.rule == "report":
             figure.draw(path.stem, Measured(results, Path(precision)), path)
-    suites = [*tables_of(results, params.tests), *suites, *_comparisons(results, model_dirs)]
+    tests = [corrected_table(results, params.tests)] if params.tests else []
+    suites = [*(table for table in tests if table.rows), *suites, *_comparisons(results, model_dirs)]
     written = write_tables(results, tables, precision=Path(precision), suites=suites)
     write_page(
         output,

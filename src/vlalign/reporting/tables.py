@@ -48,9 +48,9 @@ def measured_tables(results: Results, precision: Path | None = None) -> list[Tab
     return [table for table in tables if table.rows]
 
 
-def arms_table(results: Results) -> Table:
-    """Arms by headline metrics, with what guessing scores."""
-    metrics = results.headline
+def arms_table(results: Results, metrics: Sequence[Metric] | None = None) -> Table:
+    """Arms by metrics, those of the headline if none are given, with what guessing scores."""
+    metrics = results.headline if metrics is None else metrics
     table = Table(
         "arms",
         "Headline metrics of all arms",
