@@ -40,8 +40,8 @@ def test_named_sets_are_those_that_grounding_counts(run: ShownRun) -> None:
     assert dense is not None
     found = named_sets(dense, run.tuning)
     assert found.exponent == rows["exponent"].value
-    assert np.array_equal(found.is_right.numpy(), rows["prefix_exact"].items)
-    [scene, *_] = with_referents(run.features, dense, run.bench.data / "test", grid=(4, 4), tuning=run.tuning)
+    assert np.array_equal((found.named_NR == found.scores.referents_NR).all(1).numpy(), rows["prefix_exact"].items)
+    [scene, *_] = with_referents(run.features, dense, run.bench.data / "test", grid=(4, 4), found=run.named)
     assert scene.exponent == found.exponent
     names = [(set(named.nonzero()[:, 0].tolist())) for named in found.named_NR[: len(scene.phrases)]]
     assert (scene.phrases, scene.named) == ([phrase.text for phrase in dense.phrases[: len(names)]], names)

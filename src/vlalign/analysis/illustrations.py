@@ -3,6 +3,7 @@
 import random
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import islice
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from vlalign.analysis.named_sets import EXPONENT, best_subsets, named_sets
+from vlalign.analysis.named_sets import EXPONENT, NamedSets, best_subsets, named_sets
 from vlalign.annotate.phrases.annotation import ParsedCaption, PhraseFile
 from vlalign.annotate.regions.annotation import RegionFile
 from vlalign.data.samples import decode_image, decode_instances
@@ -58,6 +59,14 @@ class ShownRun:
     def tuning(self) -> DenseFeatures | None:
         """Of patches and phrases of the split that grounding is tuned on, where there are any."""
         return self.bench.split(TUNING_SPLIT).dense if self.bench.has("phrases", TUNING_SPLIT) else None
+
+    @cached_property
+    def named(self) -> NamedSets | None:
+        """What phrases name; None where no referents are known, or its adapters map no tokens."""
+        dense = self.features.dense
+        if dense is None or not dense.phrases or not self.bench.encoder.has_joint_tokens:
+            return None
+        return named_sets(dense, self.tuning)
 
 
 @dataclass(frozen=True)
@@ -106,7 +115,7 @@ def scene_similarities(run: ShownRun) -> list[SceneSimilarity]:
     """Of the first pictures of the split, the same for every run."""
     features, data = run.features, run.bench.data / run.split
     if features.dense is not None and features.dense.phrases:
-        return with_referents(features, features.dense, data, grid=run.bench.encoder.grid, tuning=run.tuning)
+        return with_referents(features, features.dense, data, grid=run.bench.encoder.grid, found=run.named)
     assert run.bench.annotations is not None
     return with_found_regions(run.bench.encoder, data, run.bench.annotations)
 
@@ -117,13 +126,15 @@ def with_referents(
     split: Path,
     *,
     grid: tuple[int, int],
-    tuning: DenseFeatures | None = None,
+    found: NamedSets | None = None,
 ) -> list[SceneSimilarity]:
-    """The chosen images with the similarities of their first caption's phrases; tuning: see `named_sets`."""
+    """The chosen images with the similarities of their first caption's phrases; found: what phrases name, where that is
+    known already.
+    """
     chosen = _choose(features, dense)
     shown = {features.keys[row] for row in chosen}
     pictures = {sample.key: sample for sample in read_split(split) if sample.key in shown}
-    found = named_sets(dense, tuning)
+    found = found or named_sets(dense)
     result = []
     for row, phrases in chosen.items():
         sample = pictures[features.keys[row]]

@@ -37,11 +37,6 @@ class NamedSets:
     named_NR: Tensor
     exponent: float
 
-    @property
-    def is_right(self) -> Tensor:
-        """Whether a phrase names exactly the objects that it means, bool [N]."""
-        return (self.named_NR == self.scores.referents_NR).all(1)
-
 
 def named_sets(dense: DenseFeatures, tuning: DenseFeatures | None = None) -> NamedSets:
     """Of the phrases of a split, as the benchmark grounding finds them (`prefix_exact`): with the means and the p of
@@ -92,11 +87,10 @@ class NamedPhrases:
 
 
 def named_phrases(run: "ShownRun") -> NamedPhrases | None:
-    """Those of the split that a run is shown on; None where no referents are known, or its adapters map no tokens."""
-    dense = run.features.dense
-    if dense is None or not dense.phrases or not run.bench.encoder.has_joint_tokens:
+    """Those of the split that a run is shown on; None where it has no `named`."""
+    found, dense = run.named, run.features.dense
+    if found is None or dense is None:
         return None
-    found = named_sets(dense, run.tuning)
     return NamedPhrases(
         run.bench.data / run.split,
         tuple(phrase.text for phrase in dense.phrases),

@@ -45,8 +45,8 @@ class DifferingSets(Illustration):
         for missing in set(self.runs or ()) - set(arms):
             raise ValueError(f"report.figures: differing-sets.runs: {missing} is not one of runs.arms")
         runs = params.all_runs
-        others = [name for name in arms if runs[name].params.needs.phrases and name != report.control]
-        others = [name for name in others if name != report.baseline]
+        apart = (report.baseline, report.control)
+        others = [name for name in arms if runs[name].params.needs.phrases and name not in apart]
         if self.runs or not others or report.baseline not in arms:
             return self
         return self.model_copy(update={"runs": (report.baseline, others[0])})
