@@ -77,3 +77,13 @@ def test_metrics_are_checked():
         TestsParams(arms=("a",), references=("b",), metrics=("grounding.exakt",))
     with pytest.raises(ValueError, match=r"there are .*grounding\.…"):
         TestsParams(arms=("a",), references=("b",), metrics=("exact",))
+
+
+def test_captions_tell_when_arms_have_fewer_seeds(tmp_path):
+    from vlalign.reporting.figure import intervals
+
+    alike = load_tree(tmp_path / "alike", write_tree(tmp_path / "alike", arms=("clip", "cs"), taus=()))
+    fewer = write_tree(tmp_path / "fewer", arms=("clip",), taus=())
+    fewer += write_tree(tmp_path / "fewer", arms=("cs",), taus=(), seeds=(0,))
+    assert intervals(alike, "Bars") == "Bars over 3 seeds."
+    assert intervals(load_tree(tmp_path / "fewer", fewer), "Bars") == "Bars over up to 3 seeds."

@@ -87,4 +87,7 @@ class Illustration(Figure):
 def intervals(results: "Results", drawn: str) -> str:
     """What a caption says of the intervals that are `drawn`, such as "Bars: 95 % Student-t intervals"."""
     count = len(results.seeds)
-    return "One seed, so there are no intervals." if count == 1 else f"{drawn} over {count} seeds."
+    if count == 1:
+        return "One seed, so there are no intervals."
+    alike = len({sum(run.name == arm for run in results.runs) for arm in results.arms}) == 1
+    return f"{drawn} over {'' if alike else 'up to '}{count} seeds."

@@ -36,7 +36,8 @@ class Differences(Figure):
             percent = [panel for panel, metric in zip(axes, measured, strict=True) if metric.unit == "percent"]
             limits = [limit for panel in percent for limit in panel.get_xlim()]
             for panel in percent:
-                panel.set_xlim(min(limits), max(limits))
+                # An interval of few seeds may be wider than any difference can be.
+                panel.set_xlim(max(min(limits), -100), min(max(limits), 100))
             for panel, metric in zip(axes, measured, strict=True):
                 low, high = panel.get_xlim()
                 low, high = min(low, -0.08 * (high - low)), max(high, 0.08 * (high - low))
